@@ -1,0 +1,198 @@
+//! Where entries are kept, as a port.
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::lifetime::{Lifetime, Timestamp};
+use crate::secret::{Scope, Secret, SecretKey};
+
+/// A cache's store.
+///
+/// A backend stores; what is fresh, and when to ask KMS, the agent decides. It has no clock of its own: every
+/// judgement about time comes in as `now`. What implementers promise, clause by clause, is what the
+/// conformance suite tests:
+///
+/// * [`get`](Self::get) returns what the last [`put`](Self::put) of that key stored, byte for byte, also when
+///   it has expired, until its `usable_until`; from then on never. Another key's entry is never returned.
+/// * A `put` replaces. A reader sees the old entry or the new one, nothing in between.
+/// * After [`remove`](Self::remove) or [`clear`](Self::clear) has returned, nothing that was put before is
+///   returned again, in this process or a later one.
+/// * Every error leaves the backend usable: the caller treats a failed `get` as a miss and goes on.
+/// * Dropping a call's future leaves the operation done or not done.
+/// * At most the capacity given at opening is held soon after a write, the least recently used going first.
+/// * A value that is removed, replaced, evicted or dead is wiped by the time the next [`sweep`](Self::sweep)
+///   has returned, except where a reader still holds it.
+///
+/// There are no default methods, so that a wrapper cannot forget one.
+#[async_trait]
+pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
+    /// What it is. Cheap, and the same at every call.
+    fn info(&self) -> BackendInfo;
+
+    /// The entry of `key`, expired ones too; `None` if there is none or it is dead at `now`.
+    async fn get(
+        &self,
+        key: &SecretKey,
+        now: Timestamp,
+    ) -> Result<Option<CacheEntry>, BackendError>;
+
+    /// Stores `entry` in place of what is there. Durable only after [`flush`](Self::flush).
+    async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError>;
+
+    /// Drops the entry of `key`, durably when it returns. Success if there was none.
+    async fn remove(&self, key: &SecretKey) -> Result<(), BackendError>;
+
+    /// Drops every entry, durably when it returns.
+    async fn clear(&self) -> Result<(), BackendError>;
+
+    /// Lists at most `limit` entries from `from` on, without their values. Going on from each page's `next`
+    /// visits every entry that was there all along exactly once.
+    async fn scan(
+        &self,
+        from: Option<ScanCursor>,
+        limit: NonZeroUsize,
+    ) -> Result<ScanPage, BackendError>;
+
+    /// How it is doing.
+    async fn stats(&self) -> Result<BackendStats, BackendError>;
+
+    /// Wipes what is dead at `now` or over capacity. Called every second, on an idle agent too, so it must
+    /// not walk over what is neither.
+    async fn sweep(&self, now: Timestamp) -> Result<(), BackendError>;
+
+    /// Makes every acknowledged put survive a crash.
+    async fn flush(&self) -> Result<(), BackendError>;
+
+    /// Flushes, wipes and lets go. Everything after it is an error of kind [`Closed`](BackendErrorKind::Closed).
+    async fn close(&self) -> Result<(), BackendError>;
+}
+
+/// What is stored under a key. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CacheEntry {
+    /// The answer.
+    pub secret: Secret,
+    /// The instants it is judged by.
+    pub lifetime: Lifetime,
+}
+
+/// What a backend is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// The name it goes by in `CacheType`.
+    pub name: &'static str,
+    /// Whether entries survive the process.
+    pub durable: bool,
+    /// The scope of the entries found at opening, for an agent that starts without network.
+    pub resumed: Option<Arc<Scope>>,
+}
+
+/// How a backend is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendStats {
+    /// Entries held, dead ones included until they are swept.
+    pub entries: usize,
+    /// The most that may be held.
+    pub capacity: usize,
+    /// The store on disk, if there is one.
+    pub store: Option<StoreStats>,
+}
+
+/// How a store on disk is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Where it is.
+    pub path: std::path::PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// `None` while all is well, else a word for what is wrong.
+    pub trouble: Option<&'static str>,
+    /// When the last batch of writes became durable.
+    pub committed_at: Option<Timestamp>,
+}
+
+/// A place in a scan, to be handed back as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScanCursor(pub Box<[u8]>);
+
+/// Part of a scan.
+#[derive(Clone, Debug, Default)]
+pub struct ScanPage {
+    /// The entries, in the order of the scan.
+    pub items: Vec<ScanItem>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<ScanCursor>,
+}
+
+/// One entry of a scan, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanItem {
+    /// Its key.
+    pub key: SecretKey,
+    /// The version it holds.
+    pub version_id: Arc<str>,
+    /// The instants it is judged by.
+    pub lifetime: Lifetime,
+}
+
+/// What kind of failure a backend had; each says what the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendErrorKind {
+    /// No answer in time. Go on without.
+    TimedOut,
+    /// The medium failed: full, read-only, broken. Go on without; the backend heals itself.
+    Unavailable,
+    /// What was stored cannot be read back. It has been removed; treat it as a miss.
+    Damaged,
+    /// The backend was closed. Somebody asked too late.
+    Closed,
+}
+
+impl BackendErrorKind {
+    /// A word for metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TimedOut => "timed_out",
+            Self::Unavailable => "unavailable",
+            Self::Damaged => "damaged",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A store operation that failed. Never a reason to fail a read.
+#[derive(Debug, thiserror::Error)]
+#[error("cache backend: {context}")]
+pub struct BackendError {
+    kind: BackendErrorKind,
+    context: &'static str,
+    #[source]
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl BackendError {
+    /// An error of `kind`; `context` says what was being done.
+    pub const fn new(kind: BackendErrorKind, context: &'static str) -> Self {
+        Self {
+            kind,
+            context,
+            cause: None,
+        }
+    }
+
+    /// Adds what lies underneath.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> BackendErrorKind {
+        self.kind
+    }
+}

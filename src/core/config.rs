@@ -1,0 +1,357 @@
+//! Config tables as the parts of the agent read them: each part takes its own keys, every problem is
+//! collected with its line, and nothing of a value is ever repeated.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// A parsed config file, free of any file format.
+#[derive(Clone, Debug, Default)]
+pub struct RawTable {
+    /// The line it begins at.
+    pub line: usize,
+    /// Its keys, sorted.
+    pub entries: BTreeMap<String, Located>,
+}
+
+/// A value and the line it stands on, counted from 1.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The line of its key.
+    pub line: usize,
+    /// The value.
+    pub value: RawValue,
+}
+
+/// A value of a config file.
+#[derive(Clone)]
+pub enum RawValue {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    String(String),
+    /// A list.
+    Array(Vec<Located>),
+    /// A table.
+    Table(RawTable),
+    /// A float, a date, a number out of range: nothing that any key takes.
+    Other,
+}
+
+impl RawValue {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) => "a whole number",
+            Self::String(_) => "a string",
+            Self::Array(_) => "a list",
+            Self::Table(_) => "a table",
+            Self::Other => "another type",
+        }
+    }
+}
+
+impl fmt::Debug for RawValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.kind())
+    }
+}
+
+/// Something wrong with a config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, counted from 1; 0 when it belongs to no line.
+    pub line: usize,
+    /// The full key, such as `Cache.TtlSeconds`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// A key that some part of the agent reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// The full key, such as `Cache.TtlSeconds`.
+    pub key: String,
+    /// The default as it would be written in the file.
+    pub default: String,
+    /// What is allowed, in words.
+    pub allowed: String,
+}
+
+/// What reading a file brought to light.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// Every key that was asked for.
+    pub keys: Vec<KeySpec>,
+}
+
+/// One table while its keys are read. Reading a key marks it as known; [`finish`](Self::finish) reports the
+/// rest.
+#[derive(Debug)]
+pub struct ConfigTable<'r> {
+    report: &'r RefCell<Report>,
+    name: String,
+    line: usize,
+    entries: BTreeMap<String, Located>,
+    lines: BTreeMap<String, usize>,
+    known: Vec<&'static str>,
+}
+
+impl<'r> ConfigTable<'r> {
+    /// The file's top table.
+    pub fn root(raw: RawTable, report: &'r RefCell<Report>) -> Self {
+        Self::new(String::new(), raw, report)
+    }
+
+    fn new(name: String, raw: RawTable, report: &'r RefCell<Report>) -> Self {
+        Self {
+            report,
+            name,
+            line: raw.line,
+            lines: raw
+                .entries
+                .iter()
+                .map(|(key, located)| (key.clone(), located.line))
+                .collect(),
+            entries: raw.entries,
+            known: Vec::new(),
+        }
+    }
+
+    /// The table `key` in this one; an absent one is empty.
+    pub fn table(&mut self, key: &'static str) -> ConfigTable<'r> {
+        self.known.push(key);
+        let raw = match self.entries.remove(key) {
+            None => RawTable::default(),
+            Some(Located {
+                value: RawValue::Table(raw),
+                ..
+            }) => raw,
+            Some(located) => {
+                self.problem(
+                    located.line,
+                    key,
+                    format!("must be a table, not {}", located.value.kind()),
+                );
+                RawTable::default()
+            }
+        };
+        ConfigTable::new(self.full(key), raw, self.report)
+    }
+
+    /// The line of `key`, or of the table where the key is absent; to report a problem found later.
+    pub fn line_of(&self, key: &str) -> usize {
+        self.lines.get(key).copied().unwrap_or(self.line)
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        self.spec(key, default.to_string(), "true or false".to_owned());
+        match self.take(key) {
+            None => default,
+            Some(Located {
+                value: RawValue::Bool(value),
+                ..
+            }) => value,
+            Some(other) => self.wrong_type(key, &other, "true or false", default),
+        }
+    }
+
+    /// A whole number within `range`.
+    pub fn integer(&mut self, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        self.integer_where(key, &allowed, default, |value| range.contains(&value))
+    }
+
+    /// A whole number that `accept` takes; `allowed` says in words which ones those are.
+    pub fn integer_where(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        default: u32,
+        accept: impl Fn(u32) -> bool,
+    ) -> u32 {
+        self.spec(key, default.to_string(), allowed.to_owned());
+        match self.take(key) {
+            None => default,
+            Some(Located {
+                value: RawValue::Integer(value),
+                line,
+            }) => match u32::try_from(value).ok().filter(|value| accept(*value)) {
+                Some(value) => value,
+                None => self.reject(line, key, format!("must be {allowed}"), default),
+            },
+            Some(other) => self.wrong_type(key, &other, allowed, default),
+        }
+    }
+
+    /// One of `names`, written exactly so. The problem for anything else lists them.
+    pub fn choice(
+        &mut self,
+        key: &'static str,
+        names: &[&'static str],
+        default: &'static str,
+    ) -> &'static str {
+        self.choose(key, names, default, |given, name| given == name)
+    }
+
+    /// One of `names`, in any case.
+    pub fn choice_ignoring_case(
+        &mut self,
+        key: &'static str,
+        names: &[&'static str],
+        default: &'static str,
+    ) -> &'static str {
+        self.choose(key, names, default, str::eq_ignore_ascii_case)
+    }
+
+    fn choose(
+        &mut self,
+        key: &'static str,
+        names: &[&'static str],
+        default: &'static str,
+        same: impl Fn(&str, &str) -> bool,
+    ) -> &'static str {
+        let allowed = format!("one of {}", names.join(", "));
+        self.string(key, default, &allowed, |given| {
+            names
+                .iter()
+                .find(|name| same(given, name))
+                .copied()
+                .ok_or_else(|| format!("must be {allowed}"))
+        })
+        .unwrap_or(default)
+    }
+
+    /// Text that `parse` understands; its error says what is wrong without repeating the text. `None` after
+    /// a problem, so that the caller need not invent a value. The default is parsed too.
+    pub fn string<T>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.spec(key, format!("\"{default}\""), allowed.to_owned());
+        let (line, text) = match self.take(key) {
+            None => (self.line, default.to_owned()),
+            Some(Located {
+                value: RawValue::String(text),
+                line,
+            }) => (line, text),
+            Some(other) => return self.wrong_type(key, &other, allowed, None),
+        };
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(message) => self.reject(line, key, message, None),
+        }
+    }
+
+    /// A list of `count` pieces of text, each of which `parse` understands.
+    pub fn strings<T>(
+        &mut self,
+        key: &'static str,
+        count: RangeInclusive<usize>,
+        default: &[&str],
+        allowed: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let quoted: Vec<String> = default.iter().map(|text| format!("\"{text}\"")).collect();
+        self.spec(key, format!("[{}]", quoted.join(", ")), allowed.to_owned());
+        let (line, items) = match self.take(key) {
+            None => return default.iter().map(|text| parse(text).ok()).collect(),
+            Some(Located {
+                value: RawValue::Array(items),
+                line,
+            }) => (line, items),
+            Some(other) => return self.wrong_type(key, &other, allowed, None),
+        };
+        if !count.contains(&items.len()) {
+            return self.reject(line, key, format!("must be {allowed}"), None);
+        }
+        let parsed: Vec<Option<T>> = items
+            .iter()
+            .map(|item| match &item.value {
+                RawValue::String(text) => match parse(text) {
+                    Ok(value) => Some(value),
+                    Err(message) => self.reject(item.line, key, message, None),
+                },
+                _ => self.wrong_type(key, item, allowed, None),
+            })
+            .collect();
+        parsed.into_iter().collect()
+    }
+
+    /// Reports a problem of `key` that only the caller can see, such as two keys that do not go together.
+    pub fn problem(&self, line: usize, key: &str, message: impl Into<String>) {
+        self.report.borrow_mut().problems.push(Problem {
+            line,
+            key: self.full(key),
+            message: message.into(),
+        });
+    }
+
+    /// Reports every key that nobody has read.
+    pub fn finish(self) {
+        for (key, located) in &self.entries {
+            let nearest = self
+                .known
+                .iter()
+                .map(|known| {
+                    (
+                        strsim::damerau_levenshtein(&known.to_lowercase(), &key.to_lowercase()),
+                        known,
+                    )
+                })
+                .min()
+                .filter(|(distance, known)| *distance <= known.len() / 2)
+                .map_or_else(
+                    || format!("known here: {}", self.known.join(", ")),
+                    |(_, known)| format!("did you mean {known}?"),
+                );
+            let what = match located.value {
+                RawValue::Table(_) => "unknown table",
+                _ => "unknown key",
+            };
+            self.problem(located.line, key, format!("{what}; {nearest}"));
+        }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Located> {
+        self.entries.remove(key)
+    }
+
+    fn full(&self, key: &str) -> String {
+        let key = key.escape_debug();
+        if self.name.is_empty() {
+            key.to_string()
+        } else {
+            format!("{}.{key}", self.name)
+        }
+    }
+
+    fn spec(&mut self, key: &'static str, default: String, allowed: String) {
+        self.known.push(key);
+        self.report.borrow_mut().keys.push(KeySpec {
+            key: self.full(key),
+            default,
+            allowed,
+        });
+    }
+
+    fn wrong_type<T>(&self, key: &str, found: &Located, allowed: &str, instead: T) -> T {
+        let message = format!("must be {allowed}, not {}", found.value.kind());
+        self.reject(found.line, key, message, instead)
+    }
+
+    fn reject<T>(&self, line: usize, key: &str, message: String, instead: T) -> T {
+        self.problem(line, key, message);
+        instead
+    }
+}

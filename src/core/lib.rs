@@ -1,0 +1,35 @@
+//! The vocabulary, the ports and the read policy of `alibabacloud-kms-agent`.
+//!
+//! This crate decides *what* is answered: which copy of a secret is fresh, when KMS is asked, when an
+//! expired copy may stand in for an answer that KMS could not give. It performs no I/O. Storage, the
+//! KMS client and time are ports ([`CacheBackend`], [`SecretSource`], [`Clock`]) that other crates
+//! implement and the agent's composition root plugs in.
+//!
+//! The way of a read is [`SecretService::read`]; everything else in here is something it uses.
+
+pub mod backend;
+pub mod clock;
+pub mod config;
+mod flight;
+mod jitter;
+pub mod lifetime;
+pub mod metric;
+mod negative;
+pub mod observed;
+mod outage;
+pub mod policy;
+mod refresh;
+pub mod registry;
+pub mod secret;
+pub mod service;
+pub mod source;
+pub mod value;
+
+pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry};
+pub use clock::{Clock, SystemClock, Timeline};
+pub use lifetime::{Lifetime, Timestamp};
+pub use policy::Policy;
+pub use secret::{Scope, Secret, SecretId, SecretKey, SecretRef, VersionSelector};
+pub use service::{Answer, CacheStatus, Demand, SecretService};
+pub use source::{SecretSource, SourceError, SourceErrorKind};
+pub use value::SecretValue;

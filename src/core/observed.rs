@@ -1,0 +1,139 @@
+//! Time limits, counters and log lines around any backend.
+
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::backend::{
+    BackendError, BackendErrorKind, BackendInfo, BackendStats, CacheBackend, CacheEntry,
+    ScanCursor, ScanPage,
+};
+use crate::clock::Timeline;
+use crate::lifetime::Timestamp;
+use crate::metric::StoreMetrics;
+use crate::secret::SecretKey;
+
+/// What a reader waits for. KMS answers in tens of milliseconds; a store that takes longer is no help.
+const READ_LIMIT: Duration = Duration::from_millis(500);
+/// What nobody waits for, or what must be durable when it returns.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A backend that cannot hang its caller, and whose failures are counted and logged once when they begin and
+/// once when they end.
+#[derive(Debug)]
+pub struct ObservedBackend {
+    inner: Arc<dyn CacheBackend>,
+    timeline: Timeline,
+    metrics: StoreMetrics,
+    /// Whether the last operation failed.
+    failing: AtomicBool,
+}
+
+impl ObservedBackend {
+    /// Watches over `inner`.
+    pub fn new(inner: Arc<dyn CacheBackend>, timeline: Timeline, metrics: StoreMetrics) -> Self {
+        Self {
+            inner,
+            timeline,
+            metrics,
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    async fn watch<T>(
+        &self,
+        limit: Duration,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let result = tokio::select! {
+            biased;
+            result = call => result,
+            () = self.timeline.sleep(limit) => {
+                Err(BackendError::new(BackendErrorKind::TimedOut, "no answer in time"))
+            }
+        };
+        match &result {
+            Ok(_) => {
+                // The load keeps the cache line shared on the path that every hit takes.
+                if self.failing.load(Ordering::Relaxed)
+                    && self.failing.swap(false, Ordering::Relaxed)
+                {
+                    tracing::info!(operation, "The cache backend works again");
+                }
+            }
+            Err(error) => {
+                self.metrics.count(error.kind());
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        operation,
+                        error = error as &dyn std::error::Error,
+                        "The cache backend failed; going on without it until it works again"
+                    );
+                }
+            }
+        }
+        result
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl CacheBackend for ObservedBackend {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn get(
+        &self,
+        key: &SecretKey,
+        now: Timestamp,
+    ) -> Result<Option<CacheEntry>, BackendError> {
+        self.watch(READ_LIMIT, "get", self.inner.get(key, now))
+            .await
+    }
+
+    async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {
+        self.watch(WRITE_LIMIT, "put", self.inner.put(key, entry))
+            .await
+    }
+
+    async fn remove(&self, key: &SecretKey) -> Result<(), BackendError> {
+        self.watch(WRITE_LIMIT, "remove", self.inner.remove(key))
+            .await
+    }
+
+    async fn clear(&self) -> Result<(), BackendError> {
+        self.watch(WRITE_LIMIT, "clear", self.inner.clear()).await
+    }
+
+    async fn scan(
+        &self,
+        from: Option<ScanCursor>,
+        limit: NonZeroUsize,
+    ) -> Result<ScanPage, BackendError> {
+        self.watch(WRITE_LIMIT, "scan", self.inner.scan(from, limit))
+            .await
+    }
+
+    async fn stats(&self) -> Result<BackendStats, BackendError> {
+        self.watch(READ_LIMIT, "stats", self.inner.stats()).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
+        self.watch(WRITE_LIMIT, "sweep", self.inner.sweep(now))
+            .await
+    }
+
+    async fn flush(&self) -> Result<(), BackendError> {
+        self.watch(WRITE_LIMIT, "flush", self.inner.flush()).await
+    }
+
+    async fn close(&self) -> Result<(), BackendError> {
+        self.watch(WRITE_LIMIT, "close", self.inner.close()).await
+    }
+}

@@ -1,0 +1,100 @@
+//! How a backend makes itself known and is chosen by name.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::backend::CacheBackend;
+use crate::clock::Clock;
+use crate::config::ConfigTable;
+
+/// The one item that a backend crate exports.
+#[derive(Clone, Copy)]
+pub struct BackendFactory {
+    /// What `CacheType` calls it. Its own keys stand in the table `Cache.<name>`.
+    pub name: &'static str,
+    /// Reads the backend's own keys. Opens nothing; bad values become problems of the table's report.
+    pub configure: fn(&mut ConfigTable<'_>) -> Box<dyn BackendConfig>,
+}
+
+impl fmt::Debug for BackendFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BackendFactory").field(&self.name).finish()
+    }
+}
+
+/// A backend's validated settings.
+#[async_trait]
+pub trait BackendConfig: fmt::Debug + Send + Sync {
+    /// The folders the backend will read and write, for the process to confine itself to. They may not
+    /// exist yet.
+    fn folders(&self) -> Vec<PathBuf>;
+
+    /// Opens the backend. Called once per process, on the runtime.
+    async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError>;
+}
+
+/// What every backend is given.
+#[derive(Clone, Debug)]
+pub struct BackendContext {
+    /// The most entries to hold.
+    pub capacity: NonZeroUsize,
+    /// For waiting between retries of its own; never for judging entries.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The start must not go on: a refused key, a store held by another process. Trouble that a backend can work
+/// around is no such error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct OpenError {
+    /// What is wrong, where, and what to do about it.
+    pub message: String,
+}
+
+/// The backends built into this agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Registry(&'static [BackendFactory]);
+
+impl Registry {
+    /// From a list that a person can read.
+    pub const fn new(factories: &'static [BackendFactory]) -> Self {
+        Self(factories)
+    }
+
+    /// Reads `CacheType` and every backend's own table from the table `Cache`, and returns the chosen one's
+    /// settings. An unknown name is a problem of the report that lists what there is.
+    pub fn configure(
+        &self,
+        cache: &mut ConfigTable<'_>,
+        default: &'static str,
+    ) -> Option<ChosenBackend> {
+        let names: Vec<&'static str> = self.0.iter().map(|factory| factory.name).collect();
+        let chosen = cache.choice("CacheType", &names, default);
+        let mut result = None;
+        for factory in self.0 {
+            let mut table = cache.table(factory.name);
+            let config = (factory.configure)(&mut table);
+            table.finish();
+            if factory.name == chosen {
+                result = Some(ChosenBackend {
+                    name: factory.name,
+                    config,
+                });
+            }
+        }
+        result
+    }
+}
+
+/// What the config file selected.
+#[derive(Debug)]
+pub struct ChosenBackend {
+    /// The name in `CacheType`.
+    pub name: &'static str,
+    /// Its settings.
+    pub config: Box<dyn BackendConfig>,
+}

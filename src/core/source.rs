@@ -1,0 +1,277 @@
+//! Where secrets come from, as a port, and what can go wrong there.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::lifetime::Timestamp;
+use crate::secret::{Fetched, Scope, SecretRef};
+
+/// Why a secret is fetched, which decides who goes first when the budget of calls is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// To renew an entry that is held. Goes first.
+    Refresh,
+    /// A reader waits for it and there is no fresh copy.
+    Read,
+    /// A reader refused any copy. Gets at most half of the budget.
+    RefreshNow,
+}
+
+/// One order to a source.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchRequest<'a> {
+    /// What to fetch.
+    pub secret: &'a SecretRef,
+    /// What for.
+    pub purpose: Purpose,
+    /// When whoever waits for it came, by [`Clock::boot`](crate::Clock::boot). The overall deadline counts
+    /// from here.
+    pub arrived_at: Duration,
+}
+
+/// A service that knows secrets: KMS, or a double of it.
+///
+/// Implementers bound every call in time and bytes, retry what is worth it within that bound, and keep
+/// their own credentials. They know nothing of caches. Dropping a call's future abandons the call.
+#[async_trait]
+pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
+    /// Where a fetch would go and as whom, so far as that is known without asking anybody.
+    fn scope(&self) -> Option<Arc<Scope>>;
+
+    /// The region secrets are read from, so far as that is known without asking anybody.
+    fn region(&self) -> Option<Arc<str>>;
+
+    /// What is known of the agent's own credentials.
+    fn credentials(&self) -> CredentialState;
+
+    /// Asks for a secret.
+    async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError>;
+}
+
+/// What is known of the agent's own credentials. Never holds one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialState {
+    /// The provider chosen, such as `environment`.
+    pub provider: Option<Cow<'static, str>>,
+    /// Whether usable credentials are at hand.
+    pub usable: bool,
+    /// When they end; `None` for static ones.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What kind of failure it was; each says what the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceErrorKind {
+    /// No connection, a failed TLS handshake, a cut one. Serve a copy; try later.
+    Unavailable,
+    /// No answer in time. Serve a copy; try later.
+    TimedOut,
+    /// KMS asks for fewer calls. Serve a copy; try after `retry_after`.
+    Throttled,
+    /// KMS said it failed (5xx and its own failure codes). Serve a copy; try later.
+    ServerFailure,
+    /// An answer that is no KMS answer. Serve a copy; try later.
+    InvalidAnswer,
+    /// The clocks of the agent and of KMS disagree, also after re-signing. Serve a copy; the clock needs
+    /// mending.
+    ClockSkew,
+    /// The agent has no credentials. Serve a copy; somebody must provide them.
+    NoCredentials,
+    /// KMS refuses the agent's own identity. Serve a copy; somebody must mend the identity.
+    IdentityRefused,
+    /// No region is configured or found. Somebody must name one.
+    RegionUnknown,
+    /// The agent's own ceiling on calls is reached. Serve a copy; try after `retry_after`.
+    BudgetSpent,
+    /// KMS decided that this secret is not to be had: gone, forbidden, or its key is disabled. Drop the
+    /// copy.
+    Decision,
+    /// Any other refusal by KMS. Pass it on; the copy stays.
+    Refused,
+    /// KMS answered with another version than the one asked for. Store nothing.
+    VersionNotFound,
+}
+
+impl SourceErrorKind {
+    /// Whether the same question may be answered a little later, so that an expired copy may stand in.
+    pub const fn is_transient(self) -> bool {
+        match self {
+            Self::Unavailable
+            | Self::TimedOut
+            | Self::Throttled
+            | Self::ServerFailure
+            | Self::InvalidAnswer
+            | Self::ClockSkew
+            | Self::NoCredentials
+            | Self::IdentityRefused
+            | Self::RegionUnknown
+            | Self::BudgetSpent => true,
+            Self::Decision | Self::Refused | Self::VersionNotFound => false,
+        }
+    }
+
+    /// The agent's own name of the failure, for readers and the `detail` of `Cache-Status`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Unavailable | Self::ServerFailure | Self::Decision | Self::Refused => {
+                "KmsUnavailable"
+            }
+            Self::TimedOut => "UpstreamTimeout",
+            Self::Throttled => "KmsThrottled",
+            Self::InvalidAnswer => "InvalidUpstreamAnswer",
+            Self::ClockSkew | Self::NoCredentials | Self::IdentityRefused => {
+                "CredentialsUnavailable"
+            }
+            Self::RegionUnknown => "RegionUnknown",
+            Self::BudgetSpent => "UpstreamBudgetExceeded",
+            Self::VersionNotFound => "VersionNotFound",
+        }
+    }
+}
+
+/// What KMS itself said when it refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status line's code.
+    pub status: u16,
+    /// `Code`, such as `Forbidden.ResourceNotFound`.
+    pub code: String,
+    /// `Message`. Goes to readers, not to logs.
+    pub message: String,
+    /// `RequestId`.
+    pub request_id: Option<String>,
+}
+
+/// A fetch that gave no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct SourceError {
+    kind: SourceErrorKind,
+    refusal: Option<Refusal>,
+    retry_after: Option<Duration>,
+    context: Cow<'static, str>,
+    #[source]
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl SourceError {
+    /// An error of `kind`; `context` is a sentence for operators that holds no secret.
+    pub fn new(kind: SourceErrorKind, context: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            refusal: None,
+            retry_after: None,
+            context: context.into(),
+            cause: None,
+        }
+    }
+
+    /// Adds what KMS said.
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: Refusal) -> Self {
+        self.refusal = Some(refusal);
+        self
+    }
+
+    /// Adds how long to wait before the next try.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
+    /// Adds what lies underneath.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> SourceErrorKind {
+        self.kind
+    }
+
+    /// What KMS said, if it was KMS that failed or refused.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// How long to wait before the next try, if anybody said.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The most telling name of the failure: what KMS called it, where that is a word, else ours.
+    pub fn code(&self) -> &str {
+        match &self.refusal {
+            Some(refusal) if is_token(&refusal.code) => &refusal.code,
+            _ => self.kind.code(),
+        }
+    }
+
+    /// The sentence for operators, with the chain of causes.
+    pub fn report(&self) -> String {
+        let mut text = self.text();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let line = error.to_string();
+            if !text.ends_with(&line) {
+                text.push_str(": ");
+                text.push_str(&line);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    fn text(&self) -> String {
+        match &self.refusal {
+            Some(refusal) => format!("{} ({} {})", self.context, refusal.status, self.code()),
+            None => self.context.to_string(),
+        }
+    }
+}
+
+/// Whether `text` can stand unquoted in a structured header: a `token` of RFC 9110 that begins with a
+/// letter, and of a sane length.
+fn is_token(text: &str) -> bool {
+    text.len() <= 128
+        && text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: &str) -> SourceError {
+        SourceError::new(SourceErrorKind::Refused, "KMS refused").with_refusal(Refusal {
+            status: 400,
+            code: code.to_owned(),
+            message: "the message".to_owned(),
+            request_id: None,
+        })
+    }
+
+    #[test]
+    fn a_code_that_is_no_token_is_never_repeated() {
+        assert_eq!(refused("Rejected.Throttling").code(), "Rejected.Throttling");
+        for bad in ["", "a b", "a;b", "a\r\nb", "1a", &"a".repeat(129)] {
+            assert_eq!(refused(bad).code(), "KmsUnavailable");
+        }
+    }
+
+    #[test]
+    fn the_report_holds_the_causes_and_not_the_message_of_kms() {
+        let error = refused("Oops").with_cause("broken pipe");
+        assert_eq!(error.report(), "KMS refused (400 Oops): broken pipe");
+    }
+}
