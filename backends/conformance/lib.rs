@@ -1,1 +1,70 @@
-//! Placeholder front page.
+//! The contract of [`CacheBackend`](kms_agent_core::CacheBackend), executable: one clause, one function, one
+//! named test for every backend.
+//!
+//! A backend's tests name a fixture and get the whole suite:
+//!
+//! ```
+//! # use std::{num::NonZeroUsize, sync::Arc};
+//! # use kms_agent_core::CacheBackend;
+//! # #[derive(Default)] struct MyFixture;
+//! impl kms_agent_conformance::Fixture for MyFixture {
+//!     async fn open(&self, capacity: NonZeroUsize) -> Arc<dyn CacheBackend> {
+//!         // For a durable backend: the same place every time, in a temporary folder of the fixture.
+//! #       unimplemented!()
+//!     }
+//! }
+//! kms_agent_conformance::conformance!(MyFixture::default());
+//! ```
+
+pub mod clause;
+mod sample;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use kms_agent_core::CacheBackend;
+
+/// Where a backend under test comes from.
+pub trait Fixture {
+    /// Opens the backend. A durable one finds what the previous opening left; any other begins empty.
+    fn open(&self, capacity: NonZeroUsize) -> impl Future<Output = Arc<dyn CacheBackend>>;
+}
+
+/// Declares one test for each clause, each on a fixture of its own made by the given expression.
+#[macro_export]
+macro_rules! conformance {
+    ($fixture:expr) => {
+        $crate::conformance!(@tests $fixture;
+            what_was_put_is_returned_byte_for_byte
+            an_unknown_key_is_absent
+            keys_that_differ_in_any_part_are_separate
+            a_put_replaces
+            an_expired_entry_is_returned_and_a_dead_one_never
+            what_was_removed_is_gone
+            removing_an_absent_key_succeeds
+            clearing_drops_everything_and_the_cache_goes_on
+            capacity_holds_after_a_sweep
+            a_new_entry_displaces_a_busy_one
+            the_least_recently_used_go_first
+            a_scan_visits_everything_once
+            a_scan_of_nothing_is_empty
+            a_sweep_drops_the_dead_and_only_them
+            a_longer_life_by_replacement_survives_the_old_deadline
+            a_value_that_left_is_let_go_by_the_next_sweep
+            readers_see_whole_entries_while_writers_replace_them
+            an_abandoned_call_leaves_the_cache_usable
+            stats_count_what_is_held
+            durable_entries_survive_reopening_and_others_do_not
+            removals_are_durable_without_a_flush
+            a_closed_cache_says_so
+        );
+    };
+    (@tests $fixture:expr; $($clause:ident)*) => {
+        $(
+            #[::tokio::test]
+            async fn $clause() {
+                $crate::clause::$clause(&$fixture).await;
+            }
+        )*
+    };
+}

@@ -125,6 +125,7 @@ impl<'r> ConfigTable<'r> {
     }
 
     /// The table `key` in this one; an absent one is empty.
+    #[must_use]
     pub fn table(&mut self, key: &'static str) -> ConfigTable<'r> {
         self.known.push(key);
         let raw = match self.entries.remove(key) {

@@ -8,7 +8,7 @@ use crate::jitter;
 use crate::secret::SecretKey;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Keys in transient failure. While a key is in here its readers are answered from the copy at once, and it
 /// is retried in the background only.

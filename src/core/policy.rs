@@ -26,8 +26,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            ttl: Duration::from_secs(300),
-            max_stale: Duration::from_secs(86_400),
+            ttl: Duration::from_mins(5),
+            max_stale: Duration::from_hours(24),
             negative_ttl: Duration::from_secs(5),
             refresh_ahead: true,
             serve_stale: true,

@@ -150,75 +150,79 @@ pub struct Refusal {
 /// A fetch that gave no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.text())]
-pub struct SourceError {
+pub struct SourceError(Box<Failure>);
+
+#[derive(Debug)]
+struct Failure {
     kind: SourceErrorKind,
     refusal: Option<Refusal>,
     retry_after: Option<Duration>,
     context: Cow<'static, str>,
-    #[source]
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl SourceError {
     /// An error of `kind`; `context` is a sentence for operators that holds no secret.
+    #[must_use]
     pub fn new(kind: SourceErrorKind, context: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Failure {
             kind,
             refusal: None,
             retry_after: None,
             context: context.into(),
             cause: None,
-        }
+        }))
     }
 
     /// Adds what KMS said.
     #[must_use]
     pub fn with_refusal(mut self, refusal: Refusal) -> Self {
-        self.refusal = Some(refusal);
+        self.0.refusal = Some(refusal);
         self
     }
 
     /// Adds how long to wait before the next try.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
-        self.retry_after = retry_after;
+        self.0.retry_after = retry_after;
         self
     }
 
     /// Adds what lies underneath.
     #[must_use]
     pub fn with_cause(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.cause = Some(cause.into());
+        self.0.cause = Some(cause.into());
         self
     }
 
     /// What kind of failure it was.
     pub fn kind(&self) -> SourceErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// What KMS said, if it was KMS that failed or refused.
     pub fn refusal(&self) -> Option<&Refusal> {
-        self.refusal.as_ref()
+        self.0.refusal.as_ref()
     }
 
     /// How long to wait before the next try, if anybody said.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// The most telling name of the failure: what KMS called it, where that is a word, else ours.
     pub fn code(&self) -> &str {
-        match &self.refusal {
+        match &self.0.refusal {
             Some(refusal) if is_token(&refusal.code) => &refusal.code,
-            _ => self.kind.code(),
+            _ => self.0.kind.code(),
         }
     }
 
     /// The sentence for operators, with the chain of causes.
     pub fn report(&self) -> String {
         let mut text = self.text();
-        let mut cause = self.source();
+        let mut cause: Option<&dyn Error> =
+            self.0.cause.as_deref().map(|cause| cause as &dyn Error);
         while let Some(error) = cause {
             let line = error.to_string();
             if !text.ends_with(&line) {
@@ -231,9 +235,9 @@ impl SourceError {
     }
 
     fn text(&self) -> String {
-        match &self.refusal {
-            Some(refusal) => format!("{} ({} {})", self.context, refusal.status, self.code()),
-            None => self.context.to_string(),
+        match &self.0.refusal {
+            Some(refusal) => format!("{} ({} {})", self.0.context, refusal.status, self.code()),
+            None => self.0.context.to_string(),
         }
     }
 }

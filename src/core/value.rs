@@ -28,6 +28,11 @@ impl SecretValue {
         self.0.len()
     }
 
+    /// How many hold on to these bytes, the caller included. When the last of them lets go they are wiped.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
     /// Whether there are no bytes at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,0 +1,221 @@
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
+use kms_agent_core::{
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
+};
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+
+use crate::index::{Index, Serial};
+
+pub(crate) const NAME: &str = "InMemory";
+
+/// moka moves evictions on in batches, and frees what it dropped only when touched again; this many rounds
+/// have always been enough to reach the capacity.
+const MAINTENANCE_ROUNDS: usize = 4;
+
+pub(crate) struct MemoryBackend {
+    cache: Cache<SecretKey, Arc<Slot>>,
+    /// Locked for moments only, also by moka's eviction listener.
+    index: Arc<Mutex<Index>>,
+    /// Writers take turns, so that index and cache agree on who wrote last.
+    writing: tokio::sync::Mutex<()>,
+    capacity: NonZeroUsize,
+    closed: AtomicBool,
+}
+
+/// Where an entry lies. moka may keep an evicted slot for as long as nobody touches the cache, so eviction
+/// takes the entry out of it at once.
+struct Slot {
+    serial: Serial,
+    entry: Mutex<Option<CacheEntry>>,
+}
+
+impl MemoryBackend {
+    pub(crate) fn new(capacity: NonZeroUsize) -> Self {
+        let index = Arc::new(Mutex::new(Index::default()));
+        let listening = Arc::clone(&index);
+        let cache = Cache::builder()
+            .name(NAME)
+            .max_capacity(u64::try_from(capacity.get()).unwrap_or(u64::MAX))
+            // The default policy would refuse a new secret while the cache is full of busy ones.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |key: Arc<SecretKey>, slot: Arc<Slot>, _cause| {
+                lock(&listening).remove(&key, slot.serial);
+                slot.empty();
+            })
+            .build();
+        Self {
+            cache,
+            index,
+            writing: tokio::sync::Mutex::default(),
+            capacity,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), BackendError> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(BackendError::new(
+                BackendErrorKind::Closed,
+                "the cache is closed",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Lets moka evict what is over capacity and call the listener for it.
+    async fn settle(&self) {
+        for _ in 0..MAINTENANCE_ROUNDS {
+            self.cache.run_pending_tasks().await;
+        }
+    }
+
+    async fn drop_all(&self) {
+        let _turn = self.writing.lock().await;
+        let keys = lock(&self.index).keys();
+        for key in keys {
+            self.cache.invalidate(&key).await;
+        }
+        self.settle().await;
+    }
+}
+
+#[async_trait]
+impl CacheBackend for MemoryBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            name: NAME,
+            durable: false,
+            resumed: None,
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &SecretKey,
+        now: Timestamp,
+    ) -> Result<Option<CacheEntry>, BackendError> {
+        self.check_open()?;
+        let slot = self.cache.get(key).await;
+        Ok(slot
+            .and_then(|slot| slot.entry())
+            .filter(|entry| now < entry.lifetime.usable_until))
+    }
+
+    async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {
+        self.check_open()?;
+        let _turn = self.writing.lock().await;
+        let serial = lock(&self.index).insert(key, &entry);
+        let slot = Arc::new(Slot {
+            serial,
+            entry: Mutex::new(Some(entry)),
+        });
+        self.cache.insert(key.clone(), slot).await;
+        Ok(())
+    }
+
+    async fn remove(&self, key: &SecretKey) -> Result<(), BackendError> {
+        self.check_open()?;
+        let _turn = self.writing.lock().await;
+        self.cache.invalidate(key).await;
+        Ok(())
+    }
+
+    async fn clear(&self) -> Result<(), BackendError> {
+        self.check_open()?;
+        self.drop_all().await;
+        Ok(())
+    }
+
+    async fn scan(
+        &self,
+        from: Option<ScanCursor>,
+        limit: NonZeroUsize,
+    ) -> Result<ScanPage, BackendError> {
+        self.check_open()?;
+        let from = match from {
+            None => None,
+            Some(ScanCursor(bytes)) => Some(SecretKey::decode(&bytes).ok_or_else(|| {
+                BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "the cursor is from no scan of this cache",
+                )
+            })?),
+        };
+        let items = lock(&self.index).page(from.as_ref(), limit);
+        let next = items
+            .last()
+            .filter(|_| items.len() == limit.get())
+            .map(|item| ScanCursor(item.key.encode().into()));
+        Ok(ScanPage { items, next })
+    }
+
+    async fn stats(&self) -> Result<BackendStats, BackendError> {
+        self.check_open()?;
+        Ok(BackendStats {
+            entries: lock(&self.index).len(),
+            capacity: self.capacity.get(),
+            store: None,
+        })
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
+        self.check_open()?;
+        {
+            let _turn = self.writing.lock().await;
+            let dead = lock(&self.index).dead(now);
+            for key in dead {
+                self.cache.invalidate(&key).await;
+            }
+        }
+        self.settle().await;
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), BackendError> {
+        self.check_open()
+    }
+
+    async fn close(&self) -> Result<(), BackendError> {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.drop_all().await;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend")
+            .field("entries", &lock(&self.index).len())
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    fn entry(&self) -> Option<CacheEntry> {
+        self.entry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn empty(&self) {
+        self.entry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}

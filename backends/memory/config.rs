@@ -1,0 +1,27 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kms_agent_core::CacheBackend;
+use kms_agent_core::config::ConfigTable;
+use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
+
+use crate::backend::MemoryBackend;
+
+pub(crate) fn configure(_table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
+    Box::new(MemoryConfig)
+}
+
+#[derive(Debug)]
+struct MemoryConfig;
+
+#[async_trait]
+impl BackendConfig for MemoryConfig {
+    fn folders(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
+        Ok(Arc::new(MemoryBackend::new(context.capacity)))
+    }
+}

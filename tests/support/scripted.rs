@@ -1,0 +1,166 @@
+//! A source that plays a script.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use kms_agent_core::secret::Fetched;
+use kms_agent_core::source::{CredentialState, FetchRequest, Purpose};
+use kms_agent_core::{
+    Scope, Secret, SecretId, SecretRef, SecretSource, SecretValue, SourceError, SourceErrorKind,
+    Timestamp, VersionSelector,
+};
+use tokio::sync::{Semaphore, watch};
+use zeroize::Zeroizing;
+
+type Reply = Box<dyn FnOnce(&SecretRef) -> Result<Fetched, SourceError> + Send>;
+
+/// Answers fetches from a script, in order, and panics when it is asked for more than the script holds. A
+/// test can hold answers back to look at what happens meanwhile.
+pub struct ScriptedSource {
+    replies: Mutex<VecDeque<Reply>>,
+    calls: watch::Sender<Vec<(SecretRef, Purpose)>>,
+    gate: Semaphore,
+    scope: Mutex<Option<Arc<Scope>>>,
+}
+
+impl ScriptedSource {
+    /// An empty script, identity known, answers not held back.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            replies: Mutex::default(),
+            calls: watch::Sender::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            scope: Mutex::new(Some(scope("identity"))),
+        })
+    }
+
+    /// Adds an answer with `value` in it to the script.
+    pub fn then_value(&self, value: &str) {
+        let value = value.to_owned();
+        self.then(move |_| Ok(answer(&value)));
+    }
+
+    /// Adds a failure to the script.
+    pub fn then_error(&self, error: SourceError) {
+        self.then(move |_| Err(error));
+    }
+
+    /// Adds any reply to the script.
+    pub fn then(
+        &self,
+        reply: impl FnOnce(&SecretRef) -> Result<Fetched, SourceError> + Send + 'static,
+    ) {
+        lock(&self.replies).push_back(Box::new(reply));
+    }
+
+    /// From now on answers wait for [`release`](Self::release).
+    pub fn hold(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets `count` held answers go.
+    pub fn release(&self, count: usize) {
+        self.gate.add_permits(count);
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<(SecretRef, Purpose)> {
+        self.calls.borrow().clone()
+    }
+
+    /// Waits until there were `count` calls.
+    pub async fn wait_for_calls(&self, count: usize) {
+        let mut calls = self.calls.subscribe();
+        calls
+            .wait_for(|calls| calls.len() >= count)
+            .await
+            .expect("the source lives");
+    }
+
+    /// Changes what the source knows of its own scope.
+    pub fn set_scope(&self, scope: Option<Arc<Scope>>) {
+        *lock(&self.scope) = scope;
+    }
+}
+
+#[async_trait]
+impl SecretSource for ScriptedSource {
+    fn scope(&self) -> Option<Arc<Scope>> {
+        lock(&self.scope).clone()
+    }
+
+    fn region(&self) -> Option<Arc<str>> {
+        Some("cn-hangzhou".into())
+    }
+
+    fn credentials(&self) -> CredentialState {
+        CredentialState {
+            provider: Some("scripted".into()),
+            usable: true,
+            expires_at: None,
+        }
+    }
+
+    async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
+        self.calls
+            .send_modify(|calls| calls.push((request.secret.clone(), request.purpose)));
+        self.gate
+            .acquire()
+            .await
+            .expect("the gate is never closed")
+            .forget();
+        let reply = lock(&self.replies)
+            .pop_front()
+            .expect("the script has no reply for this fetch");
+        reply(request.secret)
+    }
+}
+
+impl fmt::Debug for ScriptedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ScriptedSource({} replies left)",
+            lock(&self.replies).len()
+        )
+    }
+}
+
+/// An answer whose bytes are `value` and nothing else; version `v1`, current.
+pub fn answer(value: &str) -> Fetched {
+    Fetched {
+        secret: Secret {
+            answer: SecretValue::new(Zeroizing::new(value.as_bytes().to_vec())),
+            version_id: "v1".into(),
+            stages: ["ACSCurrent".into()].into(),
+        },
+        scope: scope("identity"),
+        rotates_at: None::<Timestamp>,
+    }
+}
+
+/// A throttled call.
+pub fn throttled() -> SourceError {
+    SourceError::new(SourceErrorKind::Throttled, "KMS asks for fewer calls")
+}
+
+/// The current version of `name`.
+pub fn secret_ref(name: &str) -> SecretRef {
+    SecretRef {
+        id: SecretId::parse(name).expect("a valid id"),
+        selector: VersionSelector::CURRENT,
+    }
+}
+
+fn scope(identity: &str) -> Arc<Scope> {
+    Arc::new(Scope {
+        endpoint: "kms.example".into(),
+        identity: identity.into(),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
