@@ -43,9 +43,9 @@ async fn sweep(backend: &Arc<dyn CacheBackend>, now: Timestamp) {
 async fn poll_once(call: impl Future) {
     tokio::select! {
         biased;
-        _ = call => (),
-        () = std::future::ready(()) => (),
-    }
+        _ = call => {},
+        () = std::future::ready(()) => {},
+    };
 }
 
 async fn scan(backend: &Arc<dyn CacheBackend>, page: usize) -> Vec<SecretKey> {
@@ -309,7 +309,7 @@ pub async fn a_value_that_left_is_let_go_by_the_next_sweep(fixture: &impl Fixtur
     let backend = fixture.open(capacity(2)).await;
     let mut handles = Vec::new();
     let mut hold = |what, entry: &kms_agent_core::CacheEntry| {
-        handles.push((what, entry.secret.answer.clone()))
+        handles.push((what, entry.secret.answer.clone()));
     };
 
     for (what, until) in [
