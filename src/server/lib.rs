@@ -1,1 +1,43 @@
-//! Placeholder front page.
+//! The HTTP layer of `alibabacloud-kms-agent`: two loopback listeners, a guard that lets nobody in but the
+//! applications on this machine, and the routes of the API.
+//!
+//! It does not know which cache backend runs or how KMS is asked: it hands a question to
+//! [`SecretService`](kms_agent_core::SecretService) and renders what comes back.
+
+mod access;
+mod cache_status;
+pub mod config;
+mod error;
+mod guard;
+mod metric;
+mod query;
+mod render;
+mod router;
+mod routes;
+pub mod serve;
+pub mod token;
+
+use std::sync::Arc;
+
+use kms_agent_core::SecretService;
+use prometheus_client::registry::Registry;
+
+pub use self::config::ServerSettings;
+pub use self::metric::HttpMetrics;
+pub use self::serve::{Listeners, serve};
+pub use self::token::{Token, TokenStore};
+
+/// What the routes work with.
+#[derive(Debug)]
+pub struct App {
+    /// Answers reads.
+    pub service: Arc<SecretService>,
+    /// The token in force.
+    pub token: Arc<TokenStore>,
+    /// The operator's settings.
+    pub settings: ServerSettings,
+    /// Every metric of the process, for `/metrics`.
+    pub registry: Registry,
+    /// The metrics of this layer.
+    pub metrics: HttpMetrics,
+}

@@ -1,4 +1,5 @@
 //! The backend contract, kept by the in-memory backend.
+#![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;

@@ -1,0 +1,37 @@
+//! The access log: one line a request at level Debug, target `access`.
+
+use std::time::Duration;
+
+use http::Response;
+
+/// The target operators filter by.
+pub(crate) const TARGET: &str = "access";
+
+/// What only the route knows of a request, carried on its response to where the line is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) secret: String,
+    pub(crate) version: String,
+    pub(crate) cache: String,
+}
+
+/// Whether anybody reads the lines, so that nothing is gathered for nobody.
+pub(crate) fn is_logged() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
+}
+
+/// Writes the line of one request.
+pub(crate) fn log<B>(response: &Response<B>, peer_port: u16, took: Duration) {
+    let record = response.extensions().get::<Record>();
+    let field = |pick: fn(&Record) -> &String| record.map_or("-", |record| pick(record).as_str());
+    tracing::debug!(
+        target: TARGET,
+        secret = field(|record| &record.secret),
+        version = field(|record| &record.version),
+        status = response.status().as_u16(),
+        cache = field(|record| &record.cache),
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        peer.port = peer_port,
+        "request"
+    );
+}

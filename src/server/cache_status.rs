@@ -1,0 +1,96 @@
+//! The `Cache-Status` header (RFC 9211).
+
+use std::fmt::Write;
+
+use kms_agent_core::CacheStatus;
+use kms_agent_core::service::ForwardReason;
+
+/// The header's value.
+pub(crate) fn text(status: &CacheStatus) -> String {
+    // The longest usual value; a long detail grows it.
+    let mut text = String::with_capacity(64);
+    text.push_str("kms-agent; ");
+    // Writing to a String cannot fail.
+    let _ = match status {
+        CacheStatus::Hit { left } => write!(text, "hit; ttl={}", left.as_secs()),
+        CacheStatus::Forwarded {
+            reason,
+            stored,
+            collapsed,
+        } => {
+            let reason = match reason {
+                ForwardReason::Miss => "miss",
+                ForwardReason::Stale => "stale",
+                ForwardReason::Request => "request",
+                ForwardReason::Bypass => "bypass",
+            };
+            let stored = if *stored { "; stored" } else { "" };
+            let collapsed = if *collapsed { "; collapsed" } else { "" };
+            write!(text, "fwd={reason}{stored}{collapsed}")
+        }
+        CacheStatus::Stale {
+            forwarded,
+            since,
+            detail,
+        } => {
+            let how = if *forwarded { "fwd=stale" } else { "hit" };
+            write!(text, "{how}; ttl=-{}; detail={detail}", since.as_secs())
+        }
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_situation_has_its_words() {
+        let stale = |forwarded| CacheStatus::Stale {
+            forwarded,
+            since: Duration::from_secs(37),
+            detail: "Rejected.Throttling".to_owned(),
+        };
+        let forwarded = |reason, stored, collapsed| CacheStatus::Forwarded {
+            reason,
+            stored,
+            collapsed,
+        };
+        let left = Duration::from_millis(212_999);
+        for (status, expected) in [
+            (CacheStatus::Hit { left }, "kms-agent; hit; ttl=212"),
+            (
+                forwarded(ForwardReason::Miss, true, false),
+                "kms-agent; fwd=miss; stored",
+            ),
+            (
+                forwarded(ForwardReason::Miss, true, true),
+                "kms-agent; fwd=miss; stored; collapsed",
+            ),
+            (
+                forwarded(ForwardReason::Stale, true, false),
+                "kms-agent; fwd=stale; stored",
+            ),
+            (
+                forwarded(ForwardReason::Request, true, false),
+                "kms-agent; fwd=request; stored",
+            ),
+            (
+                forwarded(ForwardReason::Bypass, false, false),
+                "kms-agent; fwd=bypass",
+            ),
+            (
+                stale(true),
+                "kms-agent; fwd=stale; ttl=-37; detail=Rejected.Throttling",
+            ),
+            (
+                stale(false),
+                "kms-agent; hit; ttl=-37; detail=Rejected.Throttling",
+            ),
+        ] {
+            assert_eq!(text(&status), expected);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From a query string or a path to the secret that is meant.
+
+use std::borrow::Cow;
+
+use kms_agent_core::secret::InvalidText;
+use kms_agent_core::{Demand, SecretId, SecretRef, VersionSelector};
+use percent_encoding::percent_decode;
+
+use crate::error::{ApiError, Reject};
+
+/// A reader's question.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) secret: SecretRef,
+    pub(crate) demand: Demand,
+}
+
+/// `?secretId=…&versionId=…&versionStage=…&refreshNow=…`
+pub(crate) fn parse_query(query: &str) -> Result<Question, ApiError> {
+    let parameters = Parameters::parse(query, true)?;
+    let Some(id) = parameters.secret_id.as_deref().filter(|id| !id.is_empty()) else {
+        return Err(Reject::MissingParameter.because("Name the secret: ?secretId=<name or ARN>."));
+    };
+    parameters.question(id)
+}
+
+/// `<PathPrefix><id>?versionId=…&versionStage=…&refreshNow=…`, `path` being what follows the prefix.
+pub(crate) fn parse_path(path: &str, query: &str) -> Result<Question, ApiError> {
+    let parameters = Parameters::parse(query, false)?;
+    let id = decode(path, "the secret id in the path")?;
+    if id.is_empty() {
+        return Err(Reject::MissingParameter.because("Name the secret after the path prefix."));
+    }
+    parameters.question(&id)
+}
+
+#[derive(Default)]
+struct Parameters<'a> {
+    secret_id: Option<Cow<'a, str>>,
+    version_id: Option<Cow<'a, str>>,
+    version_stage: Option<Cow<'a, str>>,
+    refresh_now: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parameters<'a> {
+    fn parse(query: &'a str, with_id: bool) -> Result<Self, ApiError> {
+        let mut parameters = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name, "a parameter's name")?;
+            let (slot, name) = match &*name {
+                "secretId" if with_id => (&mut parameters.secret_id, "secretId"),
+                "versionId" => (&mut parameters.version_id, "versionId"),
+                "versionStage" => (&mut parameters.version_stage, "versionStage"),
+                "refreshNow" => (&mut parameters.refresh_now, "refreshNow"),
+                _ => {
+                    let known = if with_id {
+                        "secretId, versionId, versionStage and refreshNow"
+                    } else {
+                        "versionId, versionStage and refreshNow"
+                    };
+                    return Err(Reject::InvalidParameter
+                        .because(format!("Unknown parameter; there are {known}.")));
+                }
+            };
+            if slot.replace(decode(value, name)?).is_some() {
+                return Err(Reject::InvalidParameter.because(format!("{name} is given twice.")));
+            }
+        }
+        Ok(parameters)
+    }
+
+    fn question(&self, id: &str) -> Result<Question, ApiError> {
+        let id = SecretId::parse(id).map_err(|error| invalid("secretId", error))?;
+        let selector =
+            VersionSelector::parse(self.version_id.as_deref(), self.version_stage.as_deref())
+                .map_err(|error| invalid("versionId or versionStage", error))?;
+        let demand = match self.refresh_now.as_deref() {
+            None => Demand::Any,
+            Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Demand::RefreshNow,
+            Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Demand::Any,
+            Some(_) => {
+                return Err(
+                    Reject::InvalidParameter.because("refreshNow takes true, false, 1 or 0.")
+                );
+            }
+        };
+        Ok(Question {
+            secret: SecretRef { id, selector },
+            demand,
+        })
+    }
+}
+
+fn invalid(name: &str, error: InvalidText) -> ApiError {
+    Reject::InvalidParameter.because(format!("{name} {error}."))
+}
+
+/// Percent-decoding, strictly: a `%` that begins no escape is an error, and so is what is no UTF-8. A `+` is a
+/// plus, which secret names may hold; a space they may not.
+fn decode<'a>(text: &'a str, what: &str) -> Result<Cow<'a, str>, ApiError> {
+    let reject = |how| Reject::InvalidParameter.because(format!("{what} {how}."));
+    if !escapes_are_whole(text.as_bytes()) {
+        return Err(reject(
+            "has a % that is not followed by two hex digits; write a plain % as %25",
+        ));
+    }
+    percent_decode(text.as_bytes())
+        .decode_utf8()
+        .map_err(|_| reject("is not UTF-8 after percent-decoding"))
+}
+
+fn escapes_are_whole(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'%')
+        .skip(1)
+        .all(|rest| matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_of(question: Result<Question, ApiError>) -> String {
+        question.unwrap().secret.id.as_str().to_owned()
+    }
+
+    fn code(question: Result<Question, ApiError>) -> String {
+        question.unwrap_err().code
+    }
+
+    #[test]
+    fn names_of_every_kind_survive_both_ways() {
+        for (encoded, name) in [
+            ("app/db", "app/db"),
+            ("a+b", "a+b"),
+            ("a%2Bb", "a+b"),
+            ("a%20b", "a b"),
+            ("a%252Fb", "a%2Fb"),
+            ("a=b@c.d_e-f~g*", "a=b@c.d_e-f~g*"),
+            ("%E5%AF%86%E7%A0%81", "密码"),
+            ("a%26b", "a&b"),
+            (
+                "acs:kms:cn-hangzhou:1:secret/app%2Fdb",
+                "acs:kms:cn-hangzhou:1:secret/app/db",
+            ),
+        ] {
+            assert_eq!(id_of(parse_query(&format!("secretId={encoded}"))), name);
+            assert_eq!(id_of(parse_path(encoded, "")), name);
+        }
+    }
+
+    #[test]
+    fn a_question_may_name_a_version_and_demand_freshness() {
+        let question =
+            parse_query("versionStage=AWSPREVIOUS&refreshNow=TRUE&secretId=a&versionId=").unwrap();
+        assert_eq!(question.secret.selector.stage(), Some("ACSPrevious"));
+        assert_eq!(question.demand, Demand::RefreshNow);
+        for no in ["0", "false", "False"] {
+            assert_eq!(
+                parse_path("a", &format!("refreshNow={no}")).unwrap().demand,
+                Demand::Any
+            );
+        }
+    }
+
+    #[test]
+    fn bad_questions_are_refused_by_name() {
+        for (query, expected) in [
+            ("", "MissingParameter"),
+            ("secretId=", "MissingParameter"),
+            ("secretId", "MissingParameter"),
+            ("secretId=a&secretId=a", "InvalidParameter"),
+            ("secretId=a&secretid=a", "InvalidParameter"),
+            ("secretId=a&refreshNow=", "InvalidParameter"),
+            ("secretId=a&refreshNow=yes", "InvalidParameter"),
+            ("secretId=a%", "InvalidParameter"),
+            ("secretId=a%2", "InvalidParameter"),
+            ("secretId=a%zz", "InvalidParameter"),
+            ("secretId=%FF", "InvalidParameter"),
+            ("secretId=a%00", "InvalidParameter"),
+            ("secretId=a%0A", "InvalidParameter"),
+            ("secretId=a&versionId=%07", "InvalidParameter"),
+        ] {
+            assert_eq!(code(parse_query(query)), expected, "{query}");
+        }
+        assert_eq!(code(parse_path("", "")), "MissingParameter");
+        assert_eq!(code(parse_path("a", "secretId=b")), "InvalidParameter");
+        assert!(parse_query("&secretId=a&").is_ok());
+    }
+}

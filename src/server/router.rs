@@ -1,0 +1,53 @@
+//! Every route on one screen.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, any, get};
+use http::Response;
+
+use crate::App;
+use crate::error::Reject;
+use crate::render;
+use crate::routes::{health, metrics, secret};
+
+/// The routes behind the guard. None of them uses an extractor that can answer by itself.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let prefix = app.settings.path_prefix.clone();
+    Router::new()
+        .route("/secretsmanager/get", only_get(secret::by_query))
+        .route(&prefix, only_get(secret::by_path))
+        .route(&format!("{prefix}{{*id}}"), only_get(secret::by_path))
+        .route("/ping", only_get(health::ping))
+        .route("/livez", only_get(health::livez))
+        .route("/readyz", only_get(health::readyz))
+        .route("/metrics", only_get(metrics::metrics))
+        .fallback(unknown_path)
+        .with_state(app)
+}
+
+/// GET and nothing else; axum would answer HEAD too.
+fn only_get<H, T>(handler: H) -> MethodRouter<Arc<App>, Infallible>
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    get(handler)
+        .head(not_allowed)
+        .fallback_service(any(not_allowed))
+}
+
+async fn not_allowed() -> Response<Body> {
+    let mut error = Reject::MethodNotAllowed.because("Use GET.");
+    error.allow = Some("GET");
+    render::error(&error)
+}
+
+async fn unknown_path() -> Response<Body> {
+    render::error(&Reject::UnknownPath.because(
+        "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /ping, /livez, /readyz and /metrics.",
+    ))
+}

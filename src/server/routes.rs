@@ -1,0 +1,5 @@
+//! The handlers, one file a group of routes.
+
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod secret;

@@ -1,0 +1,114 @@
+//! The loopback listeners, the limit on connections, and the graceful end.
+
+mod connection;
+mod listen;
+mod reserve;
+mod stream;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::{Context, Terms};
+pub use self::listen::{BindError, Listeners};
+use self::reserve::Reserve;
+use crate::App;
+
+/// How long requests in flight may take once the end has been asked for.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The pause after a failed accept, most often for want of descriptors, which only time can mend.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `stop` is cancelled, then lets what is in flight finish, for five seconds at most.
+pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
+    let port = listeners.port();
+    let listeners = listeners.into_tokio()?;
+    let doorman = Arc::new(Doorman {
+        permits: Arc::new(Semaphore::new(app.settings.max_conn)),
+        reserve: Reserve::default(),
+        context: Arc::new(Context::new(app, port)),
+        connections: TaskTracker::new(),
+        stop: stop.clone(),
+    });
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(Arc::clone(&doorman).accept(listener)))
+        .collect();
+    stop.cancelled().await;
+    for task in accepting {
+        // The loops end by themselves; one that crashed has nothing left to accept.
+        let _ = task.await;
+    }
+    doorman.connections.close();
+    if tokio::time::timeout(DRAIN_LIMIT, doorman.connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = doorman.connections.len(),
+            "Not every connection ended in time; closing the rest"
+        );
+    }
+    Ok(())
+}
+
+/// Decides what becomes of a new connection.
+struct Doorman {
+    permits: Arc<Semaphore>,
+    reserve: Reserve,
+    context: Arc<Context>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Doorman {
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    failing = false;
+                    self.admit(stream, peer.port());
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "Connections cannot be accepted at the moment; trying on"
+                        );
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer_port: u16) {
+        // Answers are written whole; waiting to fill a packet could only delay them.
+        let _ = stream.set_nodelay(true);
+        let context = Arc::clone(&self.context);
+        let stop = self.stop.clone();
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            self.connections.spawn(async move {
+                connection::run(context, stream, peer_port, Terms::Full, stop).await;
+                drop(permit);
+            });
+        } else if let Some(guest) = self.reserve.take_in(&stop) {
+            self.connections.spawn(async move {
+                let leave = guest.leave();
+                connection::run(context, stream, peer_port, Terms::Reserve(guest), leave).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! One connection from its first byte to its last.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::reserve::Guest;
+use super::stream::ClientStream;
+use crate::error::{ApiError, Reject};
+use crate::guard::{self, Admission};
+use crate::router::router;
+use crate::{App, access, render};
+
+/// For a request head to be complete, and for an idle connection to say something.
+const HEAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// The same for a connection over the limit.
+const GUEST_HEAD_LIMIT: Duration = Duration::from_secs(1);
+
+/// The most header fields.
+const MAX_HEADERS: usize = 100;
+
+/// The bytes that a request head may have; the guard's own limits are tighter.
+const MAX_HEAD_BYTES: usize = 80 * 1024;
+
+/// What all connections share.
+pub(super) struct Context {
+    app: Arc<App>,
+    router: Router,
+    port: u16,
+}
+
+impl Context {
+    pub(super) fn new(app: Arc<App>, port: u16) -> Self {
+        Self {
+            router: router(Arc::clone(&app)),
+            app,
+            port,
+        }
+    }
+}
+
+/// On which terms a connection is served.
+pub(super) enum Terms {
+    /// As the guard says.
+    Full,
+    /// Over the limit: one health answer or one 429.
+    Reserve(Guest),
+}
+
+/// Serves the connection until it ends, or gracefully ends it when `stop` is cancelled.
+pub(super) async fn run(
+    context: Arc<Context>,
+    stream: TcpStream,
+    peer_port: u16,
+    terms: Terms,
+    stop: CancellationToken,
+) {
+    let guest = matches!(terms, Terms::Reserve(_));
+    let service = service_fn(|request| respond(&context, &terms, peer_port, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT })
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(!guest)
+        .serve_connection(TokioIo::new(ClientStream::new(stream)), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            peer.port = peer_port,
+            "A connection ended early"
+        );
+    }
+}
+
+async fn respond(
+    context: &Context,
+    terms: &Terms,
+    peer_port: u16,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let app = &context.app;
+    let clock = app.service.timeline().clock();
+    let began_at = access::is_logged().then(|| clock.boot());
+    let (parts, _body) = request.into_parts();
+    let (admission, mut response) = match admit(context, terms, &parts) {
+        Ok(admission) => {
+            let request = Request::from_parts(parts, Body::empty());
+            let Ok(response) = context.router.clone().call(request).await;
+            (Some(admission), response)
+        }
+        Err(error) => (None, render::error(&error)),
+    };
+    if admission != Some(Admission::Token) {
+        // Who has shown no token gets an answer, not a connection to keep.
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    app.metrics.count(response.status());
+    if let Some(began_at) = began_at {
+        access::log(&response, peer_port, clock.boot().saturating_sub(began_at));
+    }
+    Ok(response)
+}
+
+fn admit(
+    context: &Context,
+    terms: &Terms,
+    parts: &http::request::Parts,
+) -> Result<Admission, ApiError> {
+    if let Terms::Reserve(guest) = terms {
+        guest.has_asked();
+        if !guard::is_health(parts.uri.path()) {
+            let mut error = Reject::TooManyConnections.because(format!(
+                "All {} connections that Server.MaxConn allows are in use; close idle ones or try again.",
+                context.app.settings.max_conn
+            ));
+            error.retry_after = Some(Duration::from_secs(1));
+            return Err(error);
+        }
+    }
+    guard::admit(&context.app, context.port, parts)
+}

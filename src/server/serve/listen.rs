@@ -1,0 +1,121 @@
+//! Both loopback addresses with one port, so that nobody else can sit on `localhost`.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+
+/// How many connections may wait to be accepted: a thousand readers may come in one moment.
+const BACKLOG: i32 = 1024;
+
+/// How often a free port is drawn anew when the other address family has it taken.
+const FREE_PORT_TRIES: usize = 20;
+
+/// Open listeners on 127.0.0.1 and, where the host has it, `[::1]`.
+#[derive(Debug)]
+pub struct Listeners {
+    v4: TcpListener,
+    v6: Option<TcpListener>,
+    port: u16,
+}
+
+/// The port cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process holds it, on one of the two addresses.
+    #[error(
+        "port {port} on {address} is held by another process; stop it or set Server.HttpPort to another port"
+    )]
+    InUse {
+        /// The port asked for.
+        port: u16,
+        /// The address it is held on.
+        address: &'static str,
+    },
+    /// The system refuses for another reason.
+    #[error("cannot listen on {address} port {port}: {source}")]
+    Refused {
+        /// The port asked for.
+        port: u16,
+        /// The address.
+        address: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Listeners {
+    /// Opens both listeners; port 0 draws one that is free on both addresses.
+    pub fn open(port: u16) -> Result<Self, BindError> {
+        let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match Self::open_once(port) {
+                Err(BindError::InUse { .. }) if tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn open_once(port: u16) -> Result<Self, BindError> {
+        const V4: &str = "127.0.0.1";
+        const V6: &str = "[::1]";
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .map_err(|error| refused(V4, port, error))?;
+        let port = v4
+            .local_addr()
+            .map_err(|error| refused(V4, port, error))?
+            .port();
+        let v6 = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
+            Ok(listener) => Some(listener),
+            Err(error) if has_no_ipv6(&error) => None,
+            Err(error) => return Err(refused(V6, port, error)),
+        };
+        for (listener, address) in [(Some(&v4), V4), (v6.as_ref(), V6)] {
+            let Some(listener) = listener else { continue };
+            listener
+                .set_nonblocking(true)
+                .map_err(|error| refused(address, port, error))?;
+            // Listening again only widens the queue, which the standard library keeps short.
+            rustix::net::listen(listener, BACKLOG)
+                .map_err(|error| refused(address, port, error.into()))?;
+        }
+        Ok(Self { v4, v6, port })
+    }
+
+    /// The port listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The addresses listened on, for people.
+    pub fn addresses(&self) -> Vec<String> {
+        let v6 = self.v6.as_ref().map(|_| format!("[::1]:{}", self.port));
+        std::iter::once(format!("127.0.0.1:{}", self.port))
+            .chain(v6)
+            .collect()
+    }
+
+    pub(super) fn into_tokio(self) -> io::Result<Vec<tokio::net::TcpListener>> {
+        std::iter::once(self.v4)
+            .chain(self.v6)
+            .map(tokio::net::TcpListener::from_std)
+            .collect()
+    }
+}
+
+/// The host has no IPv6, or no `[::1]`: then nobody else can listen there either.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+fn refused(address: &'static str, port: u16, source: io::Error) -> BindError {
+    if source.kind() == ErrorKind::AddrInUse {
+        BindError::InUse { port, address }
+    } else {
+        BindError::Refused {
+            port,
+            address,
+            source,
+        }
+    }
+}
