@@ -1,1 +1,27 @@
-fn main() {}
+//! `alibabacloud-kms-agent`: hands applications their Alibaba Cloud KMS secrets over loopback HTTP.
+
+mod backends;
+mod cli;
+mod client;
+mod compose;
+mod config;
+mod exit;
+mod process;
+mod telemetry;
+mod token;
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Overwrites every block of memory as it is freed, whichever library held a secret in it.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -34,7 +34,9 @@ pub(crate) fn text(status: &CacheStatus) -> String {
             detail,
         } => {
             let how = if *forwarded { "fwd=stale" } else { "hit" };
-            write!(text, "{how}; ttl=-{}; detail={detail}", since.as_secs())
+            // Begun seconds count: an expired copy has a negative ttl from the first moment.
+            let expired = since.as_secs() + u64::from(since.subsec_nanos() > 0 || since.is_zero());
+            write!(text, "{how}; ttl=-{expired}; detail={detail}")
         }
     };
     text

@@ -1,1 +1,19 @@
-//! x
+//! The product as people meet it: the real binary over HTTP, its command line, files and signals, against the
+//! emulator.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on panics"
+)]
+
+mod cli;
+mod cloud;
+mod credentials;
+mod dev;
+mod layering;
+mod main_job;
+mod names;
+mod outage;
+mod sdk;
+mod silence;

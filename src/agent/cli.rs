@@ -1,0 +1,47 @@
+//! The command line: one file a command.
+
+mod agent;
+mod dev;
+mod get;
+mod health;
+mod target;
+mod token;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Failure;
+
+/// Hands applications their Alibaba Cloud KMS secrets over loopback HTTP, from a cache that outlives outages.
+#[derive(Debug, Parser)]
+#[command(
+    name = "alibabacloud-kms-agent",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 78 bad configuration.\n\n\
+        Try it without a cloud account:\n  alibabacloud-kms-agent dev"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::Args),
+    Token(token::Args),
+    Dev(dev::Args),
+    Get(get::Args),
+    Health(health::Args),
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn run() -> Result<(), Failure> {
+    // Prints help and usage errors itself, with exit codes 0 and 2.
+    match Cli::parse().command {
+        Command::Agent(args) => agent::run(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Dev(args) => dev::run(args),
+        Command::Get(args) => get::run(&args),
+        Command::Health(args) => health::run(&args),
+    }
+}

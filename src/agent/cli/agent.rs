@@ -1,0 +1,31 @@
+use std::path::PathBuf;
+
+use crate::compose::Prepared;
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::token::source::TokenSource;
+
+/// Runs the daemon in the foreground.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+    alibabacloud-kms-agent token ./kmstoken\n  \
+    KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent agent ./config.toml\n\n\
+    Environment: KMS_TOKEN (see Server.SSRFEnvVariables), ALIBABA_CLOUD_* for credentials and region,\n\
+    HTTPS_PROXY and NO_PROXY for KMS and STS, RUST_LOG for the level of the agent's own lines.\n\
+    Signals: SIGTERM and SIGINT finish what is in flight and stop; a second one stops at once.")]
+pub(super) struct Args {
+    /// The config file (TOML)
+    config: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(&args.config).map_err(|error| Failure::config(error.to_string()))?;
+    let token = TokenSource::find(&config.server.token_variables, |name| {
+        std::env::var_os(name)
+    })?;
+    // What is not UTF-8 can be none of the variables that count.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Prepared::open(config, environment, token, std::env::var("RUST_LOG").ok())?.run(|| ())
+}

@@ -1,0 +1,131 @@
+use std::io::{self, IsTerminal, Write};
+
+use http::StatusCode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::target::Target;
+use crate::client::Reply;
+use crate::exit::Failure;
+
+/// Reads a secret through a running agent and prints its value.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The value is printed as it is; a line break follows only on a terminal.\n\n\
+    Example:\n  \
+    KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent get app/db --field password"
+)]
+pub(super) struct Args {
+    /// The secret's name or ARN
+    secret_id: String,
+    /// Print the agent's whole answer
+    #[arg(long, conflicts_with = "field")]
+    json: bool,
+    /// Print one member of a JSON value; dots go deeper
+    #[arg(long, value_name = "a.b")]
+    field: Option<String>,
+    /// The version with this id
+    #[arg(long)]
+    version_id: Option<String>,
+    /// The version with this stage, such as `ACSPrevious`
+    #[arg(long)]
+    version_stage: Option<String>,
+    /// Have the agent ask KMS now, whatever it holds
+    #[arg(long)]
+    refresh: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let reply = args.target.client()?.fetch(&args.query())?;
+    if reply.status != StatusCode::OK {
+        return Err(refused(&reply));
+    }
+    let output = if args.json {
+        reply.body
+    } else {
+        let value = secret_data(&reply.body)?;
+        match &args.field {
+            Some(field) => member(&value, field)?,
+            None => Zeroizing::new(value.as_bytes().to_vec()),
+        }
+    };
+    let mut stdout = io::stdout();
+    stdout
+        .write_all(&output)
+        .and_then(|()| {
+            if stdout.is_terminal() {
+                stdout.write_all(b"\n")
+            } else {
+                Ok(())
+            }
+        })
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::failed(format!("the value cannot be written: {error}")))
+}
+
+impl Args {
+    fn query(&self) -> String {
+        let mut query = format!("/secretsmanager/get?secretId={}", encoded(&self.secret_id));
+        for (name, value) in [
+            ("versionId", &self.version_id),
+            ("versionStage", &self.version_stage),
+        ] {
+            if let Some(value) = value {
+                query.extend(["&", name, "=", &encoded(value)]);
+            }
+        }
+        if self.refresh {
+            query.push_str("&refreshNow=true");
+        }
+        query
+    }
+}
+
+fn encoded(text: &str) -> String {
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
+fn refused(reply: &Reply) -> Failure {
+    let text = |body: &Value, name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    match (text(&body, "Code"), text(&body, "Message")) {
+        (Some(code), Some(message)) => Failure::failed(format!("{code}: {message}")),
+        _ => Failure::failed(format!("the agent answered {}", reply.status)),
+    }
+}
+
+fn secret_data(body: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|_| Failure::failed("what answered on this port is not the agent"))?;
+    match body.get("SecretData") {
+        Some(Value::String(value)) => Ok(Zeroizing::new(value.clone())),
+        _ => Err(Failure::failed("the answer holds no SecretData")),
+    }
+}
+
+/// One member of a JSON value: text as it is, anything else as JSON.
+fn member(value: &str, field: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let value: Value = serde_json::from_str(value).map_err(|_| {
+        Failure::failed("--field needs a secret whose value is JSON, and this one is not")
+    })?;
+    let mut found = &value;
+    for name in field.split('.') {
+        let next = match found {
+            Value::Array(items) => name.parse().ok().and_then(|index: usize| items.get(index)),
+            other => other.get(name),
+        };
+        found = next.ok_or_else(|| Failure::failed(format!("the value has no member {field}")))?;
+    }
+    Ok(Zeroizing::new(match found {
+        Value::String(text) => text.clone().into_bytes(),
+        other => other.to_string().into_bytes(),
+    }))
+}

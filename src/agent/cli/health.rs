@@ -1,0 +1,32 @@
+use http::StatusCode;
+
+use super::target::Target;
+use crate::exit::Failure;
+
+/// Exits 0 when the agent is ready; for container and exec probes, which have no curl.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+    alibabacloud-kms-agent health          # /readyz: it can answer secrets\n  \
+    alibabacloud-kms-agent health --live   # /livez: it runs")]
+pub(super) struct Args {
+    /// Ask whether it runs, not whether it can answer secrets
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let path = if args.live { "/livez" } else { "/readyz" };
+    let reply = args.target.anonymous()?.fetch(path)?;
+    if reply.status == StatusCode::OK {
+        Ok(())
+    } else {
+        // Holds states and codes, never a value.
+        let checks = String::from_utf8_lossy(&reply.body);
+        Err(Failure::failed(format!(
+            "the agent is not ready ({}): {checks}",
+            reply.status.as_u16()
+        )))
+    }
+}

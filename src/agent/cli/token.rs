@@ -1,0 +1,48 @@
+use std::io::{self, Write};
+
+use crate::exit::Failure;
+use crate::token::{draw, file};
+
+/// Writes a fresh SSRF token to a file, in place of what is there, and prints the path.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The token is 32 random bytes in lower-case hex, without a line break at the end, so that\n\
+    clients can put the file's bytes straight into a header.\n\n\
+    Example:\n  \
+    alibabacloud-kms-agent token ./kmstoken\n  \
+    alibabacloud-kms-agent token file:///var/run/kmstoken --mode 0640"
+)]
+pub(super) struct Args {
+    /// A path, or a file:// URL
+    path: String,
+    /// The file's permissions, in octal
+    #[arg(long, default_value = "0600", value_parser = parse_mode)]
+    mode: u32,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let path = file::parse_path(&args.path);
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Err(Failure::usage(format!("{} names no file", args.path)));
+    }
+    let fail = |error: &dyn std::fmt::Display| {
+        Failure::failed(format!(
+            "the token cannot be written to {}: {error}",
+            path.display()
+        ))
+    };
+    let token = draw().map_err(|error| fail(&error))?;
+    file::replace(path, &token, args.mode).map_err(|error| fail(&error))?;
+    // Who has closed stdout does not want to know.
+    let _ = writeln!(io::stdout(), "{}", path.display());
+    Ok(())
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & !0o777 == 0 && mode & 0o400 != 0 => Ok(mode),
+        _ => {
+            Err("an octal mode that lets at least the owner read, such as 0600 or 0640".to_owned())
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The HTTP client of the commands that talk to a running agent: loopback only, never through a proxy.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use zeroize::Zeroizing;
+
+use crate::exit::Failure;
+
+/// For connecting, asking and reading together. The agent answers within ten seconds whatever KMS does.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// The longest answer: KMS answers have at most 1 MiB.
+const MAX_ANSWER: usize = 2 * 1024 * 1024;
+
+/// What a running agent said.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+/// How a running agent is reached.
+pub(crate) struct Client {
+    pub(crate) port: u16,
+    /// The header and the token in it; health needs none.
+    pub(crate) token: Option<(HeaderName, Zeroizing<Vec<u8>>)>,
+}
+
+impl Client {
+    /// Asks for `target`, which is a path and query.
+    pub(crate) fn fetch(&self, target: &str) -> Result<Reply, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+        runtime.block_on(async {
+            tokio::time::timeout(LIMIT, self.ask(target))
+                .await
+                .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
+        })
+    }
+
+    async fn ask(&self, target: &str) -> Result<Reply, Failure> {
+        let port = self.port;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Failure::failed(format!(
+                "no agent answers on 127.0.0.1:{port} ({error}). Is it running, and on this port?"
+            ))
+        };
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let connection = tokio::spawn(connection);
+        let mut request = Request::get(target).header(header::HOST, format!("127.0.0.1:{port}"));
+        if let Some((name, token)) = &self.token {
+            request = request.header(name, token.as_slice());
+        }
+        let request = request
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Failure::usage(format!("this cannot be asked for: {error}")))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| Failure::failed(format!("the agent's answer broke off: {error}")))?;
+        connection.abort();
+        Ok(Reply {
+            status,
+            body: Zeroizing::new(body.to_bytes().to_vec()),
+        })
+    }
+}

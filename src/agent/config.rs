@@ -1,0 +1,142 @@
+//! The config file, from text to what the parts are built with.
+
+mod cache;
+mod file;
+mod log;
+mod server;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use kms_agent_core::config::{ConfigTable, Problem, Report};
+use kms_agent_kms::Settings as KmsSettings;
+
+pub(crate) use self::cache::CacheConfig;
+pub(crate) use self::log::{LogConfig, LogFormat, LogLevel, LogTarget};
+pub(crate) use self::server::ServerConfig;
+
+/// A validated config file. Nothing has been opened yet but the file itself.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) server: ServerConfig,
+    pub(crate) kms: KmsSettings,
+    pub(crate) cache: CacheConfig,
+    pub(crate) log: LogConfig,
+}
+
+/// Everything that is wrong with a config file.
+#[derive(Debug)]
+pub(crate) struct ConfigError {
+    name: String,
+    problems: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let fail = |message| ConfigError {
+            name: name.clone(),
+            problems: vec![Problem {
+                line: 0,
+                key: String::new(),
+                message,
+            }],
+        };
+        let bytes =
+            std::fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| fail("is not UTF-8 text".to_owned()))?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads `text`; `name` is what problems call it.
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        let report = RefCell::new(Report::default());
+        let config = match file::read(text) {
+            Ok(raw) => {
+                let mut root = ConfigTable::root(raw, &report);
+                let config = Self::resolve(&mut root);
+                root.finish();
+                config
+            }
+            Err(problems) => {
+                report.borrow_mut().problems = problems;
+                None
+            }
+        };
+        let mut problems = report.into_inner().problems;
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => {
+                problems.sort_by_key(|problem| problem.line);
+                Err(ConfigError {
+                    name: name.to_owned(),
+                    problems,
+                })
+            }
+        }
+    }
+
+    fn resolve(root: &mut ConfigTable<'_>) -> Option<Self> {
+        let mut table = root.table("Server");
+        let server = ServerConfig::read(&mut table);
+        let serve_stale = table.boolean("IgnoreTransientErrors", true);
+        table.finish();
+        let kms = KmsSettings::read(root);
+        let mut table = root.table("Cache");
+        let cache = CacheConfig::read(&mut table, serve_stale);
+        table.finish();
+        let mut table = root.table("Log");
+        let log = LogConfig::read(&mut table);
+        table.finish();
+        Some(Self {
+            server: server?,
+            kms: kms?,
+            cache: cache?,
+            log: log?,
+        })
+    }
+
+    /// The folders that the backend and the log will write to.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let log = match &self.log.target {
+            LogTarget::Folder(folder) => Some(folder.clone()),
+            LogTarget::Stderr => None,
+        };
+        self.cache
+            .backend
+            .config
+            .folders()
+            .into_iter()
+            .chain(log)
+            .collect()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let many = self.problems.len() > 1;
+        if many {
+            write!(f, "{} has {} problems:", self.name, self.problems.len())?;
+        }
+        for problem in &self.problems {
+            if many {
+                f.write_str("\n  ")?;
+            }
+            f.write_str(&self.name)?;
+            if problem.line > 0 {
+                write!(f, ":{}", problem.line)?;
+            }
+            if problem.key.is_empty() {
+                write!(f, ": {}", problem.message)?;
+            } else {
+                write!(f, ": {}: {}", problem.key, problem.message)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! How the process ends, and what it says then.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Something that failed; the command did not do what it was asked to.
+const FAILED: u8 = 1;
+/// The command line was wrong; clap uses the same code.
+const USAGE: u8 = 2;
+/// The configuration is wrong (`EX_CONFIG` of `sysexits.h`): starting again will not help.
+const CONFIG: u8 = 78;
+
+/// An end that is not success. Its message is for a person and holds no secret.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Exit code 1.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: FAILED,
+            message: message.into(),
+        }
+    }
+
+    /// Exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: USAGE,
+            message: message.into(),
+        }
+    }
+
+    /// Exit code 78.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self {
+            code: CONFIG,
+            message: message.into(),
+        }
+    }
+
+    /// Says it on stderr and gives the code.
+    pub(crate) fn report(self) -> ExitCode {
+        // Nobody is left to tell where stderr is closed.
+        let _ = writeln!(std::io::stderr(), "error: {}", self.message);
+        ExitCode::from(self.code)
+    }
+}

@@ -1,0 +1,38 @@
+//! The signals that end the agent.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// SIGTERM and SIGINT, listened for from the moment this exists.
+#[derive(Debug)]
+pub(crate) struct Endings {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Endings {
+    /// Begins to listen.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Cancels `stop` at the first signal; returns at the second, which means: at once.
+    pub(crate) async fn watch(mut self, stop: CancellationToken) {
+        self.next().await;
+        tracing::info!("Stopping: finishing what is in flight");
+        stop.cancel();
+        self.next().await;
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

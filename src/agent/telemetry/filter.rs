@@ -1,0 +1,40 @@
+//! Which lines are written.
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+
+use super::READY;
+use crate::config::LogLevel;
+
+/// What our own lines are marked with. Libraries are heard from Warn up.
+const OWN: [&str; 4] = ["alibabacloud_kms_agent", "kms_agent_", "access", "upstream"];
+
+/// The level of our own targets: the config's, unless `RUST_LOG` holds a level.
+pub(super) fn level(config: LogLevel, override_level: Option<&str>) -> LevelFilter {
+    let config = match config {
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::None => LevelFilter::OFF,
+    };
+    // Trace is for libraries; ours have nothing below Debug.
+    override_level
+        .and_then(|text| text.trim().parse::<LevelFilter>().ok())
+        .map_or(config, |level| level.min(LevelFilter::DEBUG))
+}
+
+/// The log itself.
+pub(super) fn log(level: LevelFilter) -> Targets {
+    OWN.iter()
+        .fold(Targets::new(), |targets, own| {
+            targets.with_target(*own, level)
+        })
+        .with_target(READY, LevelFilter::INFO)
+        .with_default(level.min(LevelFilter::WARN))
+}
+
+/// What stderr shows beside a log file.
+pub(super) fn urgent(level: LevelFilter) -> Targets {
+    log(level.min(LevelFilter::WARN))
+}

@@ -1,0 +1,23 @@
+//! Where the agent's token comes from: drawing one, keeping it in a file, finding it in the environment.
+
+pub(crate) mod file;
+pub(crate) mod source;
+
+use std::fmt::Write;
+
+use zeroize::Zeroizing;
+
+/// The random bytes of a token.
+const TOKEN_BYTES: usize = 32;
+
+/// Draws a token: 32 random bytes in lower-case hex.
+pub(crate) fn draw() -> Result<Zeroizing<String>, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+    getrandom::fill(&mut *bytes)?;
+    let mut text = Zeroizing::new(String::with_capacity(2 * TOKEN_BYTES));
+    for byte in *bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
+}

@@ -1,0 +1,140 @@
+//! The token file: the token and nothing else, since clients put its bytes straight into a header.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+/// The longest token file that is read.
+const MAX_BYTES: u64 = 4096;
+
+/// For the owner only.
+pub(crate) const DEFAULT_MODE: u32 = 0o600;
+
+/// The path in `text`: plain, or behind `file://`.
+pub(crate) fn parse_path(text: &str) -> &Path {
+    Path::new(text.strip_prefix("file://").unwrap_or(text))
+}
+
+/// Reads the file behind `path`, links followed. Anything but a regular file of at most 4 KiB is an error.
+pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = OpenOptions::new()
+        .read(true)
+        // Opening a pipe must not wait for a writer.
+        .custom_flags(flags(OFlags::NONBLOCK))
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(MAX_BYTES).unwrap_or(0) + 1,
+    ));
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it has more than 4096 bytes",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Makes the file at `path` with `token` in it, or leaves the one that is there. Readers see the whole token
+/// or no file.
+pub(crate) fn create(path: &Path, token: &str) -> io::Result<()> {
+    match temporary(path, token, DEFAULT_MODE)?.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error),
+    }
+}
+
+/// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
+/// renamed, or, where the file is a mount point or its folder may not be written, in place.
+pub(crate) fn replace(path: &Path, token: &str, mode: u32) -> io::Result<()> {
+    // A link stays a link; what it points to is replaced.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let renamed = temporary(&path, token, mode)
+        .and_then(|file| file.persist(&path).map_err(|error| error.error));
+    match renamed {
+        Ok(_) => Ok(()),
+        Err(error) if path.is_file() => overwrite(&path, token, mode).map_err(|_| error),
+        Err(error) => Err(error),
+    }
+}
+
+fn temporary(path: &Path, token: &str, mode: u32) -> io::Result<NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".kmstoken-")
+        .permissions(Permissions::from_mode(DEFAULT_MODE))
+        .tempfile_in(folder)?;
+    file.write_all(token.as_bytes())?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn overwrite(path: &Path, token: &str, mode: u32) -> io::Result<()> {
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .custom_flags(flags(OFlags::NOFOLLOW))
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.set_len(0)?;
+    file.write_all(token.as_bytes())?;
+    file.sync_all()
+}
+
+fn flags(flags: OFlags) -> i32 {
+    i32::try_from(flags.bits()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_file_is_never_made_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        create(&path, "first").unwrap();
+        create(&path, "second").unwrap();
+        assert_eq!(read(&path).unwrap().as_slice(), b"first");
+        replace(&path, "third", 0o640).unwrap();
+        assert_eq!(read(&path).unwrap().as_slice(), b"third");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_small_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = folder.path().join("large");
+        fs::write(&large, vec![b'a'; 4097]).unwrap();
+        assert_eq!(
+            read(&large).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+        assert!(read(folder.path()).is_err());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&large, &link).unwrap();
+        fs::write(&large, "small").unwrap();
+        assert_eq!(read(&link).unwrap().as_slice(), b"small");
+    }
+}

@@ -1,0 +1,65 @@
+//! Random text. The operating system is asked once; everything drawn later cannot fail.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::key::AccessKey;
+use crate::sign::hex;
+
+/// A source of unpredictable text.
+pub(crate) struct Draw {
+    /// Keyed with bytes from the operating system.
+    seeded: Hmac<Sha256>,
+    drawn: AtomicU64,
+}
+
+impl Draw {
+    /// Asks the operating system for a seed.
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let seeded = Hmac::new_from_slice(&seed).map_err(io::Error::other)?;
+        Ok(Self {
+            seeded,
+            drawn: AtomicU64::new(0),
+        })
+    }
+
+    /// 64 lower-case hex digits.
+    pub(crate) fn hex64(&self) -> String {
+        let mut mac = self.seeded.clone();
+        mac.update(&self.drawn.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        hex(&mac.finalize().into_bytes())
+    }
+
+    /// `length` lower-case hex digits, at most 64.
+    pub(crate) fn hex(&self, length: usize) -> String {
+        let mut text = self.hex64();
+        text.truncate(length);
+        text
+    }
+
+    /// An id in the usual five groups.
+    pub(crate) fn request_id(&self) -> String {
+        let mut text = self.hex(32);
+        for at in [20, 16, 12, 8] {
+            text.insert(at, '-');
+        }
+        text
+    }
+
+    /// A new long-lived key.
+    pub(crate) fn access_key(&self) -> AccessKey {
+        AccessKey::new(format!("LTAI5t{}", self.hex(18)), self.hex(30))
+    }
+}
+
+impl fmt::Debug for Draw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draw").finish_non_exhaustive()
+    }
+}

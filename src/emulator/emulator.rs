@@ -1,0 +1,239 @@
+//! The handle.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::action::Action;
+use crate::call::Call;
+use crate::draw::Draw;
+use crate::fault::Fault;
+use crate::key::{AccessKey, SessionCredentials};
+use crate::metadata::MetadataSettings;
+use crate::options::Options;
+use crate::order::InvalidOrder;
+use crate::secret::{PutSecret, SecretState};
+use crate::serve::serve;
+use crate::shared::{Identity, Shared};
+use crate::tls::Tls;
+
+/// A running emulator. Dropping it ends it and every connection it has.
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    ca_pem: Option<String>,
+    /// Dropped to ask for the end.
+    stop: Option<watch::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Emulator {
+    /// Listens on 127.0.0.1 and serves on the current Tokio runtime, which needs I/O and time.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let draw = Draw::open()?;
+        let access_key = match options.access_key {
+            Some(key) => key,
+            None => draw.access_key(),
+        };
+        let (acceptor, ca_pem) = if options.tls {
+            let tls = Tls::generate()?;
+            (Some(tls.acceptor), Some(tls.ca_pem))
+        } else {
+            (None, None)
+        };
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+
+        let scheme = if options.tls { "https" } else { "http" };
+        let identity = Identity {
+            region: options.region,
+            account_id: options.account_id,
+            endpoint: address.to_string(),
+            base_url: format!("{scheme}://{address}"),
+            control_api: options.control_api,
+        };
+        let shared = Arc::new(Shared::new(draw, access_key, identity));
+        let (stop, stopped) = watch::channel(());
+        let task = runtime.spawn(serve(Arc::clone(&shared), listener, acceptor, stopped));
+        Ok(Self {
+            shared,
+            address,
+            ca_pem,
+            stop: Some(stop),
+            task,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Such as `http://127.0.0.1:4711`.
+    pub fn base_url(&self) -> &str {
+        &self.shared.base_url
+    }
+
+    /// Such as `127.0.0.1:4711`.
+    pub fn endpoint(&self) -> &str {
+        &self.shared.endpoint
+    }
+
+    /// The certificate clients must trust; `None` without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
+    /// The region it claims to be in.
+    pub fn region(&self) -> &str {
+        &self.shared.region
+    }
+
+    /// The account it claims to belong to.
+    pub fn account_id(&self) -> &str {
+        &self.shared.account_id
+    }
+
+    /// The key that is good from the start.
+    pub fn access_key(&self) -> &AccessKey {
+        &self.shared.access_key
+    }
+
+    /// Adds a version of a secret and gives its id.
+    pub fn put_secret(&self, secret: PutSecret) -> Result<String, InvalidOrder> {
+        self.shared.put_secret(secret)
+    }
+
+    /// Removes a secret with all versions; false when there is none.
+    pub fn delete_secret(&self, name: &str) -> bool {
+        self.shared.state().secrets.delete(name)
+    }
+
+    /// Denies a secret to everybody, whether it exists or not.
+    pub fn deny_secret(&self, name: &str) {
+        self.set_secret_state(name, SecretState::Denied);
+    }
+
+    /// Says what is the matter with a secret from now on.
+    pub fn set_secret_state(&self, name: &str, state: SecretState) {
+        self.shared.state().secrets.set_state(name, state);
+    }
+
+    /// Adds a rule behind those in force.
+    pub fn fault(&self, fault: Fault) -> Result<(), InvalidOrder> {
+        self.shared.state().faults.add(fault)
+    }
+
+    /// Removes all rules. Requests a rule was applied to already stay spoiled.
+    pub fn clear_faults(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// What came in since the start or the last reset, oldest first; at most the newest 100,000.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.state().calls.list()
+    }
+
+    /// How many calls of one kind came in since the start or the last reset.
+    pub fn count_calls(&self, action: Action) -> u64 {
+        self.shared.state().calls.count(action)
+    }
+
+    /// Forgets the calls and nothing else.
+    pub fn clear_calls(&self) {
+        self.shared.state().calls.clear();
+    }
+
+    /// How many connections were accepted since the start.
+    pub fn connections_accepted(&self) -> u64 {
+        self.shared.connections()
+    }
+
+    /// Puts everything but the count of connections back to how it was at the start.
+    pub fn reset(&self) {
+        self.shared.reset();
+    }
+
+    /// Adds or replaces a long-lived key.
+    pub fn add_access_key(&self, key: AccessKey) {
+        self.shared.state().keys.add(key, true);
+    }
+
+    /// Draws a long-lived key.
+    pub fn issue_access_key(&self) -> AccessKey {
+        let key = self.shared.draw.access_key();
+        self.add_access_key(key.clone());
+        key
+    }
+
+    /// Hands out a temporary key as STS would.
+    pub fn issue_session(&self) -> SessionCredentials {
+        self.shared.state().issue_session(&self.shared.draw, None)
+    }
+
+    /// Enables or disables a key; false when there is none of that id.
+    pub fn set_access_key_enabled(&self, id: &str, enabled: bool) -> bool {
+        self.shared.state().keys.set_enabled(id, enabled)
+    }
+
+    /// Forgets a key, long-lived or temporary; false when there is none of that id.
+    pub fn revoke_access_key(&self, id: &str) -> bool {
+        self.shared.state().keys.revoke(id)
+    }
+
+    /// How long temporary keys handed out from now on live, whatever is asked for; `None` lets the client
+    /// choose.
+    pub fn set_session_lifetime(&self, lifetime: Option<Duration>) {
+        self.shared.state().session_lifetime = lifetime;
+    }
+
+    /// Puts the services' clock so many seconds ahead of the machine's.
+    pub fn set_clock_offset(&self, seconds: i64) {
+        self.shared.state().clock_offset = seconds;
+    }
+
+    /// Changes how the metadata service behaves.
+    pub fn set_metadata(&self, settings: MetadataSettings) {
+        self.shared.state().metadata.settings = settings;
+    }
+
+    /// Accepts an OIDC token, and from now on only registered ones.
+    pub fn register_oidc_token(&self, token: impl Into<String>) {
+        self.shared.state().trust.register_token(token.into());
+    }
+
+    /// Makes a role, and from now on only registered ones exist.
+    pub fn register_role(&self, arn: impl Into<String>) {
+        self.shared.state().trust.register_role(arn.into());
+    }
+
+    /// Ends it. When this returns the port is free and every connection is closed.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        // The task neither panics nor is cancelled by anybody else.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator")
+            .field("base_url", &self.base_url())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! KMS, of which GetSecretValue is all there is.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::answer::Answer;
+use crate::inbound::Inbound;
+use crate::instant;
+use crate::refusal::Refusal;
+use crate::secret::{DataType, Reading, SecretType, Secrets, Wanted, is_name, not_found};
+use crate::shared::Shared;
+use crate::sign;
+
+/// Answers a request for a secret's value.
+pub(crate) fn secret_value(
+    shared: &Shared,
+    request: &Inbound,
+    request_id: &str,
+) -> Result<Answer, Refusal> {
+    let mut state = shared.state();
+    sign::verify(request, &mut state)?;
+    let found = find(shared, request, &state.secrets);
+    if is_true(request.parameter("DryRun")) {
+        return Err(dry_run(found.err()));
+    }
+    let (name, reading) = found?;
+    let extended = is_true(request.parameter("FetchExtendedConfig"));
+    let body = SecretValue::new(name, &reading, extended, request_id);
+    Ok(Answer::json(StatusCode::OK, &body))
+}
+
+/// The name behind a name or an ARN, and the region the ARN names.
+pub(crate) fn secret_name(asked: &str) -> (Option<&str>, &str) {
+    let mut parts = asked.splitn(5, ':');
+    match (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next().and_then(|part| part.strip_prefix("secret/")),
+    ) {
+        (Some("acs"), Some("kms"), Some(region), Some(_account), Some(name)) => {
+            (Some(region), name)
+        }
+        _ => (None, asked),
+    }
+}
+
+fn find<'a>(
+    shared: &Shared,
+    request: &'a Inbound,
+    secrets: &'a Secrets,
+) -> Result<(&'a str, Reading<'a>), Refusal> {
+    let asked = request.given("SecretName").ok_or_else(|| {
+        Refusal::kms(
+            400,
+            "MissingParameter",
+            "The parameter SecretName is required.",
+        )
+    })?;
+    let (region, name) = secret_name(asked);
+    if !is_name(name) {
+        return Err(Refusal::kms(
+            400,
+            "InvalidParameter",
+            "The specified parameter SecretName is not valid.",
+        ));
+    }
+    if region.is_some_and(|region| region != shared.region) {
+        return Err(not_found());
+    }
+    let wanted = Wanted {
+        version_id: request.given("VersionId"),
+        stage: request.given("VersionStage"),
+    };
+    Ok((name, secrets.read(name, wanted)?))
+}
+
+fn is_true(text: Option<&str>) -> bool {
+    text.is_some_and(|text| text.eq_ignore_ascii_case("true"))
+}
+
+/// A dry run always fails, and says how the real one would have ended.
+fn dry_run(refusal: Option<Refusal>) -> Refusal {
+    match refusal {
+        None => Refusal::kms(
+            400,
+            "DryRunOperationError",
+            "The request would have succeeded, but the DryRun parameter is set.",
+        ),
+        Some(refusal) if refusal.status == 403 => Refusal::kms(
+            403,
+            "AccessDeniedError",
+            "The caller is not permitted to make this request.",
+        ),
+        Some(_) => Refusal::kms(400, "ValidationError", "The request is not valid."),
+    }
+}
+
+/// The body of the answer, member for member.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SecretValue<'a> {
+    secret_name: &'a str,
+    secret_type: SecretType,
+    secret_data: &'a str,
+    secret_data_type: DataType,
+    version_id: &'a str,
+    version_stages: Stages<'a>,
+    create_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    automatic_rotation: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_interval: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_rotation_date: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_rotation_date: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extended_config: Option<&'a str>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Stages<'a> {
+    version_stage: Vec<&'a str>,
+}
+
+impl<'a> SecretValue<'a> {
+    fn new(name: &'a str, reading: &Reading<'a>, extended: bool, request_id: &'a str) -> Self {
+        let Reading {
+            secret_type,
+            rotation,
+            version,
+        } = *reading;
+        let extended_config = rotation.extended_config.as_deref();
+        Self {
+            secret_name: name,
+            secret_type,
+            secret_data: &version.data,
+            secret_data_type: version.data_type,
+            version_id: &version.id,
+            version_stages: Stages {
+                version_stage: version.stages.iter().map(String::as_str).collect(),
+            },
+            create_time: instant::text(version.created_at),
+            automatic_rotation: rotation.automatic.as_deref(),
+            rotation_interval: rotation.interval.as_deref(),
+            last_rotation_date: rotation.last_at.as_deref(),
+            next_rotation_date: rotation.next_at.as_deref(),
+            extended_config: extended_config.filter(|_| extended && secret_type.is_managed()),
+            request_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_names_region_and_secret() {
+        assert_eq!(
+            secret_name("acs:kms:cn-hangzhou:1:secret/app/db"),
+            (Some("cn-hangzhou"), "app/db")
+        );
+        assert_eq!(secret_name("app/db"), (None, "app/db"));
+        assert_eq!(secret_name("acs:kms:x:1:key/a").0, None);
+    }
+}

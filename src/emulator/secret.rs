@@ -1,0 +1,214 @@
+//! Secrets as callers put them.
+
+mod store;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::order::InvalidOrder;
+
+pub(crate) use store::{Reading, Secrets, Wanted, not_found};
+
+/// The stage of the version in force.
+pub(crate) const CURRENT: &str = "ACSCurrent";
+/// The stage of the version that was in force before.
+pub(crate) const PREVIOUS: &str = "ACSPrevious";
+
+/// `SecretType`. All but `Generic` are managed: KMS rotates them itself and ignores `VersionId` for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretType {
+    /// Whatever its owner put in.
+    #[default]
+    Generic,
+    /// An account of an RDS instance.
+    Rds,
+    /// An account of a `PolarDB` cluster.
+    PolarDB,
+    /// An account of a Redis instance.
+    Redis,
+    /// A RAM user's access key.
+    RAMCredentials,
+    /// A login of an ECS instance.
+    ECS,
+}
+
+impl SecretType {
+    pub(crate) fn is_managed(self) -> bool {
+        self != Self::Generic
+    }
+}
+
+/// `SecretDataType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataType {
+    /// Text.
+    #[default]
+    Text,
+    /// Bytes, in whatever form their owner wrote them; usually base64.
+    Binary,
+}
+
+/// Members that only secrets with rotation have. Handed out as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rotation {
+    /// `AutomaticRotation`: `Enabled`, `Disabled` or `Invalid`.
+    pub automatic: Option<String>,
+    /// `RotationInterval`, such as `604800s`.
+    pub interval: Option<String>,
+    /// `LastRotationDate`.
+    pub last_at: Option<String>,
+    /// `NextRotationDate`.
+    pub next_at: Option<String>,
+    /// `ExtendedConfig`, a string that holds JSON. Only given to those who ask for it.
+    pub extended_config: Option<String>,
+}
+
+/// What may be the matter with a secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretState {
+    /// Nothing.
+    #[default]
+    Available,
+    /// The caller may not read it: `Forbidden.NoPermission`, whether it exists or not.
+    Denied,
+    /// Its key is disabled: `Rejected.Disabled`.
+    KeyDisabled,
+    /// Its key is gone: `Forbidden.KeyNotFound`.
+    KeyNotFound,
+    /// It is to be deleted: `Rejected.ResourceInDeleteWindow`.
+    InDeleteWindow,
+}
+
+/// An order to add a version to a secret, which is made if there is none of that name.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutSecret {
+    /// The name, without any ARN around it.
+    pub name: String,
+    value: String,
+    /// `SecretDataType` of this version.
+    #[serde(default)]
+    pub data_type: DataType,
+    /// `SecretType`; `None` keeps what the secret has, `Generic` at first.
+    #[serde(default, rename = "type")]
+    pub secret_type: Option<SecretType>,
+    /// The new version's id; `None` draws 32 hex digits.
+    #[serde(default)]
+    pub version_id: Option<String>,
+    /// The new version's stages, taken from whichever version has them; `None` means `ACSCurrent`. The
+    /// first version of a secret is `ACSCurrent` in any case.
+    #[serde(default)]
+    pub stages: Option<Vec<String>>,
+    /// Rotation members from now on; `None` keeps what the secret has.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
+}
+
+impl PutSecret {
+    /// A new current version.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+            data_type: DataType::default(),
+            secret_type: None,
+            version_id: None,
+            stages: None,
+            rotation: None,
+        }
+    }
+
+    /// The value is the text of some bytes.
+    #[must_use]
+    pub fn binary(mut self) -> Self {
+        self.data_type = DataType::Binary;
+        self
+    }
+
+    /// The secret is of this type and has these rotation members.
+    #[must_use]
+    pub fn managed(mut self, secret_type: SecretType, rotation: Rotation) -> Self {
+        self.secret_type = Some(secret_type);
+        self.rotation = Some(rotation);
+        self
+    }
+
+    /// The version's id is this one.
+    #[must_use]
+    pub fn version_id(mut self, id: impl Into<String>) -> Self {
+        self.version_id = Some(id.into());
+        self
+    }
+
+    /// The version has these stages.
+    #[must_use]
+    pub fn stages<S: Into<String>>(mut self, stages: impl IntoIterator<Item = S>) -> Self {
+        self.stages = Some(stages.into_iter().map(Into::into).collect());
+        self
+    }
+
+    fn check(&self) -> Result<(), InvalidOrder> {
+        if !is_name(&self.name) {
+            return Err(InvalidOrder::new(
+                "name must be 1 to 192 characters, none of them a control character",
+            ));
+        }
+        let short = |text: &str| {
+            (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if self.version_id.as_deref().is_some_and(|id| !short(id)) {
+            return Err(InvalidOrder::new(
+                "version_id must be 1 to 64 visible ASCII characters",
+            ));
+        }
+        let stages = self.stages.iter().flatten();
+        if stages.into_iter().any(|stage| !short(stage)) {
+            return Err(InvalidOrder::new(
+                "each of stages must be 1 to 64 visible ASCII characters",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PutSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PutSecret")
+            .field("name", &self.name)
+            .field("version_id", &self.version_id)
+            .field("stages", &self.stages)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether `text` can name a secret. KMS itself allows only `A-Z a-z 0-9 _ / + = . @ -`; any other text is
+/// taken too, so that a client's encoding can be tried with the hardest names.
+pub(crate) fn is_name(text: &str) -> bool {
+    (1..=192).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_an_order_does_not_show_the_value() {
+        let text = format!("{:?}", PutSecret::new("app/db", "hunter2"));
+        assert!(
+            text.contains("app/db") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_impossible_name_is_refused() {
+        for name in ["", "a b", "a*", "ä", &"a".repeat(193)] {
+            assert!(PutSecret::new(name, "v").check().is_err(), "{name}");
+        }
+        assert!(PutSecret::new("A/z_0+=.@-", "v").check().is_ok());
+    }
+}

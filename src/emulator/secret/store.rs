@@ -1,0 +1,213 @@
+//! Secrets as KMS keeps them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use time::OffsetDateTime;
+
+use crate::order::InvalidOrder;
+use crate::refusal::Refusal;
+use crate::secret::{CURRENT, DataType, PREVIOUS, PutSecret, Rotation, SecretState, SecretType};
+
+/// How many versions a secret keeps. Beyond that the oldest without a stage goes.
+const VERSIONS: usize = 100;
+
+/// One version of a secret.
+pub(crate) struct Version {
+    pub(crate) id: String,
+    pub(crate) data: String,
+    pub(crate) data_type: DataType,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) stages: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Kept {
+    secret_type: SecretType,
+    rotation: Rotation,
+    /// Oldest first.
+    versions: Vec<Version>,
+}
+
+impl Kept {
+    /// Gives `stage` to nobody, and says who had it.
+    fn release(&mut self, stage: &str) -> Option<usize> {
+        let holder = self
+            .versions
+            .iter()
+            .position(|version| version.stages.contains(stage));
+        if let Some(version) = holder.and_then(|index| self.versions.get_mut(index)) {
+            version.stages.remove(stage);
+        }
+        holder
+    }
+
+    /// Takes the stages a new version gets from whoever has them. Who was current becomes previous.
+    fn release_all(&mut self, stages: &BTreeSet<String>) {
+        for stage in stages {
+            let holder = self.release(stage);
+            if stage == CURRENT && holder.is_some() && !stages.contains(PREVIOUS) {
+                self.release(PREVIOUS);
+                if let Some(version) = holder.and_then(|index| self.versions.get_mut(index)) {
+                    version.stages.insert(PREVIOUS.to_owned());
+                }
+            }
+        }
+    }
+
+    fn trim(&mut self) {
+        if self.versions.len() > VERSIONS
+            && let Some(index) = self.versions.iter().position(|old| old.stages.is_empty())
+        {
+            self.versions.remove(index);
+        }
+    }
+}
+
+/// Which version a reader wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) version_id: Option<&'a str>,
+    pub(crate) stage: Option<&'a str>,
+}
+
+/// What a reader gets.
+pub(crate) struct Reading<'a> {
+    pub(crate) secret_type: SecretType,
+    pub(crate) rotation: &'a Rotation,
+    pub(crate) version: &'a Version,
+}
+
+/// All secrets.
+#[derive(Default)]
+pub(crate) struct Secrets {
+    kept: HashMap<String, Kept>,
+    /// Kept apart, for a name can be denied that does not exist.
+    states: HashMap<String, SecretState>,
+}
+
+impl Secrets {
+    /// Adds a version, with the id `drawn` unless the order names one, and gives its id.
+    pub(crate) fn put(
+        &mut self,
+        order: PutSecret,
+        drawn: String,
+        now: OffsetDateTime,
+    ) -> Result<String, InvalidOrder> {
+        order.check()?;
+        let kept = self.kept.get(&order.name);
+        let id = order.version_id.unwrap_or(drawn);
+        if kept.is_some_and(|kept| kept.versions.iter().any(|version| version.id == id)) {
+            return Err(InvalidOrder::new("the secret has a version of that id"));
+        }
+        let kept = self.kept.entry(order.name).or_default();
+        let mut stages: BTreeSet<String> = match order.stages {
+            Some(stages) => stages.into_iter().collect(),
+            None => BTreeSet::from([CURRENT.to_owned()]),
+        };
+        if kept.versions.is_empty() {
+            stages.insert(CURRENT.to_owned());
+        }
+        kept.release_all(&stages);
+        kept.versions.push(Version {
+            id: id.clone(),
+            data: order.value,
+            data_type: order.data_type,
+            created_at: now,
+            stages,
+        });
+        kept.trim();
+        if let Some(secret_type) = order.secret_type {
+            kept.secret_type = secret_type;
+        }
+        if let Some(rotation) = order.rotation {
+            kept.rotation = rotation;
+        }
+        Ok(id)
+    }
+
+    /// Removes a secret with all versions; false when there is none.
+    pub(crate) fn delete(&mut self, name: &str) -> bool {
+        self.kept.remove(name).is_some()
+    }
+
+    /// Says what is the matter with a secret from now on.
+    pub(crate) fn set_state(&mut self, name: &str, state: SecretState) {
+        self.states.insert(name.to_owned(), state);
+    }
+
+    /// One version, by the rules of GetSecretValue.
+    pub(crate) fn read(&self, name: &str, wanted: Wanted<'_>) -> Result<Reading<'_>, Refusal> {
+        let state = self.states.get(name).copied().unwrap_or_default();
+        if state == SecretState::Denied {
+            return Err(Refusal::kms(
+                403,
+                "Forbidden.NoPermission",
+                "This operation is forbidden by permission system.",
+            ));
+        }
+        let kept = self.kept.get(name).ok_or_else(not_found)?;
+        check_state(state)?;
+        let version = if kept.secret_type.is_managed() {
+            by_stage(kept, wanted.stage.unwrap_or(CURRENT))?
+        } else {
+            by_id_or_stage(kept, wanted)?
+        };
+        Ok(Reading {
+            secret_type: kept.secret_type,
+            rotation: &kept.rotation,
+            version,
+        })
+    }
+}
+
+fn by_stage<'a>(kept: &'a Kept, stage: &str) -> Result<&'a Version, Refusal> {
+    let mut versions = kept.versions.iter();
+    versions
+        .find(|version| version.stages.contains(stage))
+        .ok_or_else(not_found)
+}
+
+fn by_id_or_stage<'a>(kept: &'a Kept, wanted: Wanted<'_>) -> Result<&'a Version, Refusal> {
+    let Some(id) = wanted.version_id else {
+        return by_stage(kept, wanted.stage.unwrap_or(CURRENT));
+    };
+    let mut versions = kept.versions.iter();
+    let version = versions.find(|version| version.id == id);
+    let version = version.ok_or_else(not_found)?;
+    let holds = |stage: &str| version.stages.contains(stage);
+    if wanted.stage.is_none_or(holds) {
+        return Ok(version);
+    }
+    Err(Refusal::kms(
+        400,
+        "InvalidParameter",
+        "The specified VersionId does not have the specified VersionStage.",
+    ))
+}
+
+fn check_state(state: SecretState) -> Result<(), Refusal> {
+    let (status, code, message) = match state {
+        SecretState::Available | SecretState::Denied => return Ok(()),
+        SecretState::KeyDisabled => (
+            409,
+            "Rejected.Disabled",
+            "The request was rejected because the key state is Disabled.",
+        ),
+        SecretState::KeyNotFound => (
+            404,
+            "Forbidden.KeyNotFound",
+            "The specified Key is not found.",
+        ),
+        SecretState::InDeleteWindow => (
+            409,
+            "Rejected.ResourceInDeleteWindow",
+            "The secret is scheduled for deletion.",
+        ),
+    };
+    Err(Refusal::kms(status, code, message))
+}
+
+/// The one answer for a secret and for a version that is not there.
+pub(crate) fn not_found() -> Refusal {
+    Refusal::kms(404, "Forbidden.ResourceNotFound", "Resource not found.")
+}

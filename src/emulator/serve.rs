@@ -1,0 +1,72 @@
+//! Connections: taken, spoken to, and dropped when the emulator stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::route;
+use crate::shared::Shared;
+
+/// For a TLS handshake, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After a failed accept, which is mostly a want of descriptors.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the other end of `stop` is dropped, then ends them all at once. Dropping
+/// the future ends them too.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    mut stop: watch::Receiver<()>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    shared.note_connection();
+                    connections.spawn(greet(Arc::clone(&shared), stream, tls.clone()));
+                }
+                Err(_) => sleep(BREATH).await,
+            },
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn greet(shared: Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    // Without it small answers wait for an acknowledgement. Failing that, they are merely late.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => converse(shared, stream).await,
+        Some(tls) => {
+            if let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await {
+                converse(shared, stream).await;
+            }
+        }
+    }
+}
+
+async fn converse(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(|request| route::answer(&shared, request));
+    // A service that fails has hyper close the connection without an answer, which is what a cut is. How a
+    // connection ended is of no interest beyond that.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

@@ -1,0 +1,150 @@
+//! What all connections and the handle share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::InvalidOrder;
+use crate::call::Calls;
+use crate::draw::Draw;
+use crate::fault::Faults;
+use crate::key::{AccessKey, Keys, SessionCredentials};
+use crate::metadata::Metadata;
+use crate::nonce::Nonces;
+use crate::secret::{PutSecret, Secrets};
+use crate::sts::Trust;
+
+/// How long temporary keys live unless somebody says otherwise.
+const SESSION_LIFETIME: Duration = Duration::from_hours(1);
+
+/// The emulator behind its listener.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) draw: Draw,
+    pub(crate) region: String,
+    pub(crate) account_id: String,
+    /// `host:port`.
+    pub(crate) endpoint: String,
+    /// With its scheme and without a path.
+    pub(crate) base_url: String,
+    pub(crate) control_api: bool,
+    /// The key that is good after a reset.
+    pub(crate) access_key: AccessKey,
+    accepted: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What the emulator is made of.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) region: String,
+    pub(crate) account_id: String,
+    pub(crate) endpoint: String,
+    pub(crate) base_url: String,
+    pub(crate) control_api: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(draw: Draw, access_key: AccessKey, identity: Identity) -> Self {
+        Self {
+            draw,
+            region: identity.region,
+            account_id: identity.account_id,
+            endpoint: identity.endpoint,
+            base_url: identity.base_url,
+            control_api: identity.control_api,
+            state: Mutex::new(State::new(&access_key)),
+            access_key,
+            accepted: AtomicU64::new(0),
+        }
+    }
+
+    /// The state, for a moment; never across an await.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a version of a secret and gives its id.
+    pub(crate) fn put_secret(&self, order: PutSecret) -> Result<String, InvalidOrder> {
+        let drawn = self.draw.hex(32);
+        let mut state = self.state();
+        let now = state.now();
+        state.secrets.put(order, drawn, now)
+    }
+
+    /// Puts everything back to how it was at the start. Calls under way end as they would have.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state();
+        let mut calls = std::mem::take(&mut state.calls);
+        calls.clear();
+        *state = State::new(&self.access_key);
+        state.calls = calls;
+    }
+
+    pub(crate) fn note_connection(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that changes.
+pub(crate) struct State {
+    /// Seconds the services' clock is ahead of the machine's.
+    pub(crate) clock_offset: i64,
+    /// Wins over the duration a client asks for.
+    pub(crate) session_lifetime: Option<Duration>,
+    pub(crate) keys: Keys,
+    pub(crate) secrets: Secrets,
+    pub(crate) nonces: Nonces,
+    pub(crate) faults: Faults,
+    pub(crate) calls: Calls,
+    pub(crate) metadata: Metadata,
+    pub(crate) trust: Trust,
+}
+
+impl State {
+    fn new(access_key: &AccessKey) -> Self {
+        let mut keys = Keys::default();
+        keys.add(access_key.clone(), true);
+        Self {
+            clock_offset: 0,
+            session_lifetime: None,
+            keys,
+            secrets: Secrets::default(),
+            nonces: Nonces::default(),
+            faults: Faults::default(),
+            calls: Calls::default(),
+            metadata: Metadata::default(),
+            trust: Trust::default(),
+        }
+    }
+
+    /// The services' time.
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        let now = OffsetDateTime::now_utc();
+        now.saturating_add(time::Duration::seconds(self.clock_offset))
+    }
+
+    /// Hands out a temporary key for as long as was set, else as was asked for, else for an hour.
+    pub(crate) fn issue_session(
+        &mut self,
+        draw: &Draw,
+        asked: Option<Duration>,
+    ) -> SessionCredentials {
+        let lifetime = self.session_lifetime.or(asked).unwrap_or(SESSION_LIFETIME);
+        let lifetime = time::Duration::try_from(lifetime).unwrap_or(time::Duration::MAX);
+        let expires_at = self.now().saturating_add(lifetime);
+        self.keys.issue_session(draw, expires_at)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}

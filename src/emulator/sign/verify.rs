@@ -1,0 +1,151 @@
+//! The gateway's checks of a signed request, in its order.
+
+use time::{Duration, OffsetDateTime};
+
+use crate::inbound::Inbound;
+use crate::instant;
+use crate::key::Known;
+use crate::refusal::Refusal;
+use crate::shared::State;
+use crate::sign::authorization::{Authorization, incomplete};
+use crate::sign::canonical::{Canonical, signature};
+use crate::sign::sha256;
+
+/// How far a request's date may be from the gateway's clock.
+const SKEW: Duration = Duration::minutes(15);
+
+/// Whether a request is signed by a key that is good now. Its nonce is used up only when it is.
+pub(crate) fn verify(request: &Inbound, state: &mut State) -> Result<(), Refusal> {
+    let header = request
+        .header("authorization")
+        .ok_or_else(|| incomplete("There is no Authorization header."))?;
+    let authorization = Authorization::parse(header)?;
+    let required = |name: &str| {
+        request
+            .header(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| incomplete(&format!("The header {name} is missing.")))
+    };
+    let date = required("x-acs-date")?;
+    let nonce = required("x-acs-signature-nonce")?;
+    let digest = required("x-acs-content-sha256")?;
+
+    let now = state.now();
+    check_date(date, now)?;
+    let key = state.keys.find(authorization.key_id).ok_or_else(|| {
+        Refusal::gateway(
+            404,
+            "InvalidAccessKeyId.NotFound",
+            "Specified access key is not found.",
+        )
+    })?;
+    if !key.enabled {
+        return Err(Refusal::gateway(
+            400,
+            "InvalidAccessKeyId.Inactive",
+            "Specified access key is disabled.",
+        ));
+    }
+    check_token(request.header("x-acs-security-token"), key, now)?;
+    if digest != sha256(&request.body) {
+        return Err(mismatch("x-acs-content-sha256 is not that of the body."));
+    }
+    check_coverage(request, &authorization)?;
+
+    let string_to_sign = Canonical {
+        method: request.method.as_str(),
+        path: &request.path,
+        query: &request.query,
+        headers: &request.headers,
+        signed_headers: &authorization.signed_headers,
+        body: &request.body,
+    }
+    .string_to_sign();
+    if signature(&key.secret, &string_to_sign).as_deref() != Some(authorization.signature) {
+        let shown = format!("Server StringToSign is [{string_to_sign}].");
+        return Err(mismatch(&shown));
+    }
+    if state.nonces.take(nonce) {
+        return Ok(());
+    }
+    Err(Refusal::gateway(
+        400,
+        "SignatureNonceUsed",
+        "Specified signature nonce was used already.",
+    ))
+}
+
+/// Whether `text` is a time near the gateway's own.
+pub(crate) fn check_date(text: &str, now: OffsetDateTime) -> Result<(), Refusal> {
+    let date = instant::parse(text).ok_or_else(|| {
+        Refusal::gateway(
+            400,
+            "InvalidTimeStamp.Format",
+            "Specified time stamp or date value is not well formatted.",
+        )
+    })?;
+    if (now - date).abs() > SKEW {
+        return Err(Refusal::gateway(
+            400,
+            "InvalidTimeStamp.Expired",
+            "Specified time stamp or date value is expired.",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the token is the key's own and still good.
+fn check_token(token: Option<&str>, key: &Known, now: OffsetDateTime) -> Result<(), Refusal> {
+    let token = token.filter(|token| !token.is_empty());
+    let (code, message) = match (&key.session, token) {
+        (None, None) => return Ok(()),
+        (Some(_), None) => (
+            "MissingSecurityToken",
+            "SecurityToken is mandatory for this action.",
+        ),
+        (Some((own, expires_at)), Some(token)) if own == token => {
+            if now < *expires_at {
+                return Ok(());
+            }
+            (
+                "InvalidSecurityToken.Expired",
+                "Specified SecurityToken is expired.",
+            )
+        }
+        (_, Some(_)) => (
+            "InvalidSecurityToken.MismatchWithAccessKey",
+            "Specified SecurityToken mismatch with the AccessKey.",
+        ),
+    };
+    Err(Refusal::gateway(400, code, message))
+}
+
+/// Whether the signature covers the host and all that the gateway acts upon, and nothing absent.
+fn check_coverage(request: &Inbound, authorization: &Authorization<'_>) -> Result<(), Refusal> {
+    let unsigned = request
+        .headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .chain(["host"])
+        .filter(|name| *name == "host" || name.starts_with("x-acs-"))
+        .find(|name| !authorization.signs(name));
+    if let Some(name) = unsigned {
+        return Err(incomplete(&format!("The header {name} is not signed.")));
+    }
+    let absent = authorization
+        .signed_headers
+        .iter()
+        .any(|name| !request.headers.contains_key(*name));
+    if absent {
+        return Err(incomplete("A signed header was not sent."));
+    }
+    Ok(())
+}
+
+fn mismatch(detail: &str) -> Refusal {
+    Refusal::gateway(
+        400,
+        "SignatureDoesNotMatch",
+        format!("Specified signature does not match our calculation. {detail}"),
+    )
+}

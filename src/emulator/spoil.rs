@@ -1,0 +1,133 @@
+//! What becomes of a request that a fault is meant for.
+
+use std::time::Duration;
+
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use tokio::time::sleep;
+
+use crate::action::Action;
+use crate::answer::Answer;
+use crate::body::{Cut, Delivery};
+use crate::fault::{Fault, FaultKind};
+use crate::inbound::Inbound;
+use crate::refusal::Refusal;
+use crate::route::{refused, serve};
+use crate::shared::Shared;
+
+/// The wait before each piece of a slow body, unless the fault names one.
+const SLOW_BODY: Duration = Duration::from_millis(100);
+
+/// What a request gets that a fault is meant for.
+pub(crate) async fn spoil(
+    shared: &Shared,
+    request: &Inbound,
+    action: Action,
+    fault: &Fault,
+) -> Result<(Answer, Delivery), Cut> {
+    let is_slow = fault.kind == FaultKind::SlowBody;
+    if let Some(wait) = fault.wait().filter(|_| !is_slow) {
+        sleep(wait).await;
+    }
+    let answer = match fault.kind {
+        FaultKind::Cut => return Err(Cut),
+        FaultKind::Hang => std::future::pending().await,
+        FaultKind::Status | FaultKind::Throttle | FaultKind::Garbage | FaultKind::Redirect => {
+            made_up(shared, action, fault)
+        }
+        FaultKind::Latency | FaultKind::CutMidBody | FaultKind::Oversize | FaultKind::SlowBody => {
+            serve(shared, request, action)
+        }
+    };
+    let delivery = match fault.kind {
+        FaultKind::CutMidBody => Delivery::CutHalfway,
+        FaultKind::Oversize => Delivery::Oversize,
+        FaultKind::SlowBody => Delivery::Slow(fault.wait().unwrap_or(SLOW_BODY)),
+        _ => Delivery::Whole,
+    };
+    Ok((answer, delivery))
+}
+
+/// The answer of a fault that has its own.
+fn made_up(shared: &Shared, action: Action, fault: &Fault) -> Answer {
+    let default_status = match fault.kind {
+        FaultKind::Throttle => 429,
+        FaultKind::Garbage => 200,
+        FaultKind::Redirect => 302,
+        _ => 500,
+    };
+    let number = fault.status.unwrap_or(default_status);
+    let status = StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(body) = &fault.body {
+        return Answer::new(
+            status,
+            "application/json;charset=utf-8",
+            body.clone().into(),
+        );
+    }
+    match fault.kind {
+        FaultKind::Garbage => {
+            let body = b"<html>\xff\xfe{\"SecretData\":</html>".to_vec();
+            Answer::new(status, "text/html", body)
+        }
+        FaultKind::Redirect => {
+            let mut answer = Answer::text(status, "");
+            let elsewhere = format!("{}/redirected", shared.base_url);
+            if let Ok(value) = HeaderValue::from_str(&elsewhere) {
+                answer.set_header(LOCATION, value);
+            }
+            answer
+        }
+        _ if action == Action::Metadata => Answer::text(status, ""),
+        _ => {
+            let (code, message) = usual(action, fault.kind, number);
+            let code = fault.code.clone().unwrap_or_else(|| code.to_owned());
+            let message = fault.message.clone().unwrap_or_else(|| message.to_owned());
+            let refusal = if action == Action::GetSecretValue {
+                Refusal::kms(number, code, message)
+            } else {
+                Refusal::gateway(number, code, message)
+            };
+            refused(shared, &refusal, action, shared.draw.request_id())
+        }
+    }
+}
+
+/// What a service usually says with a status.
+fn usual(action: Action, kind: FaultKind, status: u16) -> (&'static str, &'static str) {
+    let throttled = kind == FaultKind::Throttle || status == 429;
+    match (action, status) {
+        (Action::GetSecretValue, _) if throttled => ("Rejected.Throttling", "QPS Limit Exceeded"),
+        (_, _) if throttled => (
+            "Throttling.User",
+            "Request was denied due to user flow control.",
+        ),
+        (Action::GetSecretValue, 400) => ("InvalidParameter", "The parameter is not valid."),
+        (Action::GetSecretValue, 403) => (
+            "Forbidden.NoPermission",
+            "This operation is forbidden by permission system.",
+        ),
+        (Action::GetSecretValue, 404) => ("Forbidden.ResourceNotFound", "Resource not found."),
+        (Action::GetSecretValue, 409) => (
+            "Rejected.Disabled",
+            "The request was rejected because the key state is Disabled.",
+        ),
+        (Action::GetSecretValue, 503) => (
+            "ServiceUnavailableTemporary",
+            "Service Unavailable Temporary",
+        ),
+        (Action::GetSecretValue, _) => ("InternalFailure", "Internal Failure"),
+        (_, 403) => (
+            "NoPermission",
+            "You are not authorized to do this action. You should be authorized by RAM.",
+        ),
+        (_, 503) => (
+            "ServiceUnavailable",
+            "The request has failed due to a temporary failure of the server.",
+        ),
+        _ => (
+            "InternalError",
+            "The request processing has failed due to some unknown error.",
+        ),
+    }
+}

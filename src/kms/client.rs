@@ -1,0 +1,145 @@
+//! The fetcher itself.
+
+mod attempt;
+mod pursuit;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kms_agent_core::secret::Fetched;
+use kms_agent_core::source::{CredentialState, FetchRequest};
+use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
+
+use self::pursuit::{Pursuit, timed_out};
+use crate::budget::Budget;
+use crate::credential::{CachedCredential, Outlets, choose};
+use crate::endpoint::Endpoint;
+use crate::environment::Environment;
+use crate::http::HttpSend;
+use crate::locator::Locator;
+use crate::metadata::Metadata;
+use crate::metric::KmsMetrics;
+use crate::outlet::Ways;
+use crate::settings::Settings;
+
+/// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
+const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A [`SecretSource`] that asks KMS.
+pub struct KmsSource {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    /// The way to KMS.
+    http: Arc<dyn HttpSend>,
+    /// Knows where KMS is.
+    locator: Locator,
+    /// Knows who the agent is.
+    credentials: CachedCredential,
+    /// Says when a call may be made.
+    budget: Budget,
+    metrics: KmsMetrics,
+}
+
+impl KmsSource {
+    /// Puts the fetcher together. Nothing is asked or opened yet.
+    pub fn new(
+        settings: Settings,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+        metrics: KmsMetrics,
+    ) -> Arc<Self> {
+        let ways = Ways::new(&settings, environment);
+        Self::with_ways(settings, environment, clock, metrics, ways)
+    }
+
+    fn with_ways(
+        settings: Settings,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+        metrics: KmsMetrics,
+        ways: Ways,
+    ) -> Arc<Self> {
+        let metadata = (!environment.flag("ALIBABA_CLOUD_ECS_METADATA_DISABLED")).then(|| {
+            let endpoint = settings.credentials.metadata_endpoint.clone();
+            Metadata::new(
+                ways.metadata,
+                endpoint.unwrap_or_else(Endpoint::metadata),
+                !environment.flag("ALIBABA_CLOUD_IMDSV1_DISABLED"),
+            )
+        });
+        let outlets = Outlets {
+            sts: ways.sts,
+            sts_timeout: settings.kms.request_timeout,
+            uri: ways.uri,
+            metadata: metadata.clone(),
+        };
+        let provider = choose(&settings.credentials, environment, &outlets, &clock);
+        let expiry = metrics.expiry.clone();
+        Arc::new(Self {
+            http: ways.kms,
+            locator: Locator::new(&settings.kms, environment, metadata, Arc::clone(&clock)),
+            credentials: CachedCredential::new(provider, Arc::clone(&clock), expiry),
+            budget: Budget::new(settings.kms.max_requests_per_second, Arc::clone(&clock)),
+            settings,
+            clock,
+            metrics,
+        })
+    }
+
+    /// Does what must happen without readers, for as long as it is polled: finds out the region, gets
+    /// credentials, and renews them ahead of their expiry.
+    pub async fn maintain(&self) {
+        tokio::join!(self.locator.maintain(), self.credentials.maintain());
+    }
+}
+
+#[async_trait]
+impl SecretSource for KmsSource {
+    fn scope(&self) -> Option<Arc<Scope>> {
+        Some(scope(
+            &self.locator.known_endpoint()?,
+            &self.credentials.identity()?,
+        ))
+    }
+
+    fn region(&self) -> Option<Arc<str>> {
+        self.locator.region()
+    }
+
+    fn credentials(&self) -> CredentialState {
+        self.credentials.state()
+    }
+
+    async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
+        let deadline = request.arrived_at + OVERALL_TIMEOUT;
+        let mut pursuit = Pursuit::new(self, request, deadline);
+        tokio::select! {
+            biased;
+            outcome = pursuit.run() => return outcome,
+            () = self.clock.sleep_until(deadline) => {}
+        }
+        Err(pursuit.verdict().unwrap_or_else(timed_out))
+    }
+}
+
+impl fmt::Debug for KmsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KmsSource")
+            .field("settings", &self.settings)
+            .field("locator", &self.locator)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+fn scope(endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
+    Arc::new(Scope {
+        endpoint: endpoint.authority().into(),
+        identity: identity.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use kms_agent_core::source::SourceErrorKind;
+use kms_agent_core::{SecretRef, SourceError, Timestamp};
+use zeroize::Zeroizing;
+
+use super::KmsSource;
+use crate::credential::Credential;
+use crate::endpoint::Endpoint;
+use crate::error;
+use crate::http::{HttpRequest, HttpResponse, Method};
+use crate::retry::asked_pause;
+use crate::sign::{Call, Stamp, sign};
+use crate::wire::{
+    self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word, parse_http_date,
+};
+
+/// One request to KMS.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) credential: &'a Credential,
+    pub(super) secret: &'a SecretRef,
+    pub(super) skew: Skew,
+    pub(super) timeout: Duration,
+    /// Counted from 1, for the log.
+    pub(super) number: u32,
+}
+
+/// How many milliseconds KMS's clock is ahead of the wall.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Skew(i64);
+
+/// An attempt that brought no secret.
+pub(super) struct Failure {
+    pub(super) error: SourceError,
+    /// What the answer's `Date` says of the clocks, where there was one.
+    pub(super) skew: Option<Skew>,
+}
+
+impl KmsSource {
+    /// Signs, sends, reads, counts and logs one request.
+    pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<Answer, Failure> {
+        let began_at = self.clock.boot();
+        let mut status = None;
+        let outcome = match self.request(attempt) {
+            Err(error) => Err(Failure { error, skew: None }),
+            Ok(request) => match self.http.send(request).await {
+                Ok(response) => {
+                    status = Some(response.status);
+                    self.judge(response)
+                }
+                Err(error) => Err(Failure {
+                    error: error::from_http(error, &attempt.endpoint.authority()),
+                    skew: None,
+                }),
+            },
+        };
+        let took = self.clock.boot().saturating_sub(began_at);
+        let failure = outcome.as_ref().err().map(|failure| &failure.error);
+        self.metrics.count(failure.map(SourceError::kind), took);
+        let request_id = match &outcome {
+            Ok(answer) => answer.request_id.as_deref(),
+            Err(failure) => failure
+                .error
+                .refusal()
+                .and_then(|refusal| refusal.request_id.as_deref()),
+        };
+        tracing::debug!(
+            target: "upstream",
+            action = GET_SECRET_VALUE,
+            status,
+            code = failure.map(SourceError::code),
+            request_id = request_id.filter(|id| is_word(id)),
+            attempt = attempt.number,
+            millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "asked KMS"
+        );
+        outcome
+    }
+
+    fn request(&self, attempt: Attempt<'_>) -> Result<HttpRequest, SourceError> {
+        let wall = self.clock.wall().as_millis();
+        let date = Timestamp::from_millis(wall.saturating_add(attempt.skew.0)).to_rfc3339();
+        let (Some(date), Some(nonce)) = (date, nonce()) else {
+            return Err(SourceError::new(
+                SourceErrorKind::Unavailable,
+                "a request cannot be signed: the machine has no usable time or no randomness",
+            ));
+        };
+        let authority = attempt.endpoint.authority();
+        let mut signed = sign(
+            Call {
+                host: &authority,
+                action: GET_SECRET_VALUE,
+                version: KMS_VERSION,
+                query: &wire::parameters(attempt.secret),
+                content_type: None,
+                body: b"",
+            },
+            attempt.credential,
+            Stamp {
+                date: &date,
+                nonce: &nonce,
+            },
+        );
+        signed
+            .headers
+            .push(("accept", Zeroizing::new("application/json".to_owned())));
+        Ok(HttpRequest {
+            method: Method::Post,
+            url: format!("{}/?{}", attempt.endpoint.origin(), signed.query),
+            headers: signed.headers,
+            body: Zeroizing::default(),
+            timeout: attempt.timeout,
+            body_limit: MAX_ANSWER_BYTES,
+        })
+    }
+
+    fn judge(&self, response: HttpResponse) -> Result<Answer, Failure> {
+        let wall = self.clock.wall();
+        let skew = response
+            .header("date")
+            .and_then(parse_http_date)
+            .map(|date| Skew(date.as_millis().saturating_sub(wall.as_millis())));
+        let error = if response.status == 200 {
+            match wire::decode(response.body) {
+                Some(answer) => return Ok(answer),
+                None => error::not_kms(200),
+            }
+        } else {
+            let asked = asked_pause(&response, wall);
+            error::from_response(&response, asked)
+        };
+        Err(Failure { error, skew })
+    }
+}
+
+/// 32 hexadecimal digits that are never used again.
+fn nonce() -> Option<String> {
+    let (high, low) = (getrandom::u64().ok()?, getrandom::u64().ok()?);
+    Some(format!("{high:016x}{low:016x}"))
+}

@@ -1,0 +1,156 @@
+use std::time::Duration;
+
+use kms_agent_core::SourceError;
+use kms_agent_core::secret::Fetched;
+use kms_agent_core::source::{FetchRequest, SourceErrorKind};
+
+use super::attempt::{Attempt, Failure, Skew};
+use super::{KmsSource, scope};
+use crate::credential::Lease;
+use crate::endpoint::Endpoint;
+use crate::retry;
+
+/// One order, followed through all its attempts.
+pub(super) struct Pursuit<'a> {
+    source: &'a KmsSource,
+    request: FetchRequest<'a>,
+    deadline: Duration,
+    /// What is to be said when time runs out.
+    verdict: Option<SourceError>,
+    /// By how much KMS's clock differs, once it has complained.
+    skew: Option<Skew>,
+    /// Whether KMS's refusal of the agent's identity has set off a renewal.
+    replaced: bool,
+    /// Requests sent.
+    sent: u32,
+    /// Those of them that failed in a way that is worth a retry. Signing anew, with another clock or other
+    /// credentials, is none.
+    failed: u32,
+}
+
+impl<'a> Pursuit<'a> {
+    pub(super) fn new(
+        source: &'a KmsSource,
+        request: FetchRequest<'a>,
+        deadline: Duration,
+    ) -> Self {
+        Self {
+            source,
+            request,
+            deadline,
+            verdict: None,
+            skew: None,
+            replaced: false,
+            sent: 0,
+            failed: 0,
+        }
+    }
+
+    /// The most telling thing to say when [`run`](Self::run) was cut short.
+    pub(super) fn verdict(self) -> Option<SourceError> {
+        self.verdict
+    }
+
+    pub(super) async fn run(&mut self) -> Result<Fetched, SourceError> {
+        let endpoint = self.locate().await?;
+        let mut lease = self.lease().await?;
+        loop {
+            self.source
+                .budget
+                .take(self.request.purpose, self.deadline)
+                .await?;
+            let failure = match self.attempt(&endpoint, &lease).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(failure) => failure,
+            };
+            if !self.prepare_another(failure, &mut lease).await {
+                return Err(self.verdict.take().unwrap_or_else(timed_out));
+            }
+        }
+    }
+
+    async fn locate(&mut self) -> Result<Endpoint, SourceError> {
+        self.verdict = Some(SourceError::new(
+            SourceErrorKind::RegionUnknown,
+            "the region is not known, and the metadata service does not tell it in time; set KMS.Region",
+        ));
+        let endpoint = self.source.locator.endpoint().await?;
+        self.verdict = None;
+        Ok(endpoint)
+    }
+
+    async fn lease(&mut self) -> Result<Lease, SourceError> {
+        let failed = |text: String| SourceError::new(SourceErrorKind::NoCredentials, text);
+        self.verdict = Some(failed("the credentials did not come in time".to_owned()));
+        let lease = self
+            .source
+            .credentials
+            .current()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        self.verdict = None;
+        Ok(lease)
+    }
+
+    async fn attempt(&mut self, endpoint: &Endpoint, lease: &Lease) -> Result<Fetched, Failure> {
+        self.sent += 1;
+        let left = self.deadline.saturating_sub(self.source.clock.boot());
+        let answer = self
+            .source
+            .attempt(Attempt {
+                endpoint,
+                credential: &lease.credential,
+                secret: self.request.secret,
+                skew: self.skew.unwrap_or_default(),
+                timeout: self.source.settings.kms.request_timeout.min(left),
+                number: self.sent,
+            })
+            .await?;
+        Ok(Fetched {
+            secret: answer.secret,
+            scope: scope(endpoint, &lease.identity),
+            rotates_at: answer.rotates_at,
+        })
+    }
+
+    /// Does what must be done before another attempt, waiting included; `false` when there is to be none.
+    async fn prepare_another(&mut self, failure: Failure, lease: &mut Lease) -> bool {
+        let Failure { error, skew } = failure;
+        let (kind, asked) = (error.kind(), error.retry_after());
+        self.verdict = Some(error);
+        match kind {
+            SourceErrorKind::ClockSkew if self.skew.is_none() => {
+                self.skew = skew;
+                skew.is_some()
+            }
+            SourceErrorKind::IdentityRefused if !self.replaced => {
+                self.replaced = true;
+                match self.source.credentials.replace(lease).await {
+                    Some(other) => *lease = other,
+                    None => return false,
+                }
+                true
+            }
+            kind if retry::is_worth(kind) => {
+                self.failed += 1;
+                let clock = &self.source.clock;
+                let resume_at = clock.boot() + retry::pause(self.failed, asked);
+                if self.failed >= self.source.settings.kms.max_attempts.get()
+                    || resume_at >= self.deadline
+                {
+                    return false;
+                }
+                clock.sleep_until(resume_at).await;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn timed_out() -> SourceError {
+    SourceError::new(
+        SourceErrorKind::TimedOut,
+        "KMS did not answer within the time that a reader waits",
+    )
+}

@@ -1,0 +1,414 @@
+use kms_agent_core::source::{Purpose, SourceErrorKind};
+use kms_agent_core::{SecretId, SecretRef, Timestamp, VersionSelector};
+use prometheus_client::registry::Registry;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::http::{HttpError, HttpErrorKind, Method};
+use crate::settings::KmsSettings;
+use crate::testing::{ManualClock, Outcome, Script, WALL, answer, settle, with_header};
+
+const KMS: &str =
+    "https://kms.cn-hangzhou.aliyuncs.com/?SecretName=app%2Fdb&VersionStage=ACSCurrent";
+const STS: &str = "https://sts.aliyuncs.com/?";
+const SECRET: &str = r#"{"RequestId":"r-1","SecretName":"app/db","VersionId":"v1","SecretData":"hunter2",
+    "VersionStages":{"VersionStage":["ACSCurrent"]},"NextRotationDate":"2026-02-01T00:00:00Z"}"#;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A source in front of a scripted KMS and a scripted STS, under a clock that stands still.
+struct Bench {
+    clock: Arc<ManualClock>,
+    kms: Arc<Script>,
+    sts: Arc<Script>,
+    settings: Settings,
+    variables: Vec<(String, String)>,
+    /// Kept for as long as the source may read it.
+    token_file: Option<tempfile::NamedTempFile>,
+}
+
+impl Bench {
+    fn new(kms: Arc<Script>) -> Self {
+        let variables = [
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI"),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "s3cret"),
+            ("ALIBABA_CLOUD_REGION_ID", "cn-hangzhou"),
+        ];
+        Self {
+            clock: ManualClock::new(),
+            kms,
+            sts: Script::new(),
+            settings: Settings::default(),
+            variables: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            token_file: None,
+        }
+    }
+
+    /// The agent's identity is a role whose credentials STS gives.
+    fn with_role(mut self, sts: Arc<Script>) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::io::Write::write_all(&mut file.as_file(), b"t0ken").expect("written");
+        let path = file.path().to_str().expect("a path");
+        self.variables = [
+            ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/agent"),
+            (
+                "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+                "acs:ram::1:oidc-provider/x",
+            ),
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", path),
+            ("ALIBABA_CLOUD_REGION_ID", "cn-hangzhou"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        self.sts = sts;
+        self.token_file = Some(file);
+        self
+    }
+
+    fn with_kms(mut self, change: impl FnOnce(&mut KmsSettings)) -> Self {
+        change(&mut self.settings.kms);
+        self
+    }
+
+    fn source(&self) -> Arc<KmsSource> {
+        let nobody: Arc<Script> = Script::new();
+        KmsSource::with_ways(
+            self.settings.clone(),
+            &self.variables.iter().cloned().collect(),
+            Arc::clone(&self.clock) as _,
+            KmsMetrics::register(&mut Registry::default()),
+            Ways {
+                kms: Arc::clone(&self.kms) as _,
+                sts: Arc::clone(&self.sts) as _,
+                metadata: Arc::clone(&nobody) as _,
+                uri: nobody,
+            },
+        )
+    }
+
+    /// Reads the secret, letting time pass while the source waits.
+    async fn fetch(&self) -> Result<Fetched, SourceError> {
+        let reader = self.begin();
+        while !reader.is_finished() {
+            settle().await;
+            // Reading the token file takes a thread of its own.
+            tokio::task::spawn_blocking(|| ()).await.expect("no panic");
+            settle().await;
+            if !reader.is_finished() {
+                self.clock.advance(Duration::from_millis(50));
+            }
+        }
+        reader.await.expect("no panic")
+    }
+
+    fn begin(&self) -> JoinHandle<Result<Fetched, SourceError>> {
+        read(self.source(), self.clock.boot())
+    }
+}
+
+fn read(source: Arc<KmsSource>, arrived_at: Duration) -> JoinHandle<Result<Fetched, SourceError>> {
+    tokio::spawn(async move {
+        let secret = SecretRef {
+            id: SecretId::parse("app/db").expect("an id"),
+            selector: VersionSelector::CURRENT,
+        };
+        source
+            .fetch(FetchRequest {
+                secret: &secret,
+                purpose: Purpose::Read,
+                arrived_at,
+            })
+            .await
+    })
+}
+
+fn refusal(status: u16, code: &str) -> Outcome {
+    answer(
+        status,
+        &format!(r#"{{"Code":"{code}","Message":"m","RequestId":"r-2"}}"#),
+    )
+}
+
+fn lost() -> Outcome {
+    Err(HttpError::new(HttpErrorKind::Connect, "refused"))
+}
+
+fn issued(id: &str) -> Outcome {
+    answer(
+        200,
+        &format!(
+            r#"{{"Credentials":{{"AccessKeyId":"{id}","AccessKeySecret":"s","SecurityToken":"t-{id}",
+            "Expiration":"2026-01-02T04:04:05Z"}}}}"#
+        ),
+    )
+}
+
+fn kms(outcomes: Vec<Outcome>) -> Arc<Script> {
+    outcomes.into_iter().fold(Script::new(), |script, outcome| {
+        script.expect(Method::Post, KMS, outcome)
+    })
+}
+
+fn sts(outcomes: Vec<Outcome>) -> Arc<Script> {
+    outcomes.into_iter().fold(Script::new(), |script, outcome| {
+        script.expect(Method::Post, STS, outcome)
+    })
+}
+
+#[tokio::test]
+async fn a_secret_is_answered_byte_for_byte_with_all_that_is_known_of_it() {
+    let bench = Bench::new(kms(vec![answer(200, SECRET)]));
+    let fetched = bench.fetch().await.expect("a secret");
+    assert_eq!(fetched.secret.answer.expose(), SECRET.as_bytes());
+    assert_eq!(&*fetched.secret.version_id, "v1");
+    assert_eq!(*fetched.secret.stages, ["ACSCurrent".into()]);
+    assert_eq!(
+        fetched.rotates_at,
+        Timestamp::parse_rfc3339("2026-02-01T00:00:00Z")
+    );
+    assert_eq!(&*fetched.scope.endpoint, "kms.cn-hangzhou.aliyuncs.com");
+    assert_eq!(&*fetched.scope.identity, "LTAI");
+    assert!(!format!("{fetched:?}").contains("hunter2"));
+
+    let header = |name| bench.kms.sent_header(0, name);
+    assert_eq!(
+        header("host").as_deref(),
+        Some("kms.cn-hangzhou.aliyuncs.com")
+    );
+    assert_eq!(
+        header("x-acs-date").as_deref(),
+        Some("2026-01-02T03:04:05Z")
+    );
+    assert_eq!(header("x-acs-action").as_deref(), Some("GetSecretValue"));
+    let authorization = header("authorization").expect("a signature");
+    assert!(authorization.starts_with("ACS3-HMAC-SHA256 Credential=LTAI,SignedHeaders=host;"));
+}
+
+#[tokio::test]
+async fn the_scope_is_known_before_anything_was_asked() {
+    let bench = Bench::new(Script::new());
+    let source = bench.source();
+    let scope = source.scope().expect("a scope");
+    assert_eq!(&*scope.endpoint, "kms.cn-hangzhou.aliyuncs.com");
+    assert_eq!(&*scope.identity, "LTAI");
+    assert_eq!(source.region().as_deref(), Some("cn-hangzhou"));
+    let state = source.credentials();
+    assert_eq!(state.provider.as_deref(), Some("environment"));
+    assert!(!state.usable);
+    assert!(!format!("{source:?}").contains("s3cret"));
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_signed_anew() {
+    for failure in [
+        lost(),
+        Err(HttpError::new(HttpErrorKind::Timeout, "5 s")),
+        refusal(429, "Rejected.Throttling"),
+        refusal(503, "ServiceUnavailableTemporary"),
+        answer(502, "<html>bad gateway</html>"),
+        answer(200, "{}"),
+    ] {
+        let bench = Bench::new(kms(vec![failure, answer(200, SECRET)]));
+        assert!(bench.fetch().await.is_ok());
+        let nonce = |index| bench.kms.sent_header(index, "x-acs-signature-nonce");
+        assert_ne!(nonce(0), nonce(1));
+        assert_ne!(
+            bench.kms.sent_header(0, "authorization"),
+            bench.kms.sent_header(1, "authorization")
+        );
+    }
+}
+
+#[tokio::test]
+async fn attempts_end_at_the_configured_number() {
+    for (attempts, sent) in [(1, 1), (3, 3)] {
+        let script = kms((0..sent).map(|_| refusal(500, "InternalFailure")).collect());
+        let bench = Bench::new(script).with_kms(|kms| {
+            kms.max_attempts = std::num::NonZeroU32::new(attempts).expect("not zero");
+        });
+        let error = bench.fetch().await.expect_err("three failures");
+        assert_eq!(error.kind(), SourceErrorKind::ServerFailure);
+        assert_eq!(bench.kms.calls(), sent);
+    }
+}
+
+#[tokio::test]
+async fn a_decision_or_refusal_is_not_questioned() {
+    for (status, code, kind) in [
+        (404, "Forbidden.ResourceNotFound", SourceErrorKind::Decision),
+        (400, "InvalidParameter", SourceErrorKind::Refused),
+    ] {
+        let bench = Bench::new(kms(vec![refusal(status, code)]));
+        let error = bench.fetch().await.expect_err("refused");
+        assert_eq!(error.kind(), kind);
+        let refusal = error.refusal().expect("what KMS said");
+        assert_eq!((refusal.status, &*refusal.code), (status, code));
+        assert_eq!(refusal.request_id.as_deref(), Some("r-2"));
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_kms_asks_for_is_kept_where_it_fits_and_passed_on_where_it_does_not() {
+    let throttled = |pause| with_header(refusal(429, "Throttling"), "x-acs-retry-after", pause);
+    let bench = Bench::new(kms(vec![throttled("4000"), answer(200, SECRET)]));
+    let began_at = bench.clock.boot();
+    assert!(bench.fetch().await.is_ok());
+    assert!(bench.clock.boot() >= began_at + 4 * SECOND);
+
+    let bench = Bench::new(kms(vec![throttled("10000")]));
+    let error = bench.fetch().await.expect_err("throttled");
+    assert_eq!(error.kind(), SourceErrorKind::Throttled);
+    assert_eq!(error.retry_after(), Some(10 * SECOND));
+}
+
+#[tokio::test]
+async fn ten_seconds_after_the_reader_came_it_is_over() {
+    let bench = Bench::new(Script::new().expect_in_vain(Method::Post, KMS));
+    let reader = bench.begin();
+    settle().await;
+    bench.clock.advance(Duration::from_millis(9_999));
+    settle().await;
+    assert!(!reader.is_finished());
+    bench.clock.advance(Duration::from_millis(1));
+    let error = reader.await.expect("no panic").expect_err("no answer");
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn when_time_runs_out_the_last_failure_is_what_is_told() {
+    let script = Script::new()
+        .expect(Method::Post, KMS, refusal(429, "Throttling.User"))
+        .expect_in_vain(Method::Post, KMS);
+    let error = Bench::new(script).fetch().await.expect_err("no answer");
+    assert_eq!(error.kind(), SourceErrorKind::Throttled);
+}
+
+#[tokio::test]
+async fn a_reader_who_came_long_ago_gets_only_what_time_is_left() {
+    let bench = Bench::new(Script::new().expect_in_vain(Method::Post, KMS));
+    let reader = read(
+        bench.source(),
+        bench.clock.boot().saturating_sub(9 * SECOND),
+    );
+    settle().await;
+    bench.clock.advance(SECOND);
+    let error = reader.await.expect("no panic").expect_err("no answer");
+    assert_eq!(error.kind(), SourceErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_made_up_for_once_by_that_of_kms() {
+    for code in ["InvalidTimeStamp.Expired", "IllegalTimestamp"] {
+        let skewed = || with_header(refusal(400, code), "date", "Fri, 02 Jan 2026 05:04:05 GMT");
+        let bench = Bench::new(kms(vec![skewed(), answer(200, SECRET)]));
+        assert!(bench.fetch().await.is_ok());
+        assert_eq!(
+            bench.kms.sent_header(1, "x-acs-date").as_deref(),
+            Some("2026-01-02T05:04:05Z")
+        );
+
+        let bench = Bench::new(kms(vec![skewed(), skewed()]));
+        let error = bench.fetch().await.expect_err("still off");
+        assert_eq!(error.kind(), SourceErrorKind::ClockSkew);
+    }
+    // Without a date there is nothing to go by.
+    let bench = Bench::new(kms(vec![refusal(400, "IllegalTimestamp")]));
+    let error = bench.fetch().await.expect_err("off");
+    assert_eq!(error.kind(), SourceErrorKind::ClockSkew);
+}
+
+#[tokio::test]
+async fn refused_credentials_are_renewed_once_and_the_call_is_made_again() {
+    let bench = Bench::new(kms(vec![
+        refusal(404, "InvalidAccessKeyId.NotFound"),
+        answer(200, SECRET),
+    ]))
+    .with_role(sts(vec![issued("STS.a"), issued("STS.b")]));
+    let fetched = bench.fetch().await.expect("a secret");
+    assert_eq!(&*fetched.scope.identity, "acs:ram::1:role/agent");
+    let token = |index| bench.kms.sent_header(index, "x-acs-security-token");
+    assert_eq!(token(0).as_deref(), Some("t-STS.a"));
+    assert_eq!(token(1).as_deref(), Some("t-STS.b"));
+}
+
+#[tokio::test]
+async fn an_identity_that_stays_refused_is_told_without_the_words_of_kms() {
+    let refused = || refusal(403, "Forbidden.AccessKey");
+    let bench = Bench::new(kms(vec![refused(), refused()]))
+        .with_role(sts(vec![issued("STS.a"), issued("STS.b")]));
+    let error = bench.fetch().await.expect_err("refused");
+    assert_eq!(error.kind(), SourceErrorKind::IdentityRefused);
+    assert_eq!(error.code(), "Forbidden.AccessKey");
+    assert_eq!(error.refusal().map(|refusal| &*refusal.message), Some(""));
+
+    // A static key cannot be renewed, so nothing is tried again.
+    let error = Bench::new(kms(vec![refused()])).fetch().await;
+    let error = error.expect_err("refused");
+    assert_eq!(error.kind(), SourceErrorKind::IdentityRefused);
+}
+
+#[tokio::test]
+async fn signing_anew_is_no_retry() {
+    let skewed = with_header(
+        refusal(400, "IllegalTimestamp"),
+        "date",
+        "Fri, 02 Jan 2026 05:04:05 GMT",
+    );
+    let bench = Bench::new(kms(vec![
+        refusal(400, "InvalidSecurityToken.Expired"),
+        skewed,
+        answer(200, SECRET),
+    ]))
+    .with_role(sts(vec![issued("STS.a"), issued("STS.b")]))
+    .with_kms(|kms| kms.max_attempts = std::num::NonZeroU32::MIN);
+    assert!(bench.fetch().await.is_ok());
+}
+
+#[tokio::test]
+async fn without_credentials_kms_is_not_asked() {
+    let bench = Bench::new(Script::new()).with_role(sts(vec![refusal(400, "EntityNotExist.Role")]));
+    let error = bench.fetch().await.expect_err("no credentials");
+    assert_eq!(error.kind(), SourceErrorKind::NoCredentials);
+    assert!(error.report().contains("EntityNotExist.Role"));
+}
+
+#[tokio::test]
+async fn credentials_that_never_come_are_what_is_told_at_the_end() {
+    let bench =
+        Bench::new(Script::new()).with_role(Script::new().expect_in_vain(Method::Post, STS));
+    let error = bench.fetch().await.expect_err("no credentials");
+    assert_eq!(error.kind(), SourceErrorKind::NoCredentials);
+}
+
+#[tokio::test]
+async fn a_budget_that_is_spent_makes_readers_wait_their_turn() {
+    let bench = Bench::new(kms(vec![answer(200, SECRET), answer(200, SECRET)]))
+        .with_kms(|kms| kms.max_requests_per_second = std::num::NonZeroU32::new(1));
+    let source = bench.source();
+    let one = || read(Arc::clone(&source), bench.clock.boot());
+    assert!(one().await.expect("no panic").is_ok());
+    let second = one();
+    settle().await;
+    assert!(!second.is_finished());
+    bench.clock.advance(SECOND);
+    assert!(second.await.expect("no panic").is_ok());
+}
+
+#[tokio::test]
+async fn credentials_are_got_without_readers() {
+    let bench = Bench::new(Script::new()).with_role(sts(vec![issued("STS.a")]));
+    let source = bench.source();
+    let maintained = tokio::spawn({
+        let source = Arc::clone(&source);
+        async move { source.maintain().await }
+    });
+    while !source.credentials().usable {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        source.credentials().expires_at,
+        Some(WALL.plus(Duration::from_hours(1)))
+    );
+    maintained.abort();
+}

@@ -1,0 +1,324 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kms_agent_core::Clock;
+use kms_agent_core::source::CredentialState;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Notify;
+
+use super::key::Credential;
+use super::provider::{CredentialError, CredentialProvider, Obtained};
+use crate::pace::Pace;
+
+/// Temporary credentials are renewed this long before they end, or after three quarters of their life,
+/// whichever is later.
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(15);
+
+/// The shortest time between two renewals that KMS's refusals set off.
+const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
+
+/// Somebody's credentials for one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) credential: Arc<Credential>,
+    /// The stable name of who they make the agent.
+    pub(crate) identity: Arc<str>,
+}
+
+/// The credentials of one provider, held while they last. Only one renewal is under way at a time.
+#[derive(Debug)]
+pub(crate) struct CachedCredential {
+    provider: Box<dyn CredentialProvider>,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Held while the provider is asked, so that the others wait for the same answer.
+    renewing: tokio::sync::Mutex<()>,
+    /// Rung when the next renewal may have another date.
+    changed: Notify,
+    /// When the credentials end, in seconds of Unix time.
+    expiry: Gauge,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: Option<Held>,
+    failure: Option<Failure>,
+    /// How often the provider was asked, to the end.
+    asked: u64,
+    /// When KMS's refusal last set off a renewal.
+    forced_at: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    lease: Lease,
+    /// By boot time, so that a wall clock set wrong or set anew changes nothing; `None` for static ones.
+    life: Option<Life>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    renew_at: Duration,
+    expires_at: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Failure {
+    pace: Pace,
+    error: CredentialError,
+}
+
+impl CachedCredential {
+    pub(crate) fn new(
+        provider: Box<dyn CredentialProvider>,
+        clock: Arc<dyn Clock>,
+        expiry: Gauge,
+    ) -> Self {
+        Self {
+            provider,
+            clock,
+            state: Mutex::default(),
+            renewing: tokio::sync::Mutex::new(()),
+            changed: Notify::new(),
+            expiry,
+        }
+    }
+
+    /// Who the agent is, so far as that is known.
+    pub(crate) fn identity(&self) -> Option<Arc<str>> {
+        let held = self
+            .lock()
+            .held
+            .as_ref()
+            .map(|held| Arc::clone(&held.lease.identity));
+        held.or_else(|| self.provider.identity())
+    }
+
+    pub(crate) fn state(&self) -> CredentialState {
+        let now = self.clock.boot();
+        let state = self.lock();
+        let held = state.held.as_ref().filter(|held| held.is_usable(now));
+        CredentialState {
+            provider: Some(self.provider.name().into()),
+            usable: held.is_some(),
+            expires_at: held.and_then(|held| held.lease.credential.expires_at()),
+        }
+    }
+
+    /// Credentials that can be used now. The provider is asked only where there are none; a failure is
+    /// remembered for a moment, so that readers do not queue up for the next one.
+    pub(crate) async fn current(&self) -> Result<Lease, CredentialError> {
+        let asked = {
+            let state = self.lock();
+            if let Some(lease) = state.usable(self.clock.boot()) {
+                return Ok(lease);
+            }
+            state.asked
+        };
+        let _turn = self.renewing.lock().await;
+        {
+            let state = self.lock();
+            let now = self.clock.boot();
+            if let Some(lease) = state.usable(now) {
+                return Ok(lease);
+            }
+            if let Some(failure) = &state.failure
+                && (state.asked != asked || now < failure.pace.retry_at())
+            {
+                return Err(failure.error.clone());
+            }
+        }
+        self.ask().await
+    }
+
+    /// Other credentials than `refused`, which KMS does not accept: those that have come meanwhile, or newly
+    /// asked for. `None` where there are no others, or the last such renewal was less than a minute ago.
+    pub(crate) async fn replace(&self, refused: &Lease) -> Option<Lease> {
+        let _turn = self.renewing.lock().await;
+        {
+            let mut state = self.lock();
+            let now = self.clock.boot();
+            if let Some(lease) = state.usable(now)
+                && !lease.is_same(refused)
+            {
+                return Some(lease);
+            }
+            let lately = state
+                .forced_at
+                .is_some_and(|at| now < at + FORCED_AT_MOST_EVERY);
+            if lately || !self.provider.renewable() {
+                return None;
+            }
+            state.forced_at = Some(now);
+        }
+        self.ask()
+            .await
+            .ok()
+            .filter(|lease| !lease.is_same(refused))
+    }
+
+    /// Gets credentials and renews them ahead of their expiry, for as long as it is polled.
+    pub(crate) async fn maintain(&self) {
+        loop {
+            match self.next_renewal() {
+                Some(at) if self.clock.boot() >= at => {
+                    let _turn = self.renewing.lock().await;
+                    // Somebody may have done it while this waited for its turn.
+                    if self
+                        .next_renewal()
+                        .is_some_and(|at| self.clock.boot() >= at)
+                    {
+                        // A failure is logged where it is noted, and sets the date of the next try.
+                        let _ = self.ask().await;
+                    }
+                }
+                Some(at) => tokio::select! {
+                    () = self.clock.sleep_until(at) => {}
+                    () = self.changed.notified() => {}
+                },
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// When the provider is to be asked next; `None` while nothing will change by asking.
+    fn next_renewal(&self) -> Option<Duration> {
+        let state = self.lock();
+        let retry_at = state
+            .failure
+            .as_ref()
+            .map(|failure| failure.pace.retry_at());
+        match &state.held {
+            None if state.failure.is_some() && !self.provider.renewable() => None,
+            None => Some(retry_at.unwrap_or_default()),
+            Some(held) => held
+                .life
+                .map(|life| life.renew_at.max(retry_at.unwrap_or_default())),
+        }
+    }
+
+    /// Asks the provider. To be called in `renewing`'s turn only.
+    async fn ask(&self) -> Result<Lease, CredentialError> {
+        let outcome = self.provider.obtain().await.and_then(|obtained| {
+            let held = self.judge(obtained)?;
+            let lease = held.lease.clone();
+            Ok((held, lease))
+        });
+        let outcome = match outcome {
+            Ok((held, lease)) => {
+                self.succeeded(held);
+                Ok(lease)
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(error)
+            }
+        };
+        self.changed.notify_one();
+        outcome
+    }
+
+    /// Places the life of new credentials in boot time.
+    fn judge(&self, obtained: Obtained) -> Result<Held, CredentialError> {
+        let now = self.clock.boot();
+        let life = match obtained.credential.expires_at() {
+            None => None,
+            Some(expires_at) => {
+                let issued_at = obtained.issuer_time.unwrap_or_else(|| self.clock.wall());
+                let left = expires_at.since(issued_at);
+                if left.is_zero() {
+                    return Err(CredentialError::new(format!(
+                        "the provider {} gave credentials that have expired already; check its clock and this \
+                         machine's",
+                        self.provider.name()
+                    )));
+                }
+                Some(Life {
+                    renew_at: now + (left * 3 / 4).max(left.saturating_sub(RENEW_BEFORE_EXPIRY)),
+                    expires_at: now + left,
+                })
+            }
+        };
+        Ok(Held {
+            lease: Lease {
+                credential: Arc::new(obtained.credential),
+                identity: obtained.identity,
+            },
+            life,
+        })
+    }
+
+    fn succeeded(&self, held: Held) {
+        let expires_at = held.lease.credential.expires_at();
+        self.expiry
+            .set(expires_at.map_or(0, |at| at.as_millis().div_euclid(1000)));
+        let mut state = self.lock();
+        state.asked += 1;
+        let recovered = state.failure.take().is_some();
+        if recovered || state.held.is_none() {
+            let (provider, identity) = (self.provider.name(), &*held.lease.identity);
+            tracing::info!(
+                provider,
+                identity = identity.escape_debug().to_string(),
+                "credentials are at hand"
+            );
+        } else {
+            tracing::debug!(provider = self.provider.name(), "renewed the credentials");
+        }
+        state.held = Some(held);
+    }
+
+    fn failed(&self, error: &CredentialError) {
+        let now = self.clock.boot();
+        let mut state = self.lock();
+        state.asked += 1;
+        let before = state.failure.take();
+        let (provider, cause) = (self.provider.name(), error.to_string());
+        if before.is_some() {
+            tracing::debug!(provider, cause, "still no credentials");
+        } else if state.usable(now).is_some() {
+            tracing::warn!(
+                provider,
+                cause,
+                "the credentials cannot be renewed; they are used until they expire"
+            );
+        } else {
+            tracing::error!(provider, cause, "there are no credentials");
+        }
+        state.failure = Some(Failure {
+            pace: Pace::failed(before.as_ref().map(|failure| &failure.pace), now),
+            error: error.clone(),
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn usable(&self, now: Duration) -> Option<Lease> {
+        self.held
+            .as_ref()
+            .filter(|held| held.is_usable(now))
+            .map(|held| held.lease.clone())
+    }
+}
+
+impl Held {
+    fn is_usable(&self, now: Duration) -> bool {
+        self.life.is_none_or(|life| now < life.expires_at)
+    }
+}
+
+impl Lease {
+    /// Whether both would sign alike.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.credential, &other.credential)
+            || (self.credential.access_key_id() == other.credential.access_key_id()
+                && self.credential.security_token() == other.credential.security_token())
+    }
+}
+
+#[cfg(test)]
+mod tests;

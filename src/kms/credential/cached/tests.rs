@@ -1,0 +1,234 @@
+use std::collections::VecDeque;
+
+use async_trait::async_trait;
+use kms_agent_core::Timestamp;
+
+use super::*;
+use crate::testing::{ManualClock, WALL, settle};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A provider that gives what it is told to, in order, and panics when it is asked once more.
+#[derive(Debug)]
+struct ScriptedProvider(Mutex<VecDeque<Result<Obtained, CredentialError>>>);
+
+#[async_trait]
+impl CredentialProvider for ScriptedProvider {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn identity(&self) -> Option<Arc<str>> {
+        None
+    }
+
+    fn renewable(&self) -> bool {
+        true
+    }
+
+    async fn obtain(&self) -> Result<Obtained, CredentialError> {
+        // Whoever else wants to ask gets the chance to.
+        settle().await;
+        let next = self.0.lock().expect("not poisoned").pop_front();
+        next.expect("nobody expected another call")
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is one of two outcomes of a script"
+)]
+fn issued(id: &str, issued_at: Timestamp, life: Duration) -> Result<Obtained, CredentialError> {
+    Ok(Obtained {
+        credential: Credential::new(id, "secret")
+            .with_security_token(id)
+            .with_expiry(issued_at.plus(life)),
+        identity: "role".into(),
+        issuer_time: Some(issued_at),
+    })
+}
+
+fn down() -> Result<Obtained, CredentialError> {
+    Err(CredentialError::new("out of order"))
+}
+
+fn cached(
+    clock: &Arc<ManualClock>,
+    script: Vec<Result<Obtained, CredentialError>>,
+) -> Arc<CachedCredential> {
+    Arc::new(CachedCredential::new(
+        Box::new(ScriptedProvider(Mutex::new(script.into()))),
+        Arc::clone(clock) as _,
+        Gauge::default(),
+    ))
+}
+
+fn id(lease: &Lease) -> &str {
+    lease.credential.access_key_id()
+}
+
+fn maintained(cached: &Arc<CachedCredential>) -> tokio::task::JoinHandle<()> {
+    let cached = Arc::clone(cached);
+    tokio::spawn(async move { cached.maintain().await })
+}
+
+fn left(cached: &CachedCredential) -> String {
+    format!("{:?}", cached.provider)
+}
+
+#[tokio::test]
+async fn many_readers_share_one_call_to_the_provider() {
+    let clock = ManualClock::new();
+    let cached = cached(&clock, vec![issued("a", WALL, HOUR)]);
+    assert_eq!(cached.identity(), None);
+    let readers: Vec<_> = (0..20)
+        .map(|_| {
+            let cached = Arc::clone(&cached);
+            tokio::spawn(async move { cached.current().await.map(|lease| id(&lease).to_owned()) })
+        })
+        .collect();
+    for reader in readers {
+        assert_eq!(reader.await.expect("no panic").as_deref(), Ok("a"));
+    }
+    assert_eq!(cached.identity().as_deref(), Some("role"));
+    assert_eq!(
+        cached.expiry.get(),
+        WALL.plus(HOUR).as_millis().div_euclid(1000)
+    );
+    let state = cached.state();
+    assert!(state.usable);
+    assert_eq!(state.expires_at, Some(WALL.plus(HOUR)));
+}
+
+#[tokio::test]
+async fn readers_share_a_failure_too_and_it_holds_for_a_moment() {
+    let clock = ManualClock::new();
+    let cached = cached(&clock, vec![down(), issued("a", WALL, HOUR)]);
+    let readers: Vec<_> = (0..20)
+        .map(|_| {
+            let cached = Arc::clone(&cached);
+            tokio::spawn(async move { cached.current().await.is_err() })
+        })
+        .collect();
+    for reader in readers {
+        assert!(reader.await.expect("no panic"));
+    }
+    assert!(cached.current().await.is_err());
+    assert!(!cached.state().usable);
+    clock.advance(SECOND);
+    assert!(cached.current().await.is_ok());
+}
+
+#[tokio::test]
+async fn renewal_comes_at_the_later_of_a_quarter_of_an_hour_before_and_three_quarters_through() {
+    for (life, renewed_after) in [
+        (HOUR, 45 * MINUTE),
+        (6 * HOUR, 345 * MINUTE),
+        (20 * MINUTE, 15 * MINUTE),
+    ] {
+        let clock = ManualClock::new();
+        let later = WALL.plus(renewed_after);
+        let cached = cached(
+            &clock,
+            vec![issued("a", WALL, life), issued("b", later, life)],
+        );
+        let task = maintained(&cached);
+        settle().await;
+        settle().await;
+        clock.advance(renewed_after.saturating_sub(MILLISECOND));
+        settle().await;
+        settle().await;
+        assert_eq!(id(&cached.current().await.expect("usable")), "a");
+        clock.advance(MILLISECOND);
+        settle().await;
+        settle().await;
+        assert_eq!(id(&cached.current().await.expect("usable")), "b");
+        task.abort();
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_renewed_are_used_until_they_expire() {
+    let clock = ManualClock::new();
+    let cached = cached(
+        &clock,
+        vec![
+            issued("a", WALL, HOUR),
+            down(),
+            down(),
+            issued("b", WALL.plus(HOUR), HOUR),
+        ],
+    );
+    assert!(cached.current().await.is_ok());
+    let task = maintained(&cached);
+    settle().await;
+    clock.advance(45 * MINUTE);
+    settle().await;
+    settle().await;
+    assert_eq!(id(&cached.current().await.expect("still usable")), "a");
+    clock.advance(899 * SECOND);
+    settle().await;
+    settle().await;
+    assert_eq!(id(&cached.current().await.expect("still usable")), "a");
+    clock.advance(SECOND);
+    assert!(!cached.state().usable);
+    // The background task or this reader, whoever is first once the pause is over.
+    clock.advance(MINUTE);
+    assert_eq!(id(&cached.current().await.expect("renewed")), "b");
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_wrong_does_not_shorten_a_life() {
+    let clock = ManualClock::new();
+    // By the issuer's clock this machine is two hours ahead.
+    let issued_at = WALL.minus(2 * HOUR);
+    let cached = cached(&clock, vec![issued("a", issued_at, HOUR)]);
+    assert!(cached.current().await.is_ok());
+    clock.advance(3599 * SECOND);
+    assert!(cached.current().await.is_ok());
+}
+
+#[tokio::test]
+async fn credentials_that_have_expired_on_arrival_are_a_failure() {
+    let clock = ManualClock::new();
+    let cached = cached(&clock, vec![issued("a", WALL, Duration::ZERO)]);
+    let error = cached.current().await.expect_err("expired");
+    assert!(error.to_string().contains("expired already"));
+}
+
+#[tokio::test]
+async fn refused_credentials_are_replaced_at_most_once_a_minute() {
+    let clock = ManualClock::new();
+    let cached = cached(
+        &clock,
+        vec![
+            issued("a", WALL, HOUR),
+            issued("b", WALL, HOUR),
+            issued("c", WALL, HOUR),
+        ],
+    );
+    let a = cached.current().await.expect("usable");
+    let b = cached.replace(&a).await.expect("others");
+    assert_eq!(id(&b), "b");
+    // Who still held the old ones is given the new ones without asking.
+    assert_eq!(id(&cached.replace(&a).await.expect("others")), "b");
+    assert!(cached.replace(&b).await.is_none());
+    clock.advance(MINUTE);
+    assert_eq!(id(&cached.replace(&b).await.expect("others")), "c");
+}
+
+#[tokio::test]
+async fn a_replacement_that_is_the_same_is_none() {
+    let clock = ManualClock::new();
+    let cached = cached(
+        &clock,
+        vec![issued("a", WALL, HOUR), issued("a", WALL, HOUR)],
+    );
+    let a = cached.current().await.expect("usable");
+    assert!(cached.replace(&a).await.is_none());
+    assert!(left(&cached).contains("[]"));
+}

@@ -1,0 +1,55 @@
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kms_agent_core::Timestamp;
+
+use super::key::Credential;
+
+/// A place credentials come from.
+///
+/// Implementers bound each call in time and bytes, and do I/O in [`obtain`](Self::obtain) only. They keep no
+/// credentials: whoever calls does. Dropping the future abandons the call.
+#[async_trait]
+pub(crate) trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
+    /// For logs and the status, such as `environment`.
+    fn name(&self) -> &'static str;
+
+    /// The stable name of the identity, so far as it is known without asking anybody.
+    fn identity(&self) -> Option<Arc<str>>;
+
+    /// Whether asking again may bring another credential.
+    fn renewable(&self) -> bool;
+
+    /// Asks for credentials.
+    async fn obtain(&self) -> Result<Obtained, CredentialError>;
+}
+
+/// What a provider gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Obtained {
+    pub(crate) credential: Credential,
+    /// The stable name of who it makes the agent. Never a secret.
+    pub(crate) identity: Arc<str>,
+    /// The issuer's clock, by which the expiry is meant.
+    pub(crate) issuer_time: Option<Timestamp>,
+}
+
+/// Why there are no credentials: one sentence for operators that says which provider was tried, how, and what
+/// to do. It never holds an answer's body or a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CredentialError(String);
+
+impl CredentialError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CredentialError {}

@@ -1,0 +1,316 @@
+//! The way out: a port, and the only place that knows the HTTP library.
+
+mod body;
+mod error;
+mod message;
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+use self::body::BodyBuffer;
+pub(crate) use self::error::{HttpError, HttpErrorKind};
+pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
+use crate::environment::Environment;
+use crate::file;
+
+const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERSION"));
+
+/// The buffers of a TLS connection hold plaintext for as long as it is pooled. The pool looks for idle
+/// connections once in this time, so they are closed within twice of it.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
+
+const MAX_CA_FILE_BYTES: usize = 1024 * 1024;
+
+/// Sends one request and reads the whole answer.
+///
+/// Implementers keep to the request's time and size limits, follow no redirects, repeat nothing by
+/// themselves, and give back an answer of any status as `Ok`. The error's text holds no URL, header or body.
+/// Dropping the future abandons the request.
+#[async_trait]
+pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
+}
+
+/// What makes one client differ from another.
+#[derive(Debug)]
+pub(crate) struct ClientProfile {
+    /// Who is trusted to vouch for a server.
+    pub(crate) roots: Roots,
+    /// How to get out, where there is a proxy.
+    pub(crate) proxy: Option<ProxySettings>,
+    /// How long making a connection may take.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Who is trusted to vouch for a server.
+#[derive(Debug)]
+pub(crate) enum Roots {
+    /// Nobody: the client speaks plain HTTP, and needs no CA bundle on the machine.
+    None,
+    /// The machine's CA bundle.
+    System,
+    /// The machine's CA bundle and the certificates of a PEM file, each a trust anchor whether or not it is
+    /// self-signed.
+    SystemAnd(PathBuf),
+}
+
+/// The operator's proxy for HTTPS.
+#[derive(Clone)]
+pub(crate) struct ProxySettings {
+    /// May hold a password.
+    url: Zeroizing<String>,
+    bypass: String,
+}
+
+impl ProxySettings {
+    /// What `HTTPS_PROXY` and `NO_PROXY` say, in either case.
+    pub(crate) fn from_environment(environment: &Environment) -> Option<Self> {
+        let either = |upper, lower| environment.given(upper).or(environment.given(lower));
+        Some(Self {
+            url: Zeroizing::new(either("HTTPS_PROXY", "https_proxy")?.to_owned()),
+            bypass: either("NO_PROXY", "no_proxy")
+                .unwrap_or_default()
+                .to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for ProxySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProxySettings")
+            .field("bypass", &self.bypass)
+            .finish_non_exhaustive()
+    }
+}
+
+/// [`HttpSend`] over reqwest. The client is built when it is first needed, so that a machine without a CA
+/// bundle or with a bad `CaFile` still gets an agent that serves what it holds and says what is missing.
+#[derive(Debug)]
+pub(crate) struct ReqwestSend {
+    profile: ClientProfile,
+    /// Stays empty while building fails, which is then tried again.
+    client: OnceCell<Client>,
+}
+
+impl ReqwestSend {
+    pub(crate) fn new(profile: ClientProfile) -> Self {
+        Self {
+            profile,
+            client: OnceCell::new(),
+        }
+    }
+
+    async fn build(&self) -> Result<Client, HttpError> {
+        let anchors = match &self.profile.roots {
+            Roots::SystemAnd(path) => read_anchors(path.clone()).await?,
+            Roots::None | Roots::System => Vec::new(),
+        };
+        let plain = matches!(self.profile.roots, Roots::None);
+        let proxy = match &self.profile.proxy {
+            Some(settings) if !plain => Some(proxy(settings)?),
+            _ => None,
+        };
+        let connect_timeout = self.profile.connect_timeout;
+        // Loading the machine's CA bundle reads files.
+        tokio::task::spawn_blocking(move || build(plain, anchors, proxy, connect_timeout))
+            .await
+            .map_err(|_| HttpError::new(HttpErrorKind::Setup, "building the HTTP client crashed"))?
+    }
+}
+
+#[async_trait]
+impl HttpSend for ReqwestSend {
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let client = self.client.get_or_try_init(|| self.build()).await?;
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+        };
+        let mut builder = client
+            .request(method, &request.url)
+            .timeout(request.timeout)
+            .headers(header_map(&request.headers)?);
+        if !request.body.is_empty() {
+            builder = builder.body(Bytes::from_owner(request.body));
+        } else if request.method != Method::Get {
+            builder = builder.header(reqwest::header::CONTENT_LENGTH, 0);
+        }
+        let mut response = builder.send().await.map_err(classify)?;
+        let status = response.status().as_u16();
+        let headers = response
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((name.as_str().to_owned(), value.to_str().ok()?.into()))
+            })
+            .collect();
+        let body = read_body(&mut response, request.body_limit).await?;
+        Ok(HttpResponse {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+async fn read_anchors(path: PathBuf) -> Result<Vec<Certificate>, HttpError> {
+    let complain = |what: &dyn fmt::Display| {
+        HttpError::new(
+            HttpErrorKind::Setup,
+            format!("KMS.CaFile {}: {what}", path.display()),
+        )
+    };
+    let pem = file::read(path.clone(), MAX_CA_FILE_BYTES)
+        .await
+        .map_err(|error| complain(&error))?;
+    let anchors = Certificate::from_pem_bundle(&pem).map_err(|_| complain(&"is not valid PEM"))?;
+    if anchors.is_empty() {
+        return Err(complain(&"holds no certificate"));
+    }
+    Ok(anchors)
+}
+
+fn proxy(settings: &ProxySettings) -> Result<Proxy, HttpError> {
+    let unusable = |why| HttpError::new(HttpErrorKind::Setup, format!("HTTPS_PROXY {why}"));
+    if settings.url.trim_start().starts_with("socks") {
+        return Err(unusable("names a SOCKS proxy; only HTTP proxies will do"));
+    }
+    Ok(Proxy::https(settings.url.trim())
+        .map_err(|_| unusable("is not the URL of a proxy"))?
+        .no_proxy(NoProxy::from_string(&settings.bypass)))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that builds clients"
+)]
+fn build(
+    plain: bool,
+    anchors: Vec<Certificate>,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
+) -> Result<Client, HttpError> {
+    let mut builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .tls_version_min(reqwest::tls::Version::TLS_1_2)
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .no_proxy();
+    builder = if plain {
+        builder.tls_certs_only([])
+    } else {
+        builder.https_only(true).tls_certs_merge(anchors)
+    };
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(|error| {
+        HttpError::new(
+            HttpErrorKind::Setup,
+            format!(
+                "no TLS client can be built: {}; install the system's CA certificates, or name a PEM file \
+                 of trust anchors in KMS.CaFile",
+                chain(&error.without_url())
+            ),
+        )
+    })
+}
+
+fn header_map(headers: &[(&'static str, Zeroizing<String>)]) -> Result<HeaderMap, HttpError> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let mut value = HeaderValue::from_str(value).map_err(|_| {
+            HttpError::new(
+                HttpErrorKind::Setup,
+                format!("the value of the header {name} cannot be sent: it is not visible ASCII"),
+            )
+        })?;
+        value.set_sensitive(true);
+        map.insert(HeaderName::from_static(name), value);
+    }
+    Ok(map)
+}
+
+async fn read_body(response: &mut Response, limit: usize) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    let mut body = BodyBuffer::new(response.content_length(), limit)?;
+    while let Some(chunk) = response.chunk().await.map_err(classify)? {
+        body.push(&chunk)?;
+    }
+    Ok(body.finish())
+}
+
+/// Foreign errors stop here.
+fn classify(error: reqwest::Error) -> HttpError {
+    let error = error.without_url();
+    let kind = if causes(&error).any(is_tls) {
+        HttpErrorKind::Tls
+    } else if error.is_connect() {
+        HttpErrorKind::Connect
+    } else if error.is_timeout() {
+        HttpErrorKind::Timeout
+    } else if causes(&error).any(is_garbled) {
+        HttpErrorKind::Garbled
+    } else if error.is_request() || error.is_body() || error.is_decode() {
+        HttpErrorKind::Cut
+    } else {
+        HttpErrorKind::Other
+    };
+    HttpError::new(kind, chain(&error))
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+/// An I/O error's `source` leaves out the error that it wraps, so that one is looked at by itself.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
+}
+
+fn is_garbled(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_parse)
+}
+
+/// The texts of an error and its causes, without repetitions.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for cause in causes(error) {
+        let line = cause.to_string();
+        if text.ends_with(&line) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

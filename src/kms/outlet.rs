@@ -1,0 +1,76 @@
+//! The ways out of the process: which of them goes through a proxy, and whom it trusts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::credential::uri_is_secure;
+use crate::endpoint::Endpoint;
+use crate::environment::Environment;
+use crate::http::{ClientProfile, HttpSend, ProxySettings, ReqwestSend, Roots};
+use crate::metadata;
+use crate::settings::Settings;
+
+/// One client for each kind of server. Only those to KMS and STS know of a proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Ways {
+    pub(crate) kms: Arc<dyn HttpSend>,
+    pub(crate) sts: Arc<dyn HttpSend>,
+    pub(crate) metadata: Arc<dyn HttpSend>,
+    pub(crate) uri: Arc<dyn HttpSend>,
+}
+
+impl Ways {
+    pub(crate) fn new(settings: &Settings, environment: &Environment) -> Self {
+        let kms = &settings.kms;
+        let credentials = &settings.credentials;
+        // The anchors of `CaFile` vouch for the endpoint of KMS and for nobody else.
+        let kms_roots = match &kms.ca_file {
+            Some(path) => Roots::SystemAnd(path.clone()),
+            None => Roots::System,
+        };
+        let upstream = |endpoint: Option<&Endpoint>, roots| {
+            let near = endpoint.is_some_and(Endpoint::is_loopback);
+            let proxy = (!near).then(|| ProxySettings::from_environment(environment));
+            client(
+                endpoint.is_none_or(Endpoint::is_secure),
+                roots,
+                proxy.flatten(),
+                kms.connect_timeout,
+            )
+        };
+        let metadata_is_secure = credentials
+            .metadata_endpoint
+            .as_ref()
+            .is_some_and(Endpoint::is_secure);
+        Self {
+            kms: upstream(kms.endpoint.as_ref(), kms_roots),
+            sts: upstream(credentials.sts_endpoint.as_ref(), Roots::System),
+            metadata: client(
+                metadata_is_secure,
+                Roots::System,
+                None,
+                metadata::CONNECT_TIMEOUT,
+            ),
+            uri: client(
+                uri_is_secure(environment),
+                Roots::System,
+                None,
+                kms.connect_timeout,
+            ),
+        }
+    }
+}
+
+/// A client that needs no CA bundle where no TLS is spoken.
+fn client(
+    secure: bool,
+    roots: Roots,
+    proxy: Option<ProxySettings>,
+    connect_timeout: Duration,
+) -> Arc<dyn HttpSend> {
+    Arc::new(ReqwestSend::new(ClientProfile {
+        roots: if secure { roots } else { Roots::None },
+        proxy,
+        connect_timeout,
+    }))
+}

@@ -1,0 +1,152 @@
+//! When a call is worth repeating, and after what pause.
+
+use std::time::Duration;
+
+use kms_agent_core::Timestamp;
+use kms_agent_core::source::SourceErrorKind;
+
+use crate::http::HttpResponse;
+use crate::wire::parse_http_date;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Whether the same call may fare better in a moment.
+pub(crate) const fn is_worth(kind: SourceErrorKind) -> bool {
+    matches!(
+        kind,
+        SourceErrorKind::Unavailable
+            | SourceErrorKind::TimedOut
+            | SourceErrorKind::Throttled
+            | SourceErrorKind::ServerFailure
+            | SourceErrorKind::InvalidAnswer
+    )
+}
+
+/// The pause after the failure of attempt number `attempt`, counted from 1: any part of a bound that doubles,
+/// but never less than what the server asked for.
+pub(crate) fn pause(attempt: u32, asked: Option<Duration>) -> Duration {
+    jitter(bound(attempt)).max(asked.unwrap_or_default())
+}
+
+fn bound(attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(10);
+    FIRST_PAUSE
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_PAUSE)
+}
+
+/// A duration in `[0, limit)`. It spreads work out and guards nothing.
+pub(crate) fn jitter(limit: Duration) -> Duration {
+    // The 53 high bits are what a double holds exactly.
+    let bits = getrandom::u64().unwrap_or(1 << 63) >> 11;
+    limit.mul_f64(bits as f64 / (1_u64 << 53) as f64)
+}
+
+/// How long the server asks to be left alone: the gateway's header in milliseconds, else the standard one in
+/// seconds or as a date.
+pub(crate) fn asked_pause(response: &HttpResponse, wall: Timestamp) -> Option<Duration> {
+    let number = |name| response.header(name)?.trim().parse::<u64>().ok();
+    if let Some(millis) = number("x-acs-retry-after").filter(|millis| *millis > 0) {
+        return Some(Duration::from_millis(millis));
+    }
+    if let Some(seconds) = number("retry-after") {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = parse_http_date(response.header("retry-after")?)?;
+    // The server's own clock is the one its date is meant by.
+    let now = response
+        .header("date")
+        .and_then(parse_http_date)
+        .unwrap_or(wall);
+    Some(until.since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(headers: &[(&str, &str)]) -> HttpResponse {
+        HttpResponse {
+            status: 429,
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: zeroize::Zeroizing::default(),
+        }
+    }
+
+    fn asked(headers: &[(&str, &str)]) -> Option<Duration> {
+        asked_pause(&response(headers), Timestamp::EPOCH)
+    }
+
+    #[test]
+    fn the_bound_of_the_pause_doubles_from_a_tenth_of_a_second() {
+        let bounds: Vec<u128> = [1, 2, 3, 4, 5, 6, 10]
+            .map(|attempt| bound(attempt).as_millis())
+            .into();
+        assert_eq!(bounds, [100, 200, 400, 800, 1600, 2000, 2000]);
+        for _ in 0..100 {
+            assert!(pause(1, None) < Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn the_server_is_left_alone_for_as_long_as_it_asks() {
+        let asked = Duration::from_secs(7);
+        assert_eq!(pause(1, Some(asked)), asked);
+    }
+
+    #[test]
+    fn every_way_of_asking_for_a_pause_is_understood() {
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            asked(&[("x-acs-retry-after", "1500"), ("retry-after", "9")]),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(
+            asked(&[("x-acs-retry-after", "0"), ("retry-after", "9")]),
+            Some(seconds(9))
+        );
+        assert_eq!(
+            asked(&[
+                ("date", "Mon, 06 Jul 2020 18:22:03 GMT"),
+                ("retry-after", "Mon, 06 Jul 2020 18:22:13 GMT")
+            ]),
+            Some(seconds(10))
+        );
+        assert_eq!(
+            asked(&[("retry-after", "Thu, 01 Jan 1970 00:00:05 GMT")]),
+            Some(seconds(5))
+        );
+        assert_eq!(asked(&[("retry-after", "soon")]), None);
+        assert_eq!(asked(&[]), None);
+    }
+
+    #[test]
+    fn only_failures_that_may_pass_in_a_moment_are_worth_a_retry() {
+        use SourceErrorKind as Kind;
+        for kind in [
+            Kind::Unavailable,
+            Kind::TimedOut,
+            Kind::Throttled,
+            Kind::ServerFailure,
+            Kind::InvalidAnswer,
+        ] {
+            assert!(is_worth(kind), "{kind:?}");
+        }
+        for kind in [
+            Kind::ClockSkew,
+            Kind::NoCredentials,
+            Kind::IdentityRefused,
+            Kind::RegionUnknown,
+            Kind::BudgetSpent,
+            Kind::Decision,
+            Kind::Refused,
+            Kind::VersionNotFound,
+        ] {
+            assert!(!is_worth(kind), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What an operator may say about KMS and credentials, validated.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kms_agent_core::config::ConfigTable;
+
+use crate::endpoint::{self, Endpoint};
+use crate::region::{self, Region};
+
+/// The tables `KMS` and `Credentials`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Where KMS is and how it is asked.
+    pub kms: KmsSettings,
+    /// Where the agent's own credentials come from.
+    pub credentials: CredentialSettings,
+}
+
+impl Settings {
+    /// Reads both tables out of the file's top table. Problems go to the report; then the result is `None`.
+    pub fn read(root: &mut ConfigTable<'_>) -> Option<Self> {
+        let kms = KmsSettings::read(root);
+        let credentials = CredentialSettings::read(root);
+        Some(Self {
+            kms: kms?,
+            credentials: credentials?,
+        })
+    }
+}
+
+/// The table `KMS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsSettings {
+    /// `Region`; without it the environment or the metadata service says.
+    pub region: Option<Region>,
+    /// `Endpoint`; without it the region's public gateway.
+    pub endpoint: Option<Endpoint>,
+    /// `CaFile`: trust anchors for the endpoint besides the machine's.
+    pub ca_file: Option<PathBuf>,
+    /// `ConnectTimeoutMs`.
+    pub connect_timeout: Duration,
+    /// `RequestTimeoutMs`: one attempt from its first step to its last byte.
+    pub request_timeout: Duration,
+    /// `MaxAttempts`.
+    pub max_attempts: NonZeroU32,
+    /// `MaxRequestsPerSecond`; `None` is no ceiling.
+    pub max_requests_per_second: Option<NonZeroU32>,
+}
+
+const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 2000;
+const DEFAULT_REQUEST_TIMEOUT_MS: u32 = 5000;
+const DEFAULT_MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
+const DEFAULT_MAX_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
+
+impl Default for KmsSettings {
+    fn default() -> Self {
+        Self {
+            region: None,
+            endpoint: None,
+            ca_file: None,
+            connect_timeout: Duration::from_millis(DEFAULT_CONNECT_TIMEOUT_MS.into()),
+            request_timeout: Duration::from_millis(DEFAULT_REQUEST_TIMEOUT_MS.into()),
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            max_requests_per_second: Some(DEFAULT_MAX_REQUESTS_PER_SECOND),
+        }
+    }
+}
+
+impl KmsSettings {
+    /// Reads the table `KMS` of the file's top table.
+    pub fn read(root: &mut ConfigTable<'_>) -> Option<Self> {
+        let mut table = root.table("KMS");
+        let region = table.string("Region", "", region::ALLOWED, |text| {
+            unless_empty(text, Region::parse)
+        });
+        let endpoint = table.string("Endpoint", "", endpoint::ALLOWED, |text| {
+            unless_empty(text, Endpoint::parse)
+        });
+        let ca_file = table.string("CaFile", "", "the path of a PEM file", |text| {
+            unless_empty(text, |path| Ok(PathBuf::from(path)))
+        });
+        let mut millis =
+            |key, default| Duration::from_millis(table.integer(key, 100..=60_000, default).into());
+        let connect_timeout = millis("ConnectTimeoutMs", DEFAULT_CONNECT_TIMEOUT_MS);
+        let request_timeout = millis("RequestTimeoutMs", DEFAULT_REQUEST_TIMEOUT_MS);
+        let max_attempts = table.integer("MaxAttempts", 1..=10, DEFAULT_MAX_ATTEMPTS.get());
+        let max_requests_per_second = table.integer(
+            "MaxRequestsPerSecond",
+            0..=1000,
+            DEFAULT_MAX_REQUESTS_PER_SECOND.get(),
+        );
+        table.finish();
+        Some(Self {
+            region: region?,
+            endpoint: endpoint?,
+            ca_file: ca_file?,
+            connect_timeout,
+            request_timeout,
+            max_attempts: NonZeroU32::new(max_attempts)?,
+            max_requests_per_second: NonZeroU32::new(max_requests_per_second),
+        })
+    }
+
+    /// The file that the fetcher will read, for whoever confines the process.
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+}
+
+/// The table `Credentials`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialSettings {
+    /// `Provider`.
+    pub provider: ProviderChoice,
+    /// `StsEndpoint`; without it the official one that the environment chooses.
+    pub sts_endpoint: Option<Endpoint>,
+    /// `MetadataEndpoint`; without it the official one.
+    pub metadata_endpoint: Option<Endpoint>,
+}
+
+/// Which provider is the agent's identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProviderChoice {
+    /// The first of the official chain that is configured.
+    #[default]
+    Default,
+    /// A key in the environment.
+    Environment,
+    /// A token of an OIDC provider, exchanged at STS (RRSA).
+    Oidc,
+    /// The RAM role of the ECS instance.
+    EcsRamRole,
+    /// A service of the operator's that hands out credentials.
+    Uri,
+}
+
+/// As the file spells them. `Profile` is not among the choices that work yet.
+const PROVIDERS: [&str; 6] = [
+    "Default",
+    "Environment",
+    "OIDC",
+    "Profile",
+    "EcsRamRole",
+    "Uri",
+];
+
+impl ProviderChoice {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "Default" => Ok(Self::Default),
+            "Environment" => Ok(Self::Environment),
+            "OIDC" => Ok(Self::Oidc),
+            "EcsRamRole" => Ok(Self::EcsRamRole),
+            "Uri" => Ok(Self::Uri),
+            "Profile" => {
+                Err("the provider Profile is not yet supported by this version".to_owned())
+            }
+            _ => Err(format!("must be one of {}", PROVIDERS.join(", "))),
+        }
+    }
+}
+
+impl CredentialSettings {
+    /// Reads the table `Credentials` of the file's top table.
+    pub fn read(root: &mut ConfigTable<'_>) -> Option<Self> {
+        let mut table = root.table("Credentials");
+        let provider = table.string(
+            "Provider",
+            "Default",
+            &format!("one of {}", PROVIDERS.join(", ")),
+            ProviderChoice::parse,
+        );
+        let sts_endpoint = table.string("StsEndpoint", "", endpoint::ALLOWED, |text| {
+            unless_empty(text, Endpoint::parse)
+        });
+        let metadata_endpoint =
+            table.string("MetadataEndpoint", "", endpoint::METADATA_ALLOWED, |text| {
+                unless_empty(text, Endpoint::parse_metadata)
+            });
+        table.finish();
+        Some(Self {
+            provider: provider?,
+            sts_endpoint: sts_endpoint?,
+            metadata_endpoint: metadata_endpoint?,
+        })
+    }
+}
+
+fn unless_empty<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use kms_agent_core::config::{Located, RawTable, RawValue, Report};
+
+    use super::*;
+
+    fn table(entries: Vec<(&str, RawValue)>) -> RawTable {
+        RawTable {
+            line: 1,
+            entries: entries
+                .into_iter()
+                .zip(2..)
+                .map(|((key, value), line)| (key.to_owned(), Located { line, value }))
+                .collect(),
+        }
+    }
+
+    fn text(text: &str) -> RawValue {
+        RawValue::String(text.to_owned())
+    }
+
+    fn read(tables: Vec<(&str, RawValue)>) -> (Option<Settings>, Report) {
+        let report = RefCell::default();
+        let mut root = ConfigTable::root(table(tables), &report);
+        let settings = Settings::read(&mut root);
+        root.finish();
+        (settings, report.into_inner())
+    }
+
+    #[test]
+    fn an_empty_file_means_the_documented_defaults() {
+        let (settings, report) = read(Vec::new());
+        assert_eq!(report.problems, Vec::new());
+        assert_eq!(settings, Some(Settings::default()));
+        let defaults: Vec<_> = report
+            .keys
+            .iter()
+            .map(|spec| format!("{} {}", spec.key, spec.default))
+            .collect();
+        assert_eq!(
+            defaults,
+            [
+                "KMS.Region \"\"",
+                "KMS.Endpoint \"\"",
+                "KMS.CaFile \"\"",
+                "KMS.ConnectTimeoutMs 2000",
+                "KMS.RequestTimeoutMs 5000",
+                "KMS.MaxAttempts 3",
+                "KMS.MaxRequestsPerSecond 200",
+                "Credentials.Provider \"Default\"",
+                "Credentials.StsEndpoint \"\"",
+                "Credentials.MetadataEndpoint \"\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let (settings, report) = read(vec![
+            (
+                "KMS",
+                RawValue::Table(table(vec![
+                    ("Region", text("cn-beijing")),
+                    ("Endpoint", text("http://127.0.0.1:9000")),
+                    ("CaFile", text("/etc/kms/ca.pem")),
+                    ("ConnectTimeoutMs", RawValue::Integer(100)),
+                    ("RequestTimeoutMs", RawValue::Integer(60_000)),
+                    ("MaxAttempts", RawValue::Integer(10)),
+                    ("MaxRequestsPerSecond", RawValue::Integer(0)),
+                ])),
+            ),
+            (
+                "Credentials",
+                RawValue::Table(table(vec![
+                    ("Provider", text("OIDC")),
+                    ("StsEndpoint", text("sts.example.com")),
+                    ("MetadataEndpoint", text("http://100.100.100.200")),
+                ])),
+            ),
+        ]);
+        assert_eq!(report.problems, Vec::new());
+        let settings = settings.expect("no problem, so settings");
+        assert_eq!(
+            settings.kms.region.as_ref().map(Region::as_str),
+            Some("cn-beijing")
+        );
+        assert_eq!(settings.kms.ca_file(), Some(Path::new("/etc/kms/ca.pem")));
+        assert_eq!(settings.kms.connect_timeout, Duration::from_millis(100));
+        assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
+        assert_eq!(settings.kms.max_attempts.get(), 10);
+        assert_eq!(settings.kms.max_requests_per_second, None);
+        assert_eq!(settings.credentials.provider, ProviderChoice::Oidc);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_and_none_repeats_a_value() {
+        let (settings, report) = read(vec![
+            (
+                "KMS",
+                RawValue::Table(table(vec![
+                    ("Region", text("hunter2")),
+                    ("Endpoint", text("http://hunter2.example.com")),
+                    ("ConnectTimeoutMs", RawValue::Integer(99)),
+                    ("MaxAttempts", RawValue::Integer(11)),
+                    ("Enpoint", text("hunter2")),
+                ])),
+            ),
+            (
+                "Credentials",
+                RawValue::Table(table(vec![("Provider", text("Profile"))])),
+            ),
+        ]);
+        assert_eq!(settings, None);
+        let keys: Vec<_> = report
+            .problems
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "KMS.Region",
+                "KMS.Endpoint",
+                "KMS.ConnectTimeoutMs",
+                "KMS.MaxAttempts",
+                "KMS.Enpoint",
+                "Credentials.Provider",
+            ]
+        );
+        assert!(!format!("{:?}", report.problems).contains("hunter2"));
+    }
+}

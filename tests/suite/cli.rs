@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kms_agent_test_support::{TOKEN, TestAgent};
+
+use crate::cloud::{BINARY, Cloud};
+
+fn run(arguments: &[&str], environment: &[(&str, &str)], folder: &Path) -> Output {
+    Command::new(BINARY)
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["agent", "token", "dev", "get", "health"] {
+        let output = run(&[command, "--help"], &[], folder.path());
+        assert_eq!(output.status.code(), Some(0));
+        assert!(
+            stdout(&output).contains("Example"),
+            "{command}: {}",
+            stdout(&output)
+        );
+    }
+    let output = run(&["--help"], &[], folder.path());
+    assert!(stdout(&output).contains("78"), "exit codes are told");
+}
+
+#[test]
+fn wrong_usage_is_2_and_bad_configuration_78() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["nonsense"][..],
+        &["agent"],
+        &["token"],
+        &["get"],
+        &["token", "x", "--mode", "9"],
+        &[],
+    ] {
+        let output = run(arguments, &[], folder.path());
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+    let config = folder.path().join("config.toml");
+    let token = ("KMS_TOKEN", TOKEN);
+    let agent = &["agent", "config.toml"];
+    let missing = run(agent, &[token], folder.path());
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(
+        stderr(&missing).contains("config.toml: cannot be read"),
+        "{}",
+        stderr(&missing)
+    );
+
+    std::fs::write(&config, "[Cache]\nCacheType = \"Redis\"\n").unwrap();
+    let unknown = run(agent, &[token], folder.path());
+    assert_eq!(unknown.status.code(), Some(78));
+    assert!(
+        stderr(&unknown).contains("config.toml:2: Cache.CacheType: must be one of InMemory"),
+        "{}",
+        stderr(&unknown)
+    );
+
+    std::fs::write(&config, "[Server]\nHttpPort = 0\n").unwrap();
+    for (environment, expected) in [
+        (&[][..], "KMS_TOKEN=file:///path/to/kmstoken"),
+        (&[("KMS_TOKEN", "")], "it is empty"),
+        (&[("KMS_TOKEN", "hunter2")], "7 characters"),
+        (&[("KMS_TOKEN", "/run/kmstoken")], "KMS_TOKEN=file:///"),
+        (
+            &[("KMS_TOKEN", "file:///no/such/folder/kmstoken")],
+            "/no/such/folder/kmstoken",
+        ),
+    ] {
+        let output = run(agent, environment, folder.path());
+        assert_eq!(
+            output.status.code(),
+            Some(78),
+            "{environment:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(expected),
+            "{environment:?}: {}",
+            stderr(&output)
+        );
+        assert!(!stderr(&output).contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_fails_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    std::fs::write(
+        folder.path().join("config.toml"),
+        format!("[Server]\nHttpPort = {port}\n"),
+    )
+    .unwrap();
+    let output = run(
+        &["agent", "config.toml"],
+        &[("KMS_TOKEN", TOKEN)],
+        folder.path(),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("Server.HttpPort"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn token_writes_64_hex_digits_for_the_owner_only_and_prints_the_path_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kmstoken");
+    let mut seen = std::collections::HashSet::new();
+    for argument in [
+        path.to_str().unwrap().to_owned(),
+        format!("file://{}", path.display()),
+    ] {
+        let output = run(&["token", &argument], &[], folder.path());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(stdout(&output).trim_end(), path.to_str().unwrap());
+        let token = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            token.len() == 64
+                && token
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        );
+        assert!(seen.insert(token), "each token is new");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+    let output = run(&["token", "kmstoken", "--mode", "0640"], &[], folder.path());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o640
+    );
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing temporary is left"
+    );
+    let output = run(&["token", "/no/such/folder/kmstoken"], &[], folder.path());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+}
+
+fn client(agent: &TestAgent, arguments: &[&str]) -> Output {
+    let port = agent.port().to_string();
+    let (command, rest) = arguments.split_first().unwrap();
+    let arguments: Vec<&str> = [*command, "--port", &port]
+        .into_iter()
+        .chain(rest.iter().copied())
+        .collect();
+    // A proxy that nobody answers at: client commands never use one.
+    let proxy = "http://127.0.0.1:1";
+    run(
+        &arguments,
+        &[
+            ("KMS_TOKEN", TOKEN),
+            ("HTTP_PROXY", proxy),
+            ("http_proxy", proxy),
+        ],
+        agent.folder(),
+    )
+}
+
+#[test]
+fn get_prints_the_value_a_member_or_the_whole_answer() {
+    let cloud = Cloud::start();
+    let value = r#"{"user":{"name":"app"},"ports":[1,2]}"#;
+    let old = cloud.put("app/db +", "old");
+    cloud.put("app/db +", value);
+    let agent = cloud.setup().start();
+    let get = |arguments: &[&str]| {
+        let arguments: Vec<&str> = ["get", "app/db +"]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
+        let output = client(&agent, &arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert_eq!(get(&[]), value, "byte for byte, no line break");
+    assert_eq!(get(&["--field", "user.name"]), "app");
+    assert_eq!(get(&["--field", "ports.1"]), "2");
+    assert_eq!(get(&["--field", "user"]), r#"{"name":"app"}"#);
+    assert_eq!(get(&["--version-stage", "ACSPrevious"]), "old");
+    assert_eq!(get(&["--version-id", &old]), "old");
+    let answer: serde_json::Value = serde_json::from_str(&get(&["--json"])).unwrap();
+    assert_eq!(answer["SecretName"], "app/db +");
+    cloud.put("app/db +", "newest");
+    assert_eq!(get(&["--refresh"]), "newest");
+
+    let output = client(&agent, &["get", "missing"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("Forbidden.ResourceNotFound"),
+        "{}",
+        stderr(&output)
+    );
+    let output = client(&agent, &["get", "app/db +", "--field", "x"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!stderr(&output).contains("newest"), "{}", stderr(&output));
+}
+
+#[test]
+fn health_is_0_when_ready_and_1_when_nobody_answers() {
+    let cloud = Cloud::start();
+    let agent = cloud.setup().start();
+    for arguments in [&["health"][..], &["health", "--live"]] {
+        let output = client(&agent, arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    let port = agent.port().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    agent.stop();
+    let output = run(&["health", "--port", &port], &[], folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("no agent answers"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -1,0 +1,115 @@
+//! The direction of dependencies, as ARCHITECTURE.md draws it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which of our crates each of our crates may use in production code.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("kms-agent-core", &[]),
+    ("kms-agent-kms", &["kms-agent-core"]),
+    ("kms-agent-server", &["kms-agent-core"]),
+    ("kms-agent-emulator", &[]),
+    ("kms-agent-backend-memory", &["kms-agent-core"]),
+    ("kms-agent-backend-redb", &["kms-agent-core"]),
+    ("kms-agent-conformance", &["kms-agent-core"]),
+    ("kms-agent-test-support", &["kms-agent-core"]),
+    (
+        "alibabacloud-kms-agent",
+        &[
+            "kms-agent-core",
+            "kms-agent-kms",
+            "kms-agent-server",
+            "kms-agent-emulator",
+            "kms-agent-backend-memory",
+            "kms-agent-backend-redb",
+        ],
+    ),
+];
+
+/// Libraries that have one home.
+const HOMES: &[(&str, &[&str])] = &[
+    ("reqwest", &["kms-agent-kms"]),
+    ("rustls", &["kms-agent-kms"]),
+    ("axum", &["kms-agent-server"]),
+    ("moka", &["kms-agent-backend-memory"]),
+    ("redb", &["kms-agent-backend-redb"]),
+    ("aes-gcm", &["kms-agent-backend-redb"]),
+    ("clap", &["alibabacloud-kms-agent", "kms-agent-emulator"]),
+    ("toml", &["alibabacloud-kms-agent"]),
+    ("tracing-subscriber", &["alibabacloud-kms-agent"]),
+];
+
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let normal = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|dependency| dependency["kind"].is_null());
+            (
+                text(&package["name"]),
+                normal.map(|dependency| text(&dependency["name"])).collect(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_inward_only() {
+    let found = dependencies();
+    let ours: BTreeSet<&String> = found.keys().collect();
+    for (name, dependencies) in &found {
+        let (_, allowed) = ALLOWED
+            .iter()
+            .find(|(known, _)| known == name)
+            .unwrap_or_else(|| {
+                panic!("{name} has no place in the table; draw it into ARCHITECTURE.md and here")
+            });
+        for dependency in dependencies
+            .iter()
+            .filter(|dependency| ours.contains(dependency))
+        {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not use {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_stay_in_their_homes() {
+    for (name, dependencies) in dependencies() {
+        for (library, homes) in HOMES {
+            assert!(
+                !dependencies.contains(*library) || homes.contains(&name.as_str()),
+                "{name} must not use {library}; its home is {}",
+                homes.join(", ")
+            );
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The real binary, run by a test.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::http::{self, Reply};
+
+/// For the agent to start or stop; generous, because only a hang ever takes it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The token that test agents are started with.
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A running agent with a folder of its own. Dropping it kills it.
+#[derive(Debug)]
+pub struct TestAgent {
+    child: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+    stderr: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What an agent is started with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    executable: PathBuf,
+    config: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// The binary at `executable`, a free port, the log on stderr at level Debug, the literal [`TOKEN`], and
+    /// nothing of the test's own environment.
+    pub fn new(executable: impl AsRef<Path>) -> Self {
+        Self {
+            executable: executable.as_ref().to_owned(),
+            config: "[Server]\nHttpPort = 0\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"\"\n"
+                .to_owned(),
+            environment: vec![("KMS_TOKEN".to_owned(), TOKEN.to_owned())],
+        }
+    }
+
+    /// Another config file. It should say `HttpPort = 0`.
+    #[must_use]
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = text.into();
+        self
+    }
+
+    /// More lines for the config file.
+    #[must_use]
+    pub fn and_config(mut self, text: &str) -> Self {
+        self.config.push_str(text);
+        self
+    }
+
+    /// One more environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A secret of KMS is where this endpoint says, read with this key.
+    #[must_use]
+    pub fn kms(self, endpoint: &str, access_key_id: &str, access_key_secret: &str) -> Self {
+        self.and_config(&format!(
+            "[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{endpoint}\"\n"
+        ))
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", access_key_id)
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", access_key_secret)
+    }
+
+    /// Starts the agent in a new folder and waits until it is ready. Panics with what it said otherwise.
+    pub fn start(self) -> TestAgent {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let config = folder.path().join("config.toml");
+        std::fs::write(&config, &self.config).expect("the config can be written");
+        let mut child = Command::new(&self.executable)
+            .arg("agent")
+            .arg(&config)
+            .env_clear()
+            .envs(self.environment)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (found, port) = mpsc::channel();
+        let reader = {
+            let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+            let stderr = Arc::clone(&stderr);
+            std::thread::spawn(move || {
+                for line in lines.map_while(Result::ok) {
+                    if let Some((_, port)) = line.split_once("listening on 127.0.0.1:") {
+                        // After the first one nobody waits any more.
+                        let _ = found.send(port.trim().parse().expect("a port"));
+                    }
+                    let mut text = stderr.lock().unwrap_or_else(PoisonError::into_inner);
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            })
+        };
+        let mut agent = TestAgent {
+            child,
+            folder,
+            port: 0,
+            stderr,
+            reader: Some(reader),
+        };
+        match port.recv_timeout(LIMIT) {
+            Ok(port) => agent.port = port,
+            Err(error) => panic!(
+                "the agent did not get ready ({error}); it said:\n{}",
+                agent.stderr()
+            ),
+        }
+        agent
+    }
+}
+
+impl TestAgent {
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its working directory, which holds `config.toml`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What it has said so far.
+    pub fn stderr(&self) -> String {
+        self.stderr
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sends a GET with the token.
+    pub fn get(&self, target: &str) -> Reply {
+        http::get(self.port, target, &[("X-KMS-Token", TOKEN)])
+    }
+
+    /// Reads a secret by query; `query` is what follows `secretId=`.
+    pub fn read(&self, query: &str) -> Reply {
+        self.get(&format!("/secretsmanager/get?secretId={query}"))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a process id"), signal).expect("it runs");
+    }
+
+    /// Asks it to end and waits until it has; returns how it ended and all it ever said.
+    pub fn stop(mut self) -> (ExitStatus, String) {
+        self.signal(rustix::process::Signal::TERM);
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                break status;
+            }
+            assert!(
+                began.elapsed() < LIMIT,
+                "the agent did not stop; it said:\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        self.join_reader();
+        (status, self.stderr())
+    }
+
+    fn join_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader works");
+        }
+    }
+}
+
+impl Drop for TestAgent {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
