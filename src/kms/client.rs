@@ -50,7 +50,7 @@ impl KmsSource {
         clock: Arc<dyn Clock>,
         metrics: KmsMetrics,
     ) -> Arc<Self> {
-        let ways = Ways::new(&settings, environment);
+        let ways = Ways::new(&settings, environment, &clock);
         Self::with_ways(settings, environment, clock, metrics, ways)
     }
 

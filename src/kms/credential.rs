@@ -14,3 +14,4 @@ mod uri;
 pub(crate) use self::cached::{CachedCredential, Lease};
 pub(crate) use self::chain::{Outlets, choose, uri_is_secure};
 pub(crate) use self::key::Credential;
+pub(crate) use self::oidc::TOKEN_FILE as OIDC_TOKEN_FILE;

@@ -50,6 +50,11 @@ const TABLE: &[(Code, SourceErrorKind)] = &[
     (Is("Rejected.Disabled"), SourceErrorKind::Decision),
 ];
 
+/// Whether `code` is a complaint about the time of the request.
+pub(crate) fn is_clock_skew(status: u16, code: &str) -> bool {
+    kind_of(status, code) == SourceErrorKind::ClockSkew
+}
+
 fn kind_of(status: u16, code: &str) -> SourceErrorKind {
     if status == 429 {
         return SourceErrorKind::Throttled;

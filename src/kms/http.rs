@@ -223,8 +223,8 @@ fn build(
         HttpError::new(
             HttpErrorKind::Setup,
             format!(
-                "no TLS client can be built: {}; install the system's CA certificates, or name a PEM file \
-                 of trust anchors in KMS.CaFile",
+                "no TLS client can be built: {}; install the system's CA certificates (for KMS alone, \
+                 KMS.CaFile may name a PEM file of trust anchors instead)",
                 chain(&error.without_url())
             ),
         )

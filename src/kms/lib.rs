@@ -22,6 +22,7 @@ pub mod region;
 mod retry;
 pub mod settings;
 mod sign;
+mod skew;
 #[cfg(test)]
 mod testing;
 mod wire;

@@ -1,8 +1,13 @@
 //! The ways out of the process: which of them goes through a proxy, and whom it trusts.
 
+mod logged;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::Clock;
+
+use self::logged::Logged;
 use crate::credential::uri_is_secure;
 use crate::endpoint::Endpoint;
 use crate::environment::Environment;
@@ -20,7 +25,11 @@ pub(crate) struct Ways {
 }
 
 impl Ways {
-    pub(crate) fn new(settings: &Settings, environment: &Environment) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        environment: &Environment,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
         let kms = &settings.kms;
         let credentials = &settings.credentials;
         // The anchors of `CaFile` vouch for the endpoint of KMS and for nobody else.
@@ -42,20 +51,24 @@ impl Ways {
             .metadata_endpoint
             .as_ref()
             .is_some_and(Endpoint::is_secure);
+        let logged = |client, action| -> Arc<dyn HttpSend> {
+            Arc::new(Logged::new(client, action, Arc::clone(clock)))
+        };
+        let near = |secure, connect_timeout| client(secure, Roots::System, None, connect_timeout);
         Self {
+            // Its calls are logged where their outcome is known.
             kms: upstream(kms.endpoint.as_ref(), kms_roots),
-            sts: upstream(credentials.sts_endpoint.as_ref(), Roots::System),
-            metadata: client(
-                metadata_is_secure,
-                Roots::System,
-                None,
-                metadata::CONNECT_TIMEOUT,
+            sts: logged(
+                upstream(credentials.sts_endpoint.as_ref(), Roots::System),
+                "AssumeRoleWithOIDC",
             ),
-            uri: client(
-                uri_is_secure(environment),
-                Roots::System,
-                None,
-                kms.connect_timeout,
+            metadata: logged(
+                near(metadata_is_secure, metadata::CONNECT_TIMEOUT),
+                "metadata",
+            ),
+            uri: logged(
+                near(uri_is_secure(environment), kms.connect_timeout),
+                "credentials URI",
             ),
         }
     }

@@ -1,12 +1,14 @@
 //! What an operator may say about KMS and credentials, validated.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kms_agent_core::config::ConfigTable;
 
+use crate::credential::OIDC_TOKEN_FILE;
 use crate::endpoint::{self, Endpoint};
+use crate::environment::Environment;
 use crate::region::{self, Region};
 
 /// The tables `KMS` and `Credentials`.
@@ -27,6 +29,12 @@ impl Settings {
             kms: kms?,
             credentials: credentials?,
         })
+    }
+
+    /// The files that the fetcher will read, again and again, for whoever confines the process.
+    pub fn files(&self, environment: &Environment) -> Vec<PathBuf> {
+        let token = environment.given(OIDC_TOKEN_FILE).map(PathBuf::from);
+        self.kms.ca_file.clone().into_iter().chain(token).collect()
     }
 }
 
@@ -101,11 +109,6 @@ impl KmsSettings {
             max_attempts: NonZeroU32::new(max_attempts)?,
             max_requests_per_second: NonZeroU32::new(max_requests_per_second),
         })
-    }
-
-    /// The file that the fetcher will read, for whoever confines the process.
-    pub fn ca_file(&self) -> Option<&Path> {
-        self.ca_file.as_deref()
     }
 }
 
@@ -202,6 +205,7 @@ fn unless_empty<T>(
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::path::Path;
 
     use kms_agent_core::config::{Located, RawTable, RawValue, Report};
 
@@ -283,11 +287,17 @@ mod tests {
         ]);
         assert_eq!(report.problems, Vec::new());
         let settings = settings.expect("no problem, so settings");
+        let environment = [("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token")]
+            .into_iter()
+            .collect();
         assert_eq!(
             settings.kms.region.as_ref().map(Region::as_str),
             Some("cn-beijing")
         );
-        assert_eq!(settings.kms.ca_file(), Some(Path::new("/etc/kms/ca.pem")));
+        assert_eq!(
+            settings.files(&environment),
+            [Path::new("/etc/kms/ca.pem"), Path::new("/run/token")]
+        );
         assert_eq!(settings.kms.connect_timeout, Duration::from_millis(100));
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
         assert_eq!(settings.kms.max_attempts.get(), 10);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{SecretRef, SourceError, Timestamp};
+use kms_agent_core::{SecretRef, SourceError};
 use zeroize::Zeroizing;
 
 use super::KmsSource;
@@ -11,9 +11,8 @@ use crate::error;
 use crate::http::{HttpRequest, HttpResponse, Method};
 use crate::retry::asked_pause;
 use crate::sign::{Call, Stamp, sign};
-use crate::wire::{
-    self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word, parse_http_date,
-};
+use crate::skew::Skew;
+use crate::wire::{self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word};
 
 /// One request to KMS.
 #[derive(Clone, Copy)]
@@ -26,10 +25,6 @@ pub(super) struct Attempt<'a> {
     /// Counted from 1, for the log.
     pub(super) number: u32,
 }
-
-/// How many milliseconds KMS's clock is ahead of the wall.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Skew(i64);
 
 /// An attempt that brought no secret.
 pub(super) struct Failure {
@@ -72,6 +67,7 @@ impl KmsSource {
             status,
             code = failure.map(SourceError::code),
             request_id = request_id.filter(|id| is_word(id)),
+            cause = failure.map(SourceError::report),
             attempt = attempt.number,
             millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "asked KMS"
@@ -80,8 +76,7 @@ impl KmsSource {
     }
 
     fn request(&self, attempt: Attempt<'_>) -> Result<HttpRequest, SourceError> {
-        let wall = self.clock.wall().as_millis();
-        let date = Timestamp::from_millis(wall.saturating_add(attempt.skew.0)).to_rfc3339();
+        let date = attempt.skew.date(self.clock.wall());
         let (Some(date), Some(nonce)) = (date, nonce()) else {
             return Err(SourceError::new(
                 SourceErrorKind::Unavailable,
@@ -119,10 +114,7 @@ impl KmsSource {
 
     fn judge(&self, response: HttpResponse) -> Result<Answer, Failure> {
         let wall = self.clock.wall();
-        let skew = response
-            .header("date")
-            .and_then(parse_http_date)
-            .map(|date| Skew(date.as_millis().saturating_sub(wall.as_millis())));
+        let skew = Skew::measure(&response, wall);
         let error = if response.status == 200 {
             match wire::decode(response.body) {
                 Some(answer) => return Ok(answer),

@@ -4,11 +4,12 @@ use kms_agent_core::SourceError;
 use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{FetchRequest, SourceErrorKind};
 
-use super::attempt::{Attempt, Failure, Skew};
+use super::attempt::{Attempt, Failure};
 use super::{KmsSource, scope};
 use crate::credential::Lease;
 use crate::endpoint::Endpoint;
 use crate::retry;
+use crate::skew::Skew;
 
 /// One order, followed through all its attempts.
 pub(super) struct Pursuit<'a> {

@@ -1,0 +1,23 @@
+//! How far a server's clock is from this machine's.
+
+use kms_agent_core::Timestamp;
+
+use crate::http::HttpResponse;
+use crate::wire::parse_http_date;
+
+/// How many milliseconds the server's clock is ahead of the wall.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Skew(i64);
+
+impl Skew {
+    /// What the answer's `Date` says, where it has one.
+    pub(crate) fn measure(response: &HttpResponse, wall: Timestamp) -> Option<Self> {
+        let date = response.header("date").and_then(parse_http_date)?;
+        Some(Self(date.as_millis().saturating_sub(wall.as_millis())))
+    }
+
+    /// The server's time when the wall says `wall`, as requests write it; `None` outside years 0 to 9999.
+    pub(crate) fn date(self, wall: Timestamp) -> Option<String> {
+        Timestamp::from_millis(wall.as_millis().saturating_add(self.0)).to_rfc3339()
+    }
+}
