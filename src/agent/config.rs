@@ -52,6 +52,22 @@ impl Config {
 
     /// Reads `text`; `name` is what problems call it.
     pub(crate) fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        let (config, report) = Self::examine(text);
+        let mut problems = report.problems;
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => {
+                problems.sort_by_key(|problem| problem.line);
+                Err(ConfigError {
+                    name: name.to_owned(),
+                    problems,
+                })
+            }
+        }
+    }
+
+    /// Reads `text` and tells everything that came to light.
+    fn examine(text: &str) -> (Option<Self>, Report) {
         let report = RefCell::new(Report::default());
         let config = match file::read(text) {
             Ok(raw) => {
@@ -65,17 +81,7 @@ impl Config {
                 None
             }
         };
-        let mut problems = report.into_inner().problems;
-        match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => {
-                problems.sort_by_key(|problem| problem.line);
-                Err(ConfigError {
-                    name: name.to_owned(),
-                    problems,
-                })
-            }
-        }
+        (config, report.into_inner())
     }
 
     fn resolve(root: &mut ConfigTable<'_>) -> Option<Self> {

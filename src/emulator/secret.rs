@@ -206,9 +206,11 @@ mod tests {
 
     #[test]
     fn an_impossible_name_is_refused() {
-        for name in ["", "a b", "a*", "ä", &"a".repeat(193)] {
+        for name in ["", "a\nb", &"a".repeat(193)] {
             assert!(PutSecret::new(name, "v").check().is_err(), "{name}");
         }
-        assert!(PutSecret::new("A/z_0+=.@-", "v").check().is_ok());
+        for name in ["A/z_0+=.@-", "a b%2F&*~", &"ä".repeat(192)] {
+            assert!(PutSecret::new(name, "v").check().is_ok(), "{name}");
+        }
     }
 }

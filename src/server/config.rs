@@ -3,6 +3,9 @@
 use http::HeaderName;
 use kms_agent_core::config::ConfigTable;
 
+/// The query-style secret route.
+pub(crate) const SECRET_BY_QUERY: &str = "/secretsmanager/get";
+
 /// The routes that a path prefix may not swallow or be swallowed by.
 const FIXED_ROOTS: [&str; 6] = [
     "/secretsmanager/",
@@ -13,6 +16,18 @@ const FIXED_ROOTS: [&str; 6] = [
     "/agent/",
 ];
 
+/// The form of answers and errors on the secret routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseType {
+    /// 0: as KMS says it.
+    #[default]
+    Kms,
+    /// 1: as AWS Secrets Manager would.
+    Aws,
+    /// 2: as Vault's KV version 2 engine would.
+    Vault,
+}
+
 /// The operator's settings of the HTTP layer.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
@@ -22,6 +37,8 @@ pub struct ServerSettings {
     pub path_prefix: String,
     /// The most connections served at a time.
     pub max_conn: usize,
+    /// The form of what the secret routes say.
+    pub response_type: ResponseType,
 }
 
 impl ServerSettings {
@@ -41,11 +58,29 @@ impl ServerSettings {
             parse_prefix,
         );
         let max_conn = table.integer("MaxConn", 1..=1000, 800);
+        let response_type = table.integer("ResponseType", 0..=2, 0);
         Some(Self {
             ssrf_headers: ssrf_headers?,
             path_prefix: path_prefix?,
             max_conn: usize::try_from(max_conn).unwrap_or(usize::MAX),
+            response_type: match response_type {
+                1 => ResponseType::Aws,
+                2 => ResponseType::Vault,
+                _ => ResponseType::Kms,
+            },
         })
+    }
+}
+
+impl ServerSettings {
+    /// The form in which a request for `path` is answered: the operator's on the secret routes, KMS's own
+    /// everywhere else.
+    pub(crate) fn format_of(&self, path: &str) -> ResponseType {
+        if path == SECRET_BY_QUERY || path.starts_with(&self.path_prefix) {
+            self.response_type
+        } else {
+            ResponseType::Kms
+        }
     }
 }
 

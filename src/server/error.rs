@@ -19,7 +19,7 @@ pub(crate) struct ApiError {
     pub(crate) allow: Option<&'static str>,
 }
 
-/// What the client did wrong, by our own codes.
+/// What the agent itself refuses or cannot tell, by its own codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reject {
     InvalidParameter,
@@ -34,6 +34,7 @@ pub(crate) enum Reject {
     UriTooLong,
     HeadersTooLarge,
     TooManyConnections,
+    InvalidUpstreamAnswer,
 }
 
 impl Reject {
@@ -54,6 +55,7 @@ impl Reject {
                 "HeadersTooLarge",
             ),
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "TooManyConnections"),
+            Self::InvalidUpstreamAnswer => (StatusCode::BAD_GATEWAY, "InvalidUpstreamAnswer"),
         }
     }
 

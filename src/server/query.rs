@@ -17,7 +17,10 @@ pub(crate) struct Question {
 
 /// `?secretId=…&versionId=…&versionStage=…&refreshNow=…`
 pub(crate) fn parse_query(query: &str) -> Result<Question, ApiError> {
-    let parameters = Parameters::parse(query, true)?;
+    let parameters = Parameters::parse(
+        query,
+        &["secretId", "versionId", "versionStage", "refreshNow"],
+    )?;
     let Some(id) = parameters.secret_id.as_deref().filter(|id| !id.is_empty()) else {
         return Err(Reject::MissingParameter.because("Name the secret: ?secretId=<name or ARN>."));
     };
@@ -26,12 +29,22 @@ pub(crate) fn parse_query(query: &str) -> Result<Question, ApiError> {
 
 /// `<PathPrefix><id>?versionId=…&versionStage=…&refreshNow=…`, `path` being what follows the prefix.
 pub(crate) fn parse_path(path: &str, query: &str) -> Result<Question, ApiError> {
-    let parameters = Parameters::parse(query, false)?;
-    let id = decode(path, "the secret id in the path")?;
-    if id.is_empty() {
-        return Err(Reject::MissingParameter.because("Name the secret after the path prefix."));
+    Parameters::parse(query, &["versionId", "versionStage", "refreshNow"])?.question_for(path)
+}
+
+/// The same as Vault's clients ask it: `secret/data/` before the id, and perhaps a `version` beside it. KMS
+/// versions have no numbers, so only the latest one can be asked for that way.
+pub(crate) fn parse_vault_path(path: &str, query: &str) -> Result<Question, ApiError> {
+    let parameters = Parameters::parse(
+        query,
+        &["versionId", "versionStage", "refreshNow", "version"],
+    )?;
+    if !matches!(parameters.version.as_deref(), None | Some("0" | "1")) {
+        return Err(Reject::InvalidParameter.because(
+            "version takes 0 or 1: KMS versions have no numbers. Use versionId or versionStage.",
+        ));
     }
-    parameters.question(&id)
+    parameters.question_for(path.strip_prefix("secret/data/").unwrap_or(path))
 }
 
 #[derive(Default)]
@@ -40,34 +53,47 @@ struct Parameters<'a> {
     version_id: Option<Cow<'a, str>>,
     version_stage: Option<Cow<'a, str>>,
     refresh_now: Option<Cow<'a, str>>,
+    version: Option<Cow<'a, str>>,
 }
 
 impl<'a> Parameters<'a> {
-    fn parse(query: &'a str, with_id: bool) -> Result<Self, ApiError> {
+    /// Takes the parameters of `known`, each once.
+    fn parse(query: &'a str, known: &[&str]) -> Result<Self, ApiError> {
         let mut parameters = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name, "a parameter's name")?;
-            let (slot, name) = match &*name {
-                "secretId" if with_id => (&mut parameters.secret_id, "secretId"),
-                "versionId" => (&mut parameters.version_id, "versionId"),
-                "versionStage" => (&mut parameters.version_stage, "versionStage"),
-                "refreshNow" => (&mut parameters.refresh_now, "refreshNow"),
-                _ => {
-                    let known = if with_id {
-                        "secretId, versionId, versionStage and refreshNow"
-                    } else {
-                        "versionId, versionStage and refreshNow"
-                    };
-                    return Err(Reject::InvalidParameter
-                        .because(format!("Unknown parameter; there are {known}.")));
-                }
+            let known_name = known.iter().find(|known| **known == name);
+            let (Some(slot), Some(name)) = (parameters.slot(&name), known_name) else {
+                return Err(Reject::InvalidParameter.because(format!(
+                    "Unknown parameter; there are {}.",
+                    known.join(", ")
+                )));
             };
             if slot.replace(decode(value, name)?).is_some() {
                 return Err(Reject::InvalidParameter.because(format!("{name} is given twice.")));
             }
         }
         Ok(parameters)
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        match name {
+            "secretId" => Some(&mut self.secret_id),
+            "versionId" => Some(&mut self.version_id),
+            "versionStage" => Some(&mut self.version_stage),
+            "refreshNow" => Some(&mut self.refresh_now),
+            "version" => Some(&mut self.version),
+            _ => None,
+        }
+    }
+
+    fn question_for(&self, path: &str) -> Result<Question, ApiError> {
+        let id = decode(path, "the secret id in the path")?;
+        if id.is_empty() {
+            return Err(Reject::MissingParameter.because("Name the secret after the path prefix."));
+        }
+        self.question(&id)
     }
 
     fn question(&self, id: &str) -> Result<Question, ApiError> {
@@ -186,5 +212,23 @@ mod tests {
         assert_eq!(code(parse_path("", "")), "MissingParameter");
         assert_eq!(code(parse_path("a", "secretId=b")), "InvalidParameter");
         assert!(parse_query("&secretId=a&").is_ok());
+        assert_eq!(code(parse_path("a", "version=1")), "InvalidParameter");
+    }
+
+    #[test]
+    fn vault_clients_ask_in_their_own_way() {
+        for path in ["secret/data/app%2Fdb", "app/db"] {
+            for query in ["", "version=0", "version=1"] {
+                assert_eq!(id_of(parse_vault_path(path, query)), "app/db");
+            }
+        }
+        assert_eq!(
+            code(parse_vault_path("secret/data/a", "version=2")),
+            "InvalidParameter"
+        );
+        assert_eq!(
+            code(parse_vault_path("secret/data/", "")),
+            "MissingParameter"
+        );
     }
 }

@@ -1,37 +1,66 @@
-//! From answers and errors to responses.
+//! From answers and errors to responses, in the operator's choice of format.
 
+mod aws;
 mod kms;
+mod parsed;
+mod vault;
+
+use std::io;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response};
-use kms_agent_core::{Answer, SecretValue};
+use kms_agent_core::{Answer, SecretId};
+use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::cache_status;
+use crate::config::ResponseType;
 use crate::error::ApiError;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
+/// What a format may say besides the answer itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    /// The id as the reader gave it.
+    pub(crate) id: &'a SecretId,
+    /// The agent's region, once known.
+    pub(crate) region: Option<&'a str>,
+}
+
 /// The response that carries a secret.
-pub(crate) fn answer(answer: Answer) -> Response<Body> {
-    let status = cache_status::text(&answer.status);
-    let age = answer.age.as_secs();
-    let mut response = json(kms::body(answer));
+pub(crate) fn answer(
+    format: ResponseType,
+    question: Question<'_>,
+    answer: Answer,
+) -> Result<Response<Body>, ApiError> {
+    let value = answer.secret.answer;
+    let body = match format {
+        ResponseType::Kms => kms::body(value),
+        ResponseType::Aws => aws::body(&value, question)?,
+        ResponseType::Vault => vault::body(&value)?,
+    };
+    let mut response = json(body);
     let headers = response.headers_mut();
-    headers.insert(AGE, HeaderValue::from(age));
-    if let Ok(status) = HeaderValue::try_from(status) {
+    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
+    if let Ok(status) = HeaderValue::try_from(cache_status::text(&answer.status)) {
         headers.insert(CACHE_STATUS, status);
     }
-    response
+    Ok(response)
 }
 
 /// The response that carries an error.
-pub(crate) fn error(error: &ApiError) -> Response<Body> {
-    let mut response = json(kms::error(error));
+pub(crate) fn error(format: ResponseType, error: &ApiError) -> Response<Body> {
+    let mut response = json(match format {
+        ResponseType::Kms => kms::error(error),
+        ResponseType::Aws => aws::error(error),
+        ResponseType::Vault => vault::error(error),
+    });
     *response.status_mut() = error.status;
     let headers = response.headers_mut();
     if let Some(wait) = error.retry_after {
@@ -55,13 +84,34 @@ pub(crate) fn json(body: Bytes) -> Response<Body> {
     response
 }
 
-/// Lends a value to the connection without copying it; when the bytes are sent the loan ends.
-fn lend(value: SecretValue) -> Bytes {
-    struct Lent(SecretValue);
-    impl AsRef<[u8]> for Lent {
-        fn as_ref(&self) -> &[u8] {
-            self.0.expose()
-        }
+/// `document` as JSON, in one buffer of exactly its size that is wiped once it is sent: a buffer that grows
+/// would leave copies behind.
+fn encode(document: &impl Serialize) -> Bytes {
+    let mut size = ByteCount(0);
+    // Strings, numbers and raw JSON always serialize, and counting and memory take every byte.
+    let _ = serde_json::to_writer(&mut size, document);
+    let mut buffer = Zeroizing::new(Vec::with_capacity(size.0));
+    let _ = serde_json::to_writer(&mut *buffer, document);
+    Bytes::from_owner(WipedBytes(buffer))
+}
+
+struct WipedBytes(Zeroizing<Vec<u8>>);
+
+impl AsRef<[u8]> for WipedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
-    Bytes::from_owner(Lent(value))
+}
+
+struct ByteCount(usize);
+
+impl io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

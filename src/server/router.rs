@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, any, get};
-use http::Response;
+use axum::routing::{MethodRouter, get};
+use http::{Response, Uri};
 
 use crate::App;
+use crate::config::{ResponseType, SECRET_BY_QUERY};
 use crate::error::Reject;
 use crate::render;
 use crate::routes::{health, metrics, secret};
@@ -18,7 +20,7 @@ use crate::routes::{health, metrics, secret};
 pub(crate) fn router(app: Arc<App>) -> Router {
     let prefix = app.settings.path_prefix.clone();
     Router::new()
-        .route("/secretsmanager/get", only_get(secret::by_query))
+        .route(SECRET_BY_QUERY, only_get(secret::by_query))
         .route(&prefix, only_get(secret::by_path))
         .route(&format!("{prefix}{{*id}}"), only_get(secret::by_path))
         .route("/ping", only_get(health::ping))
@@ -35,19 +37,17 @@ where
     H: Handler<T, Arc<App>>,
     T: 'static,
 {
-    get(handler)
-        .head(not_allowed)
-        .fallback_service(any(not_allowed))
+    get(handler).head(not_allowed).fallback(not_allowed)
 }
 
-async fn not_allowed() -> Response<Body> {
+async fn not_allowed(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
     let mut error = Reject::MethodNotAllowed.because("Use GET.");
     error.allow = Some("GET");
-    render::error(&error)
+    render::error(app.settings.format_of(uri.path()), &error)
 }
 
 async fn unknown_path() -> Response<Body> {
-    render::error(&Reject::UnknownPath.because(
+    render::error(ResponseType::Kms, &Reject::UnknownPath.because(
         "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /ping, /livez, /readyz and /metrics.",
     ))
 }

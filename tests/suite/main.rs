@@ -11,6 +11,7 @@ mod cli;
 mod cloud;
 mod credentials;
 mod dev;
+mod guide;
 mod layering;
 mod main_job;
 mod names;

@@ -56,7 +56,10 @@ fn a_whole_run_at_level_debug_holds_no_value_token_or_key() {
         log.contains("DEBUG") && log.contains("secret=\"json\""),
         "the log was at level Debug:\n{log}"
     );
-    for secret in CANARIES.into_iter().chain([TOKEN, key.expose_secret()]) {
+    for secret in CANARIES
+        .into_iter()
+        .chain([TOKEN, key.id(), key.expose_secret()])
+    {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
 }

@@ -75,3 +75,50 @@ fn what_is_no_toml_is_reported_without_its_text() {
         assert!(text.contains("config.toml:2"), "{text}");
     }
 }
+
+/// The keys that `text` sets, with their values as they are written.
+fn settings(text: &str) -> Vec<(String, String)> {
+    let mut table = "";
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            table = name;
+        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
+        {
+            let value = value.split_once(" # ").map_or(value, |(value, _)| value);
+            found.push((format!("{table}.{key}"), value.to_owned()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_code_the_sample_file_and_the_readme_name_the_same_keys_and_defaults() {
+    let sample = include_str!("../../../config/kms-agent.toml");
+    Config::parse(sample, "kms-agent.toml").unwrap();
+    let (_, report) = Config::examine("");
+    let mut keys: Vec<_> = report
+        .keys
+        .into_iter()
+        .map(|spec| (spec.key, spec.default))
+        .collect();
+    keys.sort();
+    assert_eq!(settings(sample), keys);
+
+    let readme = include_str!("../../../README.md");
+    let mut rows: Vec<_> = readme
+        .lines()
+        .filter_map(|line| {
+            let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            let (default, _) = rest.split_once(" | ")?;
+            key.contains('.')
+                .then(|| (key.to_owned(), default.to_owned()))
+        })
+        .collect();
+    rows.sort();
+    assert_eq!(rows, keys);
+}

@@ -256,12 +256,8 @@ impl CachedCredential {
         state.asked += 1;
         let recovered = state.failure.take().is_some();
         if recovered || state.held.is_none() {
-            let (provider, identity) = (self.provider.name(), &*held.lease.identity);
-            tracing::info!(
-                provider,
-                identity = identity.escape_debug().to_string(),
-                "credentials are at hand"
-            );
+            // Not the identity: of a static key that is half of the key.
+            tracing::info!(provider = self.provider.name(), "credentials are at hand");
         } else {
             tracing::debug!(provider = self.provider.name(), "renewed the credentials");
         }

@@ -1,15 +1,22 @@
 //! `ResponseType = 0`: what KMS says, as KMS says it.
 
 use bytes::Bytes;
-use kms_agent_core::Answer;
+use kms_agent_core::SecretValue;
 use serde::Serialize;
 
-use super::lend;
+use super::encode;
 use crate::error::ApiError;
 
-/// The GetSecretValue answer, byte for byte.
-pub(super) fn body(answer: Answer) -> Bytes {
-    lend(answer.secret.answer)
+/// The GetSecretValue answer, byte for byte: lent to the connection without a copy, and given back when it
+/// is sent.
+pub(super) fn body(value: SecretValue) -> Bytes {
+    struct Lent(SecretValue);
+    impl AsRef<[u8]> for Lent {
+        fn as_ref(&self) -> &[u8] {
+            self.0.expose()
+        }
+    }
+    Bytes::from_owner(Lent(value))
 }
 
 #[derive(Serialize)]
@@ -23,11 +30,9 @@ struct ErrorBody<'a> {
 
 /// `{"Code", "Message", "RequestId"}`, the last one when KMS gave one.
 pub(super) fn error(error: &ApiError) -> Bytes {
-    let body = ErrorBody {
+    encode(&ErrorBody {
         code: &error.code,
         message: &error.message,
         request_id: error.request_id.as_deref(),
-    };
-    // Three strings always serialize.
-    serde_json::to_vec(&body).unwrap_or_default().into()
+    })
 }

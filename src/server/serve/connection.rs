@@ -105,13 +105,14 @@ async fn respond(
     let clock = app.service.timeline().clock();
     let began_at = access::is_logged().then(|| clock.boot());
     let (parts, _body) = request.into_parts();
+    let format = app.settings.format_of(parts.uri.path());
     let (admission, mut response) = match admit(context, terms, &parts) {
         Ok(admission) => {
             let request = Request::from_parts(parts, Body::empty());
             let Ok(response) = context.router.clone().call(request).await;
             (Some(admission), response)
         }
-        Err(error) => (None, render::error(&error)),
+        Err(error) => (None, render::error(format, &error)),
     };
     if admission != Some(Admission::Token) {
         // Who has shown no token gets an answer, not a connection to keep.

@@ -185,7 +185,7 @@ async fn refusals_about_a_secret_have_the_shape_of_kms() {
         ("doomed", 409, "Rejected.ResourceInDeleteWindow"),
         ("gone", 404, "Forbidden.ResourceNotFound"),
         ("", 400, "MissingParameter"),
-        ("a b", 400, "InvalidParameter"),
+        ("a\nb", 400, "InvalidParameter"),
     ] {
         let reply = read(&emulator, name).await;
         assert_eq!(reply.error(), (status, code.to_owned()));

@@ -1,0 +1,6 @@
+//! The fetcher against the emulator, which checks signatures with code of its own.
+#![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
+
+mod agent;
+mod call;
+mod identity;
