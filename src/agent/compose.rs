@@ -1,11 +1,12 @@
 //! From a config to running parts, in the order in which they depend on each other, and back again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
 use kms_agent_core::observed::ObservedBackend;
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::{Clock, SecretService, SystemClock, Timeline};
+use kms_agent_core::{Clock, Prefetch, SecretService, SystemClock, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
 use prometheus_client::metrics::family::Family;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::process::harden;
-use crate::process::signal::Endings;
-use crate::telemetry;
+use crate::process::signal::{Endings, hangups};
+use crate::reload::{Reloader, Sources};
+use crate::telemetry::{self, Log};
 use crate::token::source::TokenSource;
 
 /// The most worker threads that are started without being asked for: a sidecar answers from memory, and a few
@@ -30,6 +32,8 @@ const MOST_WORKERS_BY_DEFAULT: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     config: Config,
+    /// Where the config came from, to be read again on SIGHUP.
+    path: Option<PathBuf>,
     environment: Environment,
     token: TokenStore,
     token_source: TokenSource,
@@ -43,6 +47,7 @@ impl Prepared {
     /// Opens what must be open before the process gives up its rights, and gives them up.
     pub(crate) fn open(
         config: Config,
+        path: Option<PathBuf>,
         environment: Environment,
         token_source: TokenSource,
         rust_log: Option<String>,
@@ -54,6 +59,7 @@ impl Prepared {
         let warnings = harden::harden(&config.folders());
         Ok(Self {
             config,
+            path,
             environment,
             token,
             token_source,
@@ -73,7 +79,7 @@ impl Prepared {
     pub(crate) fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
         let runtime = runtime(self.config.server.worker_threads)?;
         // Dropped last, so that the last words are written.
-        let _log = self.log.start(self.rust_log.as_deref())?;
+        let log = Arc::new(Log::start(self.log, self.rust_log)?);
         for warning in &self.warnings {
             tracing::warn!(
                 cause = warning.as_str(),
@@ -81,13 +87,50 @@ impl Prepared {
             );
         }
         let result = runtime.block_on(async {
-            let endings = Endings::listen().map_err(|error| {
-                Failure::failed(format!("signals cannot be listened for: {error}"))
-            })?;
+            let no_signals =
+                |error| Failure::failed(format!("signals cannot be listened for: {error}"));
+            let endings = Endings::listen().map_err(no_signals)?;
+            let hangups = self
+                .path
+                .is_some()
+                .then(hangups)
+                .transpose()
+                .map_err(no_signals)?;
+
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let mut registry = Registry::with_prefix("kms_agent");
+            register_build(&mut registry);
+            let sources = Sources {
+                environment: self.environment,
+                clock: Arc::clone(&clock),
+                metrics: KmsMetrics::register(&mut registry),
+            };
+            let (source, maintenance) = sources.open(&self.config.kms);
+            let service =
+                open_service(&self.config, source, Arc::clone(&clock), &mut registry).await?;
             let token = Arc::new(self.token);
-            let agent =
-                Agent::open(&self.config, self.environment, token, self.token_source).await?;
-            agent.run(self.listeners, endings, ready).await
+            let app = Arc::new(App {
+                service: Arc::clone(&service),
+                prefetch: Prefetch::new(self.config.cache.prefetch.clone()),
+                token: Arc::clone(&token),
+                settings: self.config.server.http.clone(),
+                metrics: HttpMetrics::register(&mut registry),
+                registry,
+            });
+
+            let mut background = JoinSet::new();
+            background.spawn(Arc::clone(&service).maintain());
+            background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
+            background.spawn(self.token_source.watch(token, clock));
+            let reloader = Reloader {
+                config: self.config,
+                sources,
+                service,
+                log: Arc::clone(&log),
+                maintenance,
+            };
+            background.spawn(reloader.run(hangups.zip(self.path)));
+            run(app, background, self.listeners, endings, ready).await
         });
         // What still runs belongs to nobody any more.
         runtime.shutdown_background();
@@ -95,109 +138,62 @@ impl Prepared {
     }
 }
 
-/// The running parts.
-struct Agent {
-    app: Arc<App>,
-    service: Arc<SecretService>,
-    /// What runs beside the server for as long as it runs.
-    background: JoinSet<()>,
-}
-
-impl Agent {
-    async fn open(
-        config: &Config,
-        environment: Environment,
-        token: Arc<TokenStore>,
-        token_source: TokenSource,
-    ) -> Result<Self, Failure> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let timeline = Timeline::new(Arc::clone(&clock));
-        let mut registry = Registry::with_prefix("kms_agent");
-        register_build(&mut registry);
-
-        let context = BackendContext {
-            capacity: config.cache.size,
-            clock: Arc::clone(&clock),
-        };
-        let backend = config
-            .cache
-            .backend
-            .config
-            .open(context)
-            .await
-            .map_err(|error| Failure::config(error.to_string()))?;
-        let store_metrics = StoreMetrics::register(&mut registry);
-        let backend = Arc::new(ObservedBackend::new(
+/// The read path: backend, source and policy together.
+async fn open_service(
+    config: &Config,
+    source: Arc<KmsSource>,
+    clock: Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<Arc<SecretService>, Failure> {
+    let cache = &config.cache;
+    let context = BackendContext {
+        capacity: cache.size,
+        clock: Arc::clone(&clock),
+    };
+    let opened = cache.backend.config.open(context).await;
+    let backend = opened.map_err(|error| Failure::config(error.to_string()))?;
+    let timeline = Timeline::new(clock);
+    let store_metrics = StoreMetrics::register(registry);
+    Ok(SecretService::new(
+        Arc::new(ObservedBackend::new(
             backend,
             timeline.clone(),
             store_metrics,
-        ));
+        )),
+        source,
+        timeline,
+        cache.policy.clone(),
+        cache.size,
+        ReadMetrics::register(registry),
+    ))
+}
 
-        let source = KmsSource::new(
-            config.kms.clone(),
-            &environment,
-            Arc::clone(&clock),
-            KmsMetrics::register(&mut registry),
-        );
-        let service = SecretService::new(
-            backend,
-            Arc::clone(&source) as _,
-            timeline,
-            config.cache.policy.clone(),
-            config.cache.size,
-            ReadMetrics::register(&mut registry),
-        );
-
-        let mut background = JoinSet::new();
-        background.spawn({
-            let service = Arc::clone(&service);
-            async move { service.maintain().await }
-        });
-        background.spawn(async move { source.maintain().await });
-        background.spawn(token_source.watch(Arc::clone(&token), clock));
-
-        let metrics = HttpMetrics::register(&mut registry);
-        let app = Arc::new(App {
-            service: Arc::clone(&service),
-            token,
-            settings: config.server.http.clone(),
-            registry,
-            metrics,
-        });
-        Ok(Self {
-            app,
-            service,
-            background,
-        })
+/// Serves until the first signal, finishes what is in flight and closes. The second signal ends it at once.
+async fn run(
+    app: Arc<App>,
+    mut background: JoinSet<()>,
+    listeners: Listeners,
+    endings: Endings,
+    ready: impl FnOnce(),
+) -> Result<(), Failure> {
+    for address in listeners.addresses() {
+        tracing::info!(target: telemetry::READY, "listening on {address}");
     }
-
-    /// Serves until the first signal, finishes what is in flight and closes. The second signal ends it at once.
-    async fn run(
-        mut self,
-        listeners: Listeners,
-        endings: Endings,
-        ready: impl FnOnce(),
-    ) -> Result<(), Failure> {
-        for address in listeners.addresses() {
-            tracing::info!(target: telemetry::READY, "listening on {address}");
+    ready();
+    let stop = CancellationToken::new();
+    let gracefully = async {
+        let served = kms_agent_server::serve(Arc::clone(&app), listeners, stop.clone()).await;
+        background.shutdown().await;
+        let closed = app.service.close().await;
+        served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
+        closed.map_err(|error| Failure::failed(error.to_string()))
+    };
+    tokio::select! {
+        result = gracefully => {
+            tracing::info!("Stopped");
+            result
         }
-        ready();
-        let stop = CancellationToken::new();
-        let gracefully = async {
-            let served =
-                kms_agent_server::serve(Arc::clone(&self.app), listeners, stop.clone()).await;
-            self.background.shutdown().await;
-            let closed = self.service.close().await;
-            served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
-            closed.map_err(|error| Failure::failed(error.to_string()))
-        };
-        tokio::select! {
-            result = gracefully => {
-                tracing::info!("Stopped");
-                result
-            }
-            () = endings.watch(stop.clone()) => Ok(()),
-        }
+        () = endings.watch(stop.clone()) => Ok(()),
     }
 }
 

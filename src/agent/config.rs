@@ -6,6 +6,7 @@ mod log;
 mod server;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) kms: KmsSettings,
     pub(crate) cache: CacheConfig,
     pub(crate) log: LogConfig,
+    /// Every key with its value as it would be written, to tell what a reload changes.
+    keys: BTreeMap<String, String>,
 }
 
 /// Everything that is wrong with a config file.
@@ -55,7 +58,14 @@ impl Config {
         let (config, report) = Self::examine(text);
         let mut problems = report.problems;
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(mut config) if problems.is_empty() => {
+                config.keys = report
+                    .keys
+                    .into_iter()
+                    .map(|spec| (spec.key, spec.value))
+                    .collect();
+                Ok(config)
+            }
             _ => {
                 problems.sort_by_key(|problem| problem.line);
                 Err(ConfigError {
@@ -101,7 +111,24 @@ impl Config {
             kms: kms?,
             cache: cache?,
             log: log?,
+            keys: BTreeMap::new(),
         })
+    }
+
+    /// The keys whose values differ from those of `other`.
+    pub(crate) fn differing_keys(&self, other: &Self) -> Vec<&str> {
+        self.keys
+            .iter()
+            .filter(|(key, value)| other.keys.get(*key) != Some(value))
+            .map(|(key, _)| key.as_str())
+            .collect()
+    }
+
+    /// Takes over `key` and what stands for it, so that it no longer differs.
+    pub(crate) fn adopt(&mut self, key: &str, other: &Self) {
+        if let (Some(mine), Some(theirs)) = (self.keys.get_mut(key), other.keys.get(key)) {
+            mine.clone_from(theirs);
+        }
     }
 
     /// The folders that the backend and the log will write to.

@@ -7,6 +7,7 @@ mod compose;
 mod config;
 mod exit;
 mod process;
+mod reload;
 mod telemetry;
 mod token;
 

@@ -1,17 +1,23 @@
 //! Where log lines go: the log the operator configured, and stderr for what must not be missed.
 
 mod filter;
+mod format;
 mod rotate;
+mod writer;
 
 use std::io;
 
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt};
 
+use self::format::EitherFormat;
 use self::rotate::RotatingFile;
-use crate::config::{LogConfig, LogFormat, LogTarget};
+use self::writer::Outlet;
+use crate::config::{LogConfig, LogTarget};
 use crate::exit::Failure;
 
 /// The target of the line that says the agent is ready.
@@ -20,19 +26,13 @@ pub(crate) const READY: &str = "ready";
 /// Lines that may wait to be written; more are dropped and counted, so that no request ever waits for a disk.
 const WAITING_LINES: usize = 4096;
 
-/// The log, opened while the process may still open anything; its writers are started later.
+/// The log, opened while the process may still open anything; its writer is started later.
 #[derive(Debug)]
 pub(crate) struct Opened {
     config: LogConfig,
     file: Option<RotatingFile>,
     /// Why there is no file although one is configured.
     trouble: Option<io::Error>,
-}
-
-/// Writes what waits when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Guard {
-    _workers: Vec<WorkerGuard>,
 }
 
 impl Opened {
@@ -54,57 +54,88 @@ impl Opened {
             trouble,
         }
     }
+}
 
+/// The log at work. Dropping it writes what waits.
+pub(crate) struct Log {
+    /// `RUST_LOG`, which outlives every config.
+    override_level: Option<String>,
+    format: EitherFormat,
+    file: Outlet,
+    file_filter: reload::Handle<Targets, Registry>,
+    stderr_filter: reload::Handle<Targets, Registry>,
+    _stderr_worker: WorkerGuard,
+}
+
+impl Log {
     /// Starts the writers and takes in every line from now on. `override_level` is `RUST_LOG`.
-    pub(crate) fn start(self, override_level: Option<&str>) -> Result<Guard, Failure> {
-        let mut workers = Vec::new();
-        let mut non_blocking = |writer: Box<dyn io::Write + Send>| -> NonBlocking {
-            let (writer, guard) = NonBlockingBuilder::default()
-                .lossy(true)
-                .buffered_lines_limit(WAITING_LINES)
-                .thread_name("log")
-                .finish(writer);
-            workers.push(guard);
-            writer
-        };
-        let level = filter::level(self.config.level, override_level);
-        let format = self.config.format;
-        let to_file = self.file.is_some();
-        let log = self.file.map(|file| {
-            lines(format, non_blocking(Box::new(file))).with_filter(filter::log(level))
-        });
-        // Without a file stderr is the log; beside one it shows what must not be missed.
-        let on_stderr = if to_file {
-            filter::urgent(level)
-        } else {
-            filter::log(level)
-        };
-        let stderr = lines(format, non_blocking(Box::new(io::stderr()))).with_filter(on_stderr);
+    pub(crate) fn start(opened: Opened, override_level: Option<String>) -> Result<Self, Failure> {
+        let format = EitherFormat::default();
+        let file = Outlet::default();
+        let (stderr, stderr_worker) = non_blocking(io::stderr());
+        let (off, file_filter) = reload::Layer::new(Targets::new());
+        let file_layer = fmt::layer()
+            .event_format(format.clone())
+            .with_writer(file.clone())
+            .with_ansi(false)
+            .with_filter(off);
+        let (off, stderr_filter) = reload::Layer::new(Targets::new());
+        let stderr_layer = fmt::layer()
+            .event_format(format.clone())
+            .with_writer(stderr)
+            .with_ansi(false)
+            .with_filter(off);
         tracing_subscriber::registry()
-            .with(log)
-            .with(stderr)
+            // In a list: layered one upon the other their reloaded filters do not add up.
+            .with(vec![file_layer.boxed(), stderr_layer.boxed()])
             .try_init()
             .map_err(|error| Failure::failed(format!("the log cannot be started: {error}")))?;
-        if let Some(error) = self.trouble {
+        let log = Self {
+            override_level,
+            format,
+            file,
+            file_filter,
+            stderr_filter,
+            _stderr_worker: stderr_worker,
+        };
+        log.apply(opened);
+        Ok(log)
+    }
+
+    /// Goes on as another config says, losing no line.
+    pub(crate) fn apply(&self, opened: Opened) {
+        let level = filter::level(opened.config.level, self.override_level.as_deref());
+        self.format.set(opened.config.format);
+        // Without a file stderr is the log; beside one it shows what must not be missed.
+        let (on_file, on_stderr) = match opened.file {
+            Some(file) => {
+                self.file.open(file);
+                (filter::log(level), filter::urgent(level))
+            }
+            None => (Targets::new(), filter::log(level)),
+        };
+        let is_closed = on_file == Targets::new();
+        // These fail only when the subscriber is gone, and then nobody logs.
+        let _ = self.file_filter.reload(on_file);
+        let _ = self.stderr_filter.reload(on_stderr);
+        if is_closed {
+            self.file.close();
+        }
+        if let Some(error) = opened.trouble {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "The log file cannot be written; logging to stderr. Check Log.LogPath and its permissions"
             );
         }
-        Ok(Guard { _workers: workers })
     }
 }
 
-/// Lines in the operator's format. Never in colour: they are read by programs.
-fn lines<S>(format: LogFormat, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-{
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(false);
-    match format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    }
+fn non_blocking(
+    writer: impl io::Write + Send + 'static,
+) -> (tracing_appender::non_blocking::NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(writer)
 }

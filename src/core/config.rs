@@ -54,6 +54,34 @@ impl RawValue {
     }
 }
 
+impl fmt::Display for RawValue {
+    /// As it would be written in a file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Integer(value) => write!(f, "{value}"),
+            Self::String(text) => write!(f, "{text:?}"),
+            Self::Array(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}{}", item.value)?;
+                }
+                f.write_str("]")
+            }
+            Self::Table(table) => {
+                f.write_str("{")?;
+                for (index, (key, located)) in table.entries.iter().enumerate() {
+                    let comma = if index > 0 { ", " } else { "" };
+                    write!(f, "{comma}{key} = {}", located.value)?;
+                }
+                f.write_str("}")
+            }
+            Self::Other => f.write_str("?"),
+        }
+    }
+}
+
 impl fmt::Debug for RawValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{}>", self.kind())
@@ -80,6 +108,8 @@ pub struct KeySpec {
     pub default: String,
     /// What is allowed, in words.
     pub allowed: String,
+    /// The value in force, as it would be written in the file. For comparing, not for showing.
+    pub value: String,
 }
 
 /// What reading a file brought to light.
@@ -265,13 +295,8 @@ impl<'r> ConfigTable<'r> {
     ) -> Option<Vec<T>> {
         let quoted: Vec<String> = default.iter().map(|text| format!("\"{text}\"")).collect();
         self.spec(key, format!("[{}]", quoted.join(", ")), allowed.to_owned());
-        let (line, items) = match self.take(key) {
-            None => return default.iter().map(|text| parse(text).ok()).collect(),
-            Some(Located {
-                value: RawValue::Array(items),
-                line,
-            }) => (line, items),
-            Some(other) => return self.wrong_type(key, &other, allowed, None),
+        let Some((line, items)) = self.take_list(key, allowed)? else {
+            return default.iter().map(|text| parse(text).ok()).collect();
         };
         if !count.contains(&items.len()) {
             return self.reject(line, key, format!("must be {allowed}"), None);
@@ -287,6 +312,58 @@ impl<'r> ConfigTable<'r> {
             })
             .collect();
         parsed.into_iter().collect()
+    }
+
+    /// A list, empty by default, of text and tables; a piece of text stands for a table with only `short`
+    /// set. `read` reads one such table.
+    pub fn tables<T>(
+        &mut self,
+        key: &'static str,
+        short: &'static str,
+        allowed: &str,
+        read: impl Fn(&mut ConfigTable<'r>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.spec(key, "[]".to_owned(), allowed.to_owned());
+        let (_, items) = self.take_list(key, allowed)?.unwrap_or_default();
+        // What the tables' own keys are is told once, by `allowed`.
+        let known = self.report.borrow().keys.len();
+        let parsed: Vec<Option<T>> = items
+            .into_iter()
+            .map(|item| {
+                let line = item.line;
+                let raw = match item.value {
+                    RawValue::Table(raw) => RawTable { line, ..raw },
+                    RawValue::String(_) => RawTable {
+                        line,
+                        entries: BTreeMap::from([(short.to_owned(), item)]),
+                    },
+                    _ => return self.wrong_type(key, &item, allowed, None),
+                };
+                let mut table = ConfigTable::new(self.full(key), raw, self.report);
+                let value = read(&mut table);
+                table.finish();
+                value
+            })
+            .collect();
+        self.report.borrow_mut().keys.truncate(known);
+        parsed.into_iter().collect()
+    }
+
+    /// The list under `key` with its line: `Some(None)` where there is none, `None` after a problem.
+    #[expect(clippy::option_option, reason = "absent and wrong are two things")]
+    fn take_list(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+    ) -> Option<Option<(usize, Vec<Located>)>> {
+        match self.take(key) {
+            None => Some(None),
+            Some(Located {
+                value: RawValue::Array(items),
+                line,
+            }) => Some(Some((line, items))),
+            Some(other) => self.wrong_type(key, &other, allowed, None),
+        }
     }
 
     /// Reports a problem of `key` that only the caller can see, such as two keys that do not go together.
@@ -339,10 +416,15 @@ impl<'r> ConfigTable<'r> {
 
     fn spec(&mut self, key: &'static str, default: String, allowed: String) {
         self.known.push(key);
+        let value = self
+            .entries
+            .get(key)
+            .map_or_else(|| default.clone(), |located| located.value.to_string());
         self.report.borrow_mut().keys.push(KeySpec {
             key: self.full(key),
             default,
             allowed,
+            value,
         });
     }
 

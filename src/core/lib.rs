@@ -18,6 +18,7 @@ mod negative;
 pub mod observed;
 mod outage;
 pub mod policy;
+pub mod prefetch;
 mod refresh;
 pub mod registry;
 pub mod secret;
@@ -29,6 +30,7 @@ pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEn
 pub use clock::{Clock, SystemClock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};
 pub use policy::Policy;
+pub use prefetch::Prefetch;
 pub use secret::{Scope, Secret, SecretId, SecretKey, SecretRef, VersionSelector};
 pub use service::{Answer, CacheStatus, Demand, SecretService};
 pub use source::{SecretSource, SourceError, SourceErrorKind};

@@ -94,6 +94,14 @@ impl Policy {
         lifetime.rotates_at.map_or(by_age, |at| at.min(by_age))
     }
 
+    /// The lifetime as this policy would have stamped it, for an entry that another one stamped.
+    pub(crate) fn restamp(&self, lifetime: Lifetime) -> Lifetime {
+        Lifetime {
+            usable_until: self.dead_at(&lifetime),
+            ..lifetime
+        }
+    }
+
     fn dead_at(&self, lifetime: &Lifetime) -> Timestamp {
         self.fresh_until(lifetime).plus(self.max_stale)
     }

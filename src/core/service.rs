@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::RwLock;
 
 use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry};
 use crate::clock::Timeline;
 use crate::flight::{Boarding, Flights, Ticket};
-use crate::lifetime::Timestamp;
+use crate::lifetime::{Lifetime, Timestamp};
 use crate::metric::ReadMetrics;
 use crate::negative::NegativeMemory;
 use crate::outage::Outage;
@@ -25,6 +26,9 @@ pub const MAX_STORED_BYTES: usize = 256 * 1024;
 
 /// The longest that a reader waits for KMS when there is a copy that may be served instead.
 const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);
+
+/// How many entries are looked at in one go when new rules are put in force.
+const RESTAMP_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -118,6 +122,8 @@ pub struct SecretService {
     outage: Outage,
     /// The last outcome over all keys.
     upstream: Mutex<UpstreamState>,
+    /// Held together by whoever changes one entry, and alone by whoever reads and writes one back.
+    writing: RwLock<()>,
     /// What reads came to.
     metrics: ReadMetrics,
 }
@@ -151,6 +157,7 @@ impl SecretService {
             negative: NegativeMemory::new(capacity),
             outage: Outage::default(),
             upstream: Mutex::default(),
+            writing: RwLock::default(),
             metrics,
         })
     }
@@ -210,9 +217,38 @@ impl SecretService {
         }
     }
 
-    /// Puts new rules in force, for entries already held too.
-    pub fn set_policy(&self, policy: Policy) {
-        self.policy.store(Arc::new(policy));
+    /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
+    /// what they call dead is wiped by the next sweep.
+    pub async fn set_policy(&self, policy: Policy) {
+        let policy = Arc::new(policy);
+        self.policy.store(Arc::clone(&policy));
+        let mut from = None;
+        // A page that cannot be read ends it: the backend is in trouble, and its wrapper has said so.
+        while let Ok(page) = self.backend.scan(from, RESTAMP_PAGE).await {
+            for item in page.items {
+                let lifetime = policy.restamp(item.lifetime);
+                if lifetime != item.lifetime {
+                    self.restamp(&item.key, item.lifetime, lifetime).await;
+                }
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return,
+            }
+        }
+    }
+
+    async fn restamp(&self, key: &SecretKey, old: Lifetime, new: Lifetime) {
+        // Alone with the backend, so that neither a younger entry is replaced nor a removed one revived.
+        let _alone = self.writing.write().await;
+        let entry = self.backend.get(key, old.fetched_at).await.unwrap_or(None);
+        if let Some(entry) = entry.filter(|entry| entry.lifetime == old) {
+            let entry = CacheEntry {
+                lifetime: new,
+                ..entry
+            };
+            let _ = self.backend.put(key, entry).await;
+        }
     }
 
     /// Asks `source` from now on. What is under way is finished by the old one.
@@ -221,7 +257,7 @@ impl SecretService {
     }
 
     /// Does what must happen without readers: once a second, for as long as it is polled.
-    pub async fn maintain(&self) {
+    pub async fn maintain(self: Arc<Self>) {
         loop {
             self.timeline.sleep(SWEEP_EVERY).await;
             let now = self.timeline.now();
@@ -432,6 +468,7 @@ impl SecretService {
                     key.scope = scope;
                 }
                 if error.kind() == SourceErrorKind::Decision {
+                    let _together = self.writing.read().await;
                     // A failed removal is counted and logged by the backend's wrapper.
                     let _ = self.backend.remove(&key).await;
                 }
@@ -458,6 +495,7 @@ impl SecretService {
             secret: fetched.secret.clone(),
             lifetime: policy.stamp(asked_at, rotates_at),
         };
+        let _together = self.writing.read().await;
         self.backend.put(key, entry).await.is_ok()
     }
 

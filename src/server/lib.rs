@@ -19,7 +19,7 @@ pub mod token;
 
 use std::sync::Arc;
 
-use kms_agent_core::SecretService;
+use kms_agent_core::{Prefetch, SecretService};
 use prometheus_client::registry::Registry;
 
 pub use self::config::ServerSettings;
@@ -32,6 +32,8 @@ pub use self::token::{Token, TokenStore};
 pub struct App {
     /// Answers reads.
     pub service: Arc<SecretService>,
+    /// The secrets loaded at start.
+    pub prefetch: Arc<Prefetch>,
     /// The token in force.
     pub token: Arc<TokenStore>,
     /// The operator's settings.

@@ -16,5 +16,6 @@ mod layering;
 mod main_job;
 mod names;
 mod outage;
+mod reload;
 mod sdk;
 mod silence;

@@ -12,7 +12,9 @@ use crate::token::source::TokenSource;
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent agent ./config.toml\n\n\
     Environment: KMS_TOKEN (see Server.SSRFEnvVariables), ALIBABA_CLOUD_* for credentials and region,\n\
     HTTPS_PROXY and NO_PROXY for KMS and STS, RUST_LOG for the level of the agent's own lines.\n\
-    Signals: SIGTERM and SIGINT finish what is in flight and stop; a second one stops at once.")]
+    Signals: SIGTERM and SIGINT finish what is in flight and stop; a second one stops at once.\n\
+    SIGHUP reads the config file again: Log, KMS, Credentials, the times of Cache and\n\
+    IgnoreTransientErrors take effect at once, other changes are logged as needing a restart.")]
 pub(super) struct Args {
     /// The config file (TOML)
     config: PathBuf,
@@ -27,5 +29,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Prepared::open(config, environment, token, std::env::var("RUST_LOG").ok())?.run(|| ())
+    let path = Some(args.config.clone());
+    Prepared::open(
+        config,
+        path,
+        environment,
+        token,
+        std::env::var("RUST_LOG").ok(),
+    )?
+    .run(|| ())
 }

@@ -58,7 +58,13 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let token =
         draw().map_err(|error| Failure::failed(format!("no token can be drawn: {error}")))?;
     let source = TokenSource::literal(&token)?;
-    let agent = Prepared::open(config, environment, source, std::env::var("RUST_LOG").ok())?;
+    let agent = Prepared::open(
+        config,
+        None,
+        environment,
+        source,
+        std::env::var("RUST_LOG").ok(),
+    )?;
     let port = agent.port();
     let line = format!(
         "curl -H 'X-KMS-Token: {}' 'http://127.0.0.1:{port}/secretsmanager/get?secretId={}'",

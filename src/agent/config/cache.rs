@@ -3,11 +3,14 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use kms_agent_core::Policy;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::ChosenBackend;
+use kms_agent_core::{Policy, SecretId, SecretRef, VersionSelector};
 
 use crate::backends::{BACKENDS, DEFAULT};
+
+const PREFETCH: &str =
+    "a list of secret ids, or of tables with SecretId, VersionId and VersionStage";
 
 /// The table `Cache` and the tables of the backends in it.
 #[derive(Debug)]
@@ -15,6 +18,8 @@ pub(crate) struct CacheConfig {
     pub(crate) backend: ChosenBackend,
     pub(crate) size: NonZeroUsize,
     pub(crate) policy: Policy,
+    /// What is loaded at start.
+    pub(crate) prefetch: Vec<SecretRef>,
 }
 
 impl CacheConfig {
@@ -28,6 +33,7 @@ impl CacheConfig {
         let max_stale = seconds("MaxStaleSeconds", 2_592_000, 86_400);
         let negative_ttl = seconds("NegativeTtlSeconds", 60, 5);
         let refresh_ahead = table.boolean("RefreshAhead", true);
+        let prefetch = table.tables("Prefetch", "SecretId", PREFETCH, read_secret);
         Some(Self {
             backend: backend?,
             size: NonZeroUsize::new(usize::try_from(size).ok()?)?,
@@ -38,6 +44,26 @@ impl CacheConfig {
                 refresh_ahead,
                 serve_stale,
             },
+            prefetch: prefetch?,
         })
+    }
+}
+
+fn read_secret(table: &mut ConfigTable<'_>) -> Option<SecretRef> {
+    let id = table.string("SecretId", "", "a name or ARN", |text| {
+        SecretId::parse(text).map_err(|error| format!("{error}; write a secret's name or ARN"))
+    });
+    let mut text = |key| table.string(key, "", "text", |text| Ok(text.to_owned()));
+    let (version_id, stage) = (text("VersionId")?, text("VersionStage")?);
+    match VersionSelector::parse(Some(&version_id), Some(&stage)) {
+        Ok(selector) => Some(SecretRef { id: id?, selector }),
+        Err(error) => {
+            table.problem(
+                table.line_of("VersionId"),
+                "VersionId",
+                format!("or VersionStage {error}"),
+            );
+            None
+        }
     }
 }

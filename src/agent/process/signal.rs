@@ -1,9 +1,14 @@
-//! The signals that end the agent.
+//! The signals that end the agent, and the one that has it read its config again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// SIGHUP, listened for from now on instead of ending the process.
+pub(crate) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
 
 /// SIGTERM and SIGINT, listened for from the moment this exists.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ impl Endings {
         self.next().await;
     }
 
+    /// Waits for the next one of either.
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -10,8 +10,8 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::service::ForwardReason;
 use kms_agent_core::source::{Purpose, Refusal};
 use kms_agent_core::{
-    Answer, CacheBackend, CacheStatus, Demand, Policy, SecretService, SourceError, SourceErrorKind,
-    Timeline,
+    Answer, CacheBackend, CacheStatus, Demand, Policy, Prefetch, SecretService, SourceError,
+    SourceErrorKind, Timeline,
 };
 use kms_agent_test_support::{
     FaultyBackend, ManualClock, ScriptedSource, answer, secret_ref, throttled,
@@ -493,4 +493,65 @@ async fn a_crashed_fetch_is_an_error_and_the_next_one_works() {
     );
     house.source.then_value("one");
     assert_eq!(text(&house.read().await.expect("answered")), "one");
+}
+
+#[tokio::test]
+async fn a_new_policy_lets_held_entries_live_longer_or_die_sooner() {
+    let short = Policy {
+        max_stale: secs(100),
+        ..calm()
+    };
+    let long = Policy {
+        max_stale: secs(10_000),
+        ..calm()
+    };
+    let house = house(short.clone()).await;
+    house.source.then_value("one");
+    house.read().await.expect("answered");
+    house.service.set_policy(long).await;
+    house.clock.advance(secs(300 + 5000));
+    house.source.then_error(throttled());
+    assert_eq!(
+        text(&house.read().await.expect("the copy stands in")),
+        "one"
+    );
+
+    house.service.set_policy(short).await;
+    house.source.then_error(throttled());
+    house.read().await.expect_err("the copy is dead");
+    house
+        .backend
+        .sweep(Timeline::new(Arc::new(house.clock.clone())).now())
+        .await
+        .expect("swept");
+    assert_eq!(
+        house.service.backend_stats().await.expect("works").entries,
+        0
+    );
+}
+
+#[tokio::test]
+async fn prefetch_loads_its_list_and_tries_again_what_fails() {
+    let house = house(calm()).await;
+    house.source.then_error(throttled());
+    house.source.then_value("one");
+    let prefetch = Prefetch::new(vec![secret_ref("s")]);
+    assert!(!prefetch.counts().first_pass_is_over());
+    let running = tokio::spawn(Arc::clone(&prefetch).run(Arc::clone(&house.service)));
+    while prefetch.counts().failed == 0 {
+        house.clock.advance(Duration::from_millis(10));
+        tokio::task::yield_now().await;
+    }
+    assert!(prefetch.counts().first_pass_is_over());
+    while !running.is_finished() {
+        house.clock.advance(Duration::from_millis(100));
+        tokio::task::yield_now().await;
+    }
+    running.await.expect("no panic");
+    assert_eq!(prefetch.counts().done, 1);
+    assert!(matches!(
+        house.read().await.expect("answered").status,
+        CacheStatus::Hit { .. }
+    ));
+    assert_eq!(house.calls(), 2);
 }

@@ -83,16 +83,14 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     let store_trouble = stats.map_or(true, |stats| {
         stats.store.is_some_and(|store| store.trouble.is_some())
     });
-    let ready = credentials.usable || entries > 0;
+    let prefetch = app.prefetch.counts();
+    let able = credentials.usable || entries > 0;
+    let ready = able && prefetch.first_pass_is_over();
     let checks = Checks {
         token: Check::ok_unless(app.token.is_stuck(), Level::Degraded),
         credentials: Check::ok_unless(
             !credentials.usable,
-            if ready {
-                Level::Degraded
-            } else {
-                Level::Failed
-            },
+            if able { Level::Degraded } else { Level::Failed },
         ),
         upstream: Check {
             state: if upstream.failing.is_some() {
@@ -104,10 +102,14 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
         },
         cache: Check::ok_unless(store_trouble, Level::Degraded),
         prefetch: Prefetch {
-            state: Level::Ok,
-            total: 0,
-            done: 0,
-            failed: 0,
+            state: match prefetch {
+                counts if !counts.first_pass_is_over() => Level::Failed,
+                counts if counts.failed > 0 => Level::Degraded,
+                _ => Level::Ok,
+            },
+            total: prefetch.total,
+            done: prefetch.done,
+            failed: prefetch.failed,
         },
     };
     let body = serde_json::to_vec(&Readiness { ready, checks }).unwrap_or_default();

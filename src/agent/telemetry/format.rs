@@ -1,0 +1,56 @@
+//! Text or JSON, as the operator says, also while the agent runs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::LogFormat;
+
+/// Both formats, and which one counts. Clones change together.
+#[derive(Clone, Debug)]
+pub(super) struct EitherFormat {
+    text: Format<Full>,
+    json: Format<Json>,
+    is_json: Arc<AtomicBool>,
+}
+
+impl EitherFormat {
+    pub(super) fn set(&self, format: LogFormat) {
+        self.is_json
+            .store(format == LogFormat::Json, Ordering::Relaxed);
+    }
+}
+
+impl Default for EitherFormat {
+    fn default() -> Self {
+        Self {
+            text: Format::default().with_ansi(false),
+            json: Format::default().json().flatten_event(true),
+            is_json: Arc::default(),
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for EitherFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if self.is_json.load(Ordering::Relaxed) {
+            self.json.format_event(context, writer, event)
+        } else {
+            self.text.format_event(context, writer, event)
+        }
+    }
+}

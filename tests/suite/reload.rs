@@ -1,0 +1,178 @@
+//! SIGHUP.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use kms_agent_test_support::TestAgent;
+use rustix::process::Signal;
+
+use crate::cloud::Cloud;
+
+/// Rewrites the agent's config and has it read, then waits for `said` in what it says.
+fn reload(agent: &TestAgent, change: impl Fn(&str) -> String, said: &str) {
+    let path = agent.folder().join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, change(&text)).unwrap();
+    let before = agent.stderr().matches(said).count();
+    agent.signal(Signal::HUP);
+    let began = Instant::now();
+    while agent.stderr().matches(said).count() == before {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "no {said:?} in:\n{}",
+            agent.stderr()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const RELOADED: &str = "The configuration was reloaded";
+
+#[test]
+fn a_shorter_ttl_counts_for_entries_already_held() {
+    let cloud = Cloud::start();
+    cloud.put("s", "old");
+    let agent = cloud.setup().start();
+    agent.read("s");
+    cloud.put("s", "new");
+    assert_eq!(agent.read("s").json()["SecretData"], "old");
+    reload(
+        &agent,
+        |text| format!("{text}[Cache]\nTtlSeconds = 1\n"),
+        RELOADED,
+    );
+    let began = Instant::now();
+    while agent.read("s").json()["SecretData"] != "new" {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "the new TTL never counts"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn another_kms_takes_over_without_a_dropped_request() {
+    let (here, there) = (Cloud::start(), Cloud::start());
+    // The agent's key must be known in both places.
+    there.add_access_key(here.access_key().clone());
+    here.put("s", "here");
+    there.put("s", "there");
+    let agent = here.setup().start();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut seen = Vec::new();
+                    while !done.load(Ordering::Relaxed) {
+                        let reply = agent.read("s&refreshNow=true");
+                        assert_eq!(reply.status, 200, "{}", reply.text());
+                        seen.push(reply.json()["SecretData"].as_str().unwrap().to_owned());
+                    }
+                    seen
+                })
+            })
+            .collect();
+        reload(
+            &agent,
+            |text| text.replace(here.base_url(), there.base_url()),
+            RELOADED,
+        );
+        assert_eq!(
+            agent.read("s").json()["SecretData"],
+            "there",
+            "no entry of one endpoint passes for the other's"
+        );
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            let mut seen = reader.join().unwrap();
+            seen.dedup();
+            assert!(
+                seen.len() <= 2 && seen.iter().all(|value| value == "here" || value == "there"),
+                "{seen:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_bad_file_is_refused_whole_and_fixed_keys_are_told() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud.setup().start();
+    reload(
+        &agent,
+        |text| format!("{text}[Cache]\nTtlSeconds = 0\nNoSuchKey = 1\n"),
+        "the old configuration stays in force",
+    );
+    agent.read("s");
+    assert!(
+        agent
+            .read("s")
+            .header("cache-status")
+            .unwrap()
+            .starts_with("kms-agent; hit"),
+        "the TTL did not change"
+    );
+
+    reload(
+        &agent,
+        |text| {
+            text.replace("TtlSeconds = 0\nNoSuchKey = 1\n", "CacheSize = 5\n")
+                .replace("LogLevel = \"Debug\"", "LogLevel = \"Info\"")
+        },
+        "These changes need a restart",
+    );
+    let log = agent.stderr();
+    assert!(log.contains("keys=\"Cache.CacheSize\""), "{log}");
+    assert!(log.contains("changed=\"Log.LogLevel\""), "{log}");
+}
+
+#[test]
+fn the_log_moves_to_a_file_and_loses_no_line() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud.setup().start();
+    agent.read("s");
+    let path = agent.folder().join("logs/kms-agent.log");
+    let config = agent.folder().join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("LogPath = \"\"", "LogPath = \"./logs/\"\nFormat = \"Json\""),
+    )
+    .unwrap();
+    agent.signal(Signal::HUP);
+    let began = Instant::now();
+    while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains(RELOADED)) {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "the log never moves:\n{}",
+            agent.stderr()
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let reads = 50;
+    for _ in 0..reads {
+        agent.read("s");
+    }
+    // Opened before the agent's folder goes with it.
+    let mut log = std::fs::File::open(&path).unwrap();
+    agent.stop();
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line["target"] == "access")
+            .count(),
+        reads
+    );
+    assert!(text.contains("Stopped"));
+}
