@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod agent;
+mod check;
 mod dev;
 mod get;
 mod health;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::Args),
+    Check(check::Args),
     Token(token::Args),
     Dev(dev::Args),
     Get(get::Args),
@@ -39,6 +41,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     // Prints help and usage errors itself, with exit codes 0 and 2.
     match Cli::parse().command {
         Command::Agent(args) => agent::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Get(args) => get::run(&args),

@@ -147,6 +147,13 @@ impl Config {
     }
 }
 
+impl ConfigError {
+    /// What is wrong, in the order of the lines.
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let many = self.problems.len() > 1;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -29,7 +29,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn every_command_has_help_with_an_example() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["agent", "token", "dev", "get", "health"] {
+    for command in ["agent", "check", "token", "dev", "get", "health"] {
         let output = run(&[command, "--help"], &[], folder.path());
         assert_eq!(output.status.code(), Some(0));
         assert!(
@@ -248,4 +248,103 @@ fn health_is_0_when_ready_and_1_when_nobody_answers() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn token_gives_the_file_away_when_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kmstoken");
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "CI runs as root");
+        eprintln!("skipped: only root may give a file away");
+        return;
+    }
+    for arguments in [
+        ["--owner", "nobody", "--group", "12345"],
+        ["--owner", "65534", "--group", "nogroup"],
+    ] {
+        let output = run(
+            &[&["token", "kmstoken", "--mode", "0640"], &arguments[..]].concat(),
+            &[],
+            folder.path(),
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let metadata = std::fs::metadata(&path).unwrap();
+        let group = if arguments[3] == "12345" {
+            12345
+        } else {
+            65534
+        };
+        assert_eq!(
+            (metadata.uid(), metadata.gid(), metadata.mode() & 0o777),
+            (65534, group, 0o640)
+        );
+    }
+    let output = run(
+        &["token", "kmstoken", "--owner", "no-such-user"],
+        &[],
+        folder.path(),
+    );
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}
+
+#[test]
+fn check_offline_tells_every_problem_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, "[Server]\nHttpPort = 2025\n").unwrap();
+    let check = |arguments: &[&str]| {
+        run(
+            &[&["check", "--offline", "config.toml"], arguments].concat(),
+            &[],
+            folder.path(),
+        )
+    };
+    let good = check(&[]);
+    assert_eq!(
+        (good.status.code(), stdout(&good).trim_end()),
+        (Some(0), "config.toml: ok")
+    );
+    assert_eq!(
+        stdout(&check(&["--json"])).trim_end(),
+        r#"{"ok":true,"problems":[]}"#
+    );
+
+    std::fs::write(
+        &config,
+        "[Server]\nHttpPort = 80\n[KMS]\nRegoin = \"hunter2\"\n",
+    )
+    .unwrap();
+    let bad = check(&[]);
+    assert_eq!(bad.status.code(), Some(78));
+    assert!(
+        stderr(&bad).contains("config.toml:2: Server.HttpPort")
+            && stderr(&bad).contains("did you mean Region?")
+    );
+    let bad = check(&["--json"]);
+    assert_eq!(bad.status.code(), Some(78));
+    let report: serde_json::Value = serde_json::from_slice(&bad.stdout).unwrap();
+    assert_eq!(report["problems"][1]["line"], 4);
+    assert_eq!(report["problems"][1]["key"], "KMS.Regoin");
+    assert!(!stdout(&bad).contains("hunter2") && !stderr(&bad).contains("hunter2"));
+}
+
+#[test]
+fn every_sample_config_is_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    let mut samples = vec![root.join("kms-agent.toml")];
+    samples.extend(
+        std::fs::read_dir(root.join("examples"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path()),
+    );
+    assert!(samples.len() > 3);
+    for sample in samples {
+        let output = run(
+            &["check", "--offline", sample.to_str().unwrap()],
+            &[],
+            &root,
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
 }

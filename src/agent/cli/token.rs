@@ -1,7 +1,8 @@
 use std::io::{self, Write};
 
 use crate::exit::Failure;
-use crate::token::{draw, file};
+use crate::token::draw;
+use crate::token::file::{self, Access};
 
 /// Writes a fresh SSRF token to a file, in place of what is there, and prints the path.
 #[derive(Debug, clap::Args)]
@@ -10,7 +11,7 @@ use crate::token::{draw, file};
     clients can put the file's bytes straight into a header.\n\n\
     Example:\n  \
     alibabacloud-kms-agent token ./kmstoken\n  \
-    alibabacloud-kms-agent token file:///var/run/kmstoken --mode 0640"
+    alibabacloud-kms-agent token file:///var/run/kmstoken --mode 0640 --group app"
 )]
 pub(super) struct Args {
     /// A path, or a file:// URL
@@ -18,6 +19,12 @@ pub(super) struct Args {
     /// The file's permissions, in octal
     #[arg(long, default_value = "0600", value_parser = parse_mode)]
     mode: u32,
+    /// The user the file is given to, by name or number; needs root
+    #[arg(long, value_name = "USER", value_parser = parse_user)]
+    owner: Option<u32>,
+    /// The group the file is given to, by name or number
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    group: Option<u32>,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -32,7 +39,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         ))
     };
     let token = draw().map_err(|error| fail(&error))?;
-    file::replace(path, &token, args.mode).map_err(|error| fail(&error))?;
+    let access = Access {
+        mode: args.mode,
+        owner: args.owner,
+        group: args.group,
+    };
+    file::replace(path, &token, access).map_err(|error| fail(&error))?;
     // Who has closed stdout does not want to know.
     let _ = writeln!(io::stdout(), "{}", path.display());
     Ok(())
@@ -45,4 +57,20 @@ fn parse_mode(text: &str) -> Result<u32, String> {
             Err("an octal mode that lets at least the owner read, such as 0600 or 0640".to_owned())
         }
     }
+}
+
+fn parse_user(text: &str) -> Result<u32, String> {
+    let named = || nix::unistd::User::from_name(text).ok().flatten();
+    text.parse()
+        .ok()
+        .or_else(|| named().map(|user| user.uid.as_raw()))
+        .ok_or_else(|| "no such user".to_owned())
+}
+
+fn parse_group(text: &str) -> Result<u32, String> {
+    let named = || nix::unistd::Group::from_name(text).ok().flatten();
+    text.parse()
+        .ok()
+        .or_else(|| named().map(|group| group.gid.as_raw()))
+        .ok_or_else(|| "no such group".to_owned())
 }

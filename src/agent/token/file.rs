@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -14,6 +14,33 @@ const MAX_BYTES: u64 = 4096;
 
 /// For the owner only.
 pub(crate) const DEFAULT_MODE: u32 = 0o600;
+
+/// Who may read a token file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    pub(crate) mode: u32,
+    /// The user it belongs to; `None`: whoever writes it.
+    pub(crate) owner: Option<u32>,
+    /// The group it belongs to; `None`: that of whoever writes it.
+    pub(crate) group: Option<u32>,
+}
+
+impl Access {
+    /// For whoever writes it, and nobody else.
+    pub(crate) const PRIVATE: Self = Self {
+        mode: DEFAULT_MODE,
+        owner: None,
+        group: None,
+    };
+
+    /// Gives the file away before it lets anybody in.
+    fn grant(self, file: &File) -> io::Result<()> {
+        if self.owner.is_some() || self.group.is_some() {
+            fchown(file, self.owner, self.group)?;
+        }
+        file.set_permissions(Permissions::from_mode(self.mode))
+    }
+}
 
 /// The path in `text`: plain, or behind `file://`.
 pub(crate) fn parse_path(text: &str) -> &Path {
@@ -50,7 +77,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Makes the file at `path` with `token` in it, or leaves the one that is there. Readers see the whole token
 /// or no file.
 pub(crate) fn create(path: &Path, token: &str) -> io::Result<()> {
-    match temporary(path, token, DEFAULT_MODE)?.persist_noclobber(path) {
+    match temporary(path, token, Access::PRIVATE)?.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.error),
@@ -59,19 +86,19 @@ pub(crate) fn create(path: &Path, token: &str) -> io::Result<()> {
 
 /// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
 /// renamed, or, where the file is a mount point or its folder may not be written, in place.
-pub(crate) fn replace(path: &Path, token: &str, mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<()> {
     // A link stays a link; what it points to is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let renamed = temporary(&path, token, mode)
+    let renamed = temporary(&path, token, access)
         .and_then(|file| file.persist(&path).map_err(|error| error.error));
     match renamed {
         Ok(_) => Ok(()),
-        Err(error) if path.is_file() => overwrite(&path, token, mode).map_err(|_| error),
+        Err(error) if path.is_file() => overwrite(&path, token, access).map_err(|_| error),
         Err(error) => Err(error),
     }
 }
 
-fn temporary(path: &Path, token: &str, mode: u32) -> io::Result<NamedTempFile> {
+fn temporary(path: &Path, token: &str, access: Access) -> io::Result<NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
@@ -81,18 +108,17 @@ fn temporary(path: &Path, token: &str, mode: u32) -> io::Result<NamedTempFile> {
         .permissions(Permissions::from_mode(DEFAULT_MODE))
         .tempfile_in(folder)?;
     file.write_all(token.as_bytes())?;
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))?;
+    access.grant(file.as_file())?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
-fn overwrite(path: &Path, token: &str, mode: u32) -> io::Result<()> {
+fn overwrite(path: &Path, token: &str, access: Access) -> io::Result<()> {
     let mut file: File = OpenOptions::new()
         .write(true)
         .custom_flags(flags(OFlags::NOFOLLOW))
         .open(path)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
+    access.grant(&file)?;
     file.set_len(0)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()
@@ -113,7 +139,11 @@ mod tests {
         create(&path, "first").unwrap();
         create(&path, "second").unwrap();
         assert_eq!(read(&path).unwrap().as_slice(), b"first");
-        replace(&path, "third", 0o640).unwrap();
+        let access = Access {
+            mode: 0o640,
+            ..Access::PRIVATE
+        };
+        replace(&path, "third", access).unwrap();
         assert_eq!(read(&path).unwrap().as_slice(), b"third");
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
