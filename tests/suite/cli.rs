@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use kms_agent_emulator::PutSecret;
 use kms_agent_test_support::{TOKEN, TestAgent};
 
 use crate::cloud::{BINARY, Cloud};
@@ -346,5 +347,42 @@ fn every_sample_config_is_valid() {
             &root,
         );
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn get_prints_the_value_whatever_the_response_type() {
+    let cloud = Cloud::start();
+    cloud.put("text", "plain \"text\"");
+    cloud.put("json", r#"{"a":"b"}"#);
+    cloud
+        .put_secret(PutSecret::new("binary", "AAEC").binary())
+        .unwrap();
+    for response_type in 0..=2 {
+        let agent = cloud
+            .setup()
+            .config(format!(
+                "[Server]\nHttpPort = 0\nResponseType = {response_type}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\n[Log]\nLogPath = \"\"\n",
+                cloud.base_url()
+            ))
+            .start();
+        for (name, value) in [
+            ("text", "plain \"text\""),
+            ("json", r#"{"a":"b"}"#),
+            ("binary", "AAEC"),
+        ] {
+            let output = client(&agent, &["get", name]);
+            assert_eq!(
+                (stdout(&output).as_str(), output.status.code()),
+                (value, Some(0)),
+                "{response_type} {name}"
+            );
+        }
+        let output = client(&agent, &["get", "missing"]);
+        assert!(
+            stderr(&output).contains("Forbidden.ResourceNotFound: "),
+            "{}",
+            stderr(&output)
+        );
     }
 }

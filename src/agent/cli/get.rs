@@ -1,5 +1,7 @@
 use std::io::{self, IsTerminal, Write};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -46,10 +48,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let output = if args.json {
         reply.body
     } else {
-        let value = secret_data(&reply.body)?;
+        let value = value(&reply.body)?;
         match &args.field {
             Some(field) => member(&value, field)?,
-            None => Zeroizing::new(value.as_bytes().to_vec()),
+            None => value,
         }
     };
     let mut stdout = io::stdout();
@@ -93,27 +95,50 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
+/// What went wrong, in whichever form the agent's ResponseType tells it.
 fn refused(reply: &Reply) -> Failure {
-    let text = |body: &Value, name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    match (text(&body, "Code"), text(&body, "Message")) {
-        (Some(code), Some(message)) => Failure::failed(format!("{code}: {message}")),
-        _ => Failure::failed(format!("the agent answered {}", reply.status)),
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    let told = match (
+        text("Code").or(text("__type")),
+        text("Message").or(text("message")),
+    ) {
+        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        _ => body
+            .pointer("/errors/0")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
+    };
+    Failure::failed(told.unwrap_or_else(|| format!("the agent answered {}", reply.status)))
+}
+
+/// The secret's value out of an answer, in whichever form the agent's ResponseType tells it.
+fn value(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let no_answer = || Failure::failed("what answered on this port is not the agent");
+    let body: Value = serde_json::from_slice(body).map_err(|_| no_answer())?;
+    let text = |name: &str| body.get(name).and_then(Value::as_str);
+    if let Some(value) = text("SecretData").or(text("SecretString")) {
+        return Ok(Zeroizing::new(value.as_bytes().to_vec()));
+    }
+    if let Some(value) = text("SecretBinary") {
+        return STANDARD
+            .decode(value)
+            .map(Zeroizing::new)
+            .map_err(|_| no_answer());
+    }
+    match body.pointer("/data/data") {
+        // How a value that is no object is told.
+        Some(Value::Object(members)) if members.len() == 1 && members.contains_key("value") => {
+            Ok(plain(members.get("value").unwrap_or(&Value::Null)))
+        }
+        Some(members) => Ok(plain(members)),
+        None => Err(no_answer()),
     }
 }
 
-fn secret_data(body: &[u8]) -> Result<Zeroizing<String>, Failure> {
-    let body: Value = serde_json::from_slice(body)
-        .map_err(|_| Failure::failed("what answered on this port is not the agent"))?;
-    match body.get("SecretData") {
-        Some(Value::String(value)) => Ok(Zeroizing::new(value.clone())),
-        _ => Err(Failure::failed("the answer holds no SecretData")),
-    }
-}
-
-/// One member of a JSON value: text as it is, anything else as JSON.
-fn member(value: &str, field: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let value: Value = serde_json::from_str(value).map_err(|_| {
+/// One member of a JSON value.
+fn member(value: &[u8], field: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let value: Value = serde_json::from_slice(value).map_err(|_| {
         Failure::failed("--field needs a secret whose value is JSON, and this one is not")
     })?;
     let mut found = &value;
@@ -124,8 +149,13 @@ fn member(value: &str, field: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         };
         found = next.ok_or_else(|| Failure::failed(format!("the value has no member {field}")))?;
     }
-    Ok(Zeroizing::new(match found {
+    Ok(plain(found))
+}
+
+/// Text as it is, anything else as JSON.
+fn plain(value: &Value) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(match value {
         Value::String(text) => text.clone().into_bytes(),
         other => other.to_string().into_bytes(),
-    }))
+    })
 }
