@@ -10,7 +10,8 @@ use crate::cloud::{BINARY, Cloud};
 /// An agent without an access key, all its services where `cloud` is.
 fn without_key(cloud: &Cloud) -> Setup {
     let url = cloud.base_url();
-    Setup::new(BINARY).and_config(&format!(
+    let setup = Setup::new(BINARY).env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "false");
+    setup.and_config(&format!(
         "[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{url}\"\n[Credentials]\nStsEndpoint = \"{url}\"\nMetadataEndpoint = \"{url}\"\n"
     ))
 }

@@ -1,7 +1,7 @@
 //! A secret goes from KMS over the cache to an application.
 
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kms_agent_emulator::PutSecret;
 use kms_agent_test_support::{TOKEN, http};
@@ -232,49 +232,6 @@ fn without_the_token_there_is_nothing_but_health() {
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
     answer = http::send(port, head.replace("HEAD", "POST").as_bytes()).unwrap();
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")));
-}
-
-#[test]
-fn the_token_file_is_made_when_missing_and_followed_when_changed() {
-    let cloud = Cloud::start();
-    cloud.put("s", "value");
-    let agent = cloud.setup().env("KMS_TOKEN", "'file://kmstoken'").start();
-    let path = agent.folder().join("kmstoken");
-    let made = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        made.len() == 64 && made.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "64 hex digits and nothing else"
-    );
-    let status = |token: &str| http::get(agent.port(), "/v1/s", &[("X-KMS-Token", token)]).status;
-    assert_eq!(status(&made), 200);
-
-    std::fs::write(&path, "fedcba9876543210\n").unwrap();
-    let began = Instant::now();
-    while status("fedcba9876543210") != 200 {
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "the new token is never honoured"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(status(&made), 403, "the old token has ended");
-
-    std::fs::write(&path, "").unwrap();
-    while !http::get(agent.port(), "/readyz", &[])
-        .text()
-        .contains(r#""token":{"state":"degraded"}"#)
-    {
-        assert!(
-            began.elapsed() < Duration::from_mins(1),
-            "the empty file is never noticed"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(
-        status("fedcba9876543210"),
-        200,
-        "the last token stays in force"
-    );
 }
 
 #[test]

@@ -41,7 +41,13 @@ impl Setup {
             executable: executable.as_ref().to_owned(),
             config: "[Server]\nHttpPort = 0\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"\"\n"
                 .to_owned(),
-            environment: vec![("KMS_TOKEN".to_owned(), TOKEN.to_owned())],
+            environment: [
+                ("KMS_TOKEN", TOKEN),
+                // Tests never leave this machine.
+                ("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         }
     }
 
