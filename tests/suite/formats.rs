@@ -143,10 +143,7 @@ fn an_arn_is_told_as_it_was_asked_for_and_an_unknown_region_is_left_empty() {
     };
     let agent = speaking(&cloud, 1);
     assert_eq!(told(&agent, &arn), arn);
-    assert_eq!(
-        told(&agent, "app/db"),
-        "acs:kms:cn-hangzhou::secret/app/db"
-    );
+    assert_eq!(told(&agent, "app/db"), "acs:kms:cn-hangzhou::secret/app/db");
 
     let key = cloud.access_key();
     let nowhere = Setup::new(BINARY)
@@ -371,12 +368,22 @@ fn everywhere_else_errors_speak_as_kms_does() {
                 (&forwarded, FORWARDED),
                 (&token, UNKNOWN_PATH),
             ] {
-                check(&send(&agent, &format!("GET {path}"), headers), 0, error, None);
+                check(
+                    &send(&agent, &format!("GET {path}"), headers),
+                    0,
+                    error,
+                    None,
+                );
             }
         }
         for path in ["/ping", "/livez", "/readyz", "/metrics"] {
             check(&send(&agent, &format!("POST {path}"), ""), 0, USE_GET, None);
-            check(&send(&agent, &format!("GET {path}"), &forwarded), 0, FORWARDED, None);
+            check(
+                &send(&agent, &format!("GET {path}"), &forwarded),
+                0,
+                FORWARDED,
+                None,
+            );
         }
     }
 }
