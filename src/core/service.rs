@@ -199,7 +199,13 @@ impl SecretService {
         let freshness = policy.judge(&entry.lifetime, now);
         match freshness {
             Freshness::Fresh { left } => {
-                if policy.refresh_ahead && refresh::is_due(&key, &entry.lifetime, freshness, now) {
+                if policy.refresh_ahead
+                    && refresh::is_due(&key, &entry.lifetime, freshness, now)
+                    && self
+                        .outage
+                        .standing(&key, self.boot())
+                        .is_none_or(|standing| standing.retry)
+                {
                     self.refresh(&key);
                 }
                 self.metrics.hit.inc();
@@ -262,7 +268,7 @@ impl SecretService {
             self.timeline.sleep(SWEEP_EVERY).await;
             let now = self.timeline.now();
             self.negative.sweep(self.policy.load().negative_ttl, now);
-            self.outage.sweep(self.timeline.clock().boot());
+            self.outage.sweep(self.boot());
             // A failed sweep is counted and logged by the backend's wrapper, and comes again.
             let _ = self.backend.sweep(now).await;
         }
@@ -350,11 +356,11 @@ impl SecretService {
                 },
             })
         };
-        if let Some(failing) = self.outage.of(key, self.timeline.clock().boot()) {
-            if failing.retry_due {
+        if let Some(standing) = self.outage.standing(key, self.boot()) {
+            if standing.retry {
                 self.refresh(key);
             }
-            return stale(false, &failing.code);
+            return stale(false, &standing.code);
         }
         let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any);
         tokio::select! {
@@ -364,19 +370,16 @@ impl SecretService {
                 answer => answer,
             },
             () = self.timeline.sleep(PATIENCE_WITH_COPY) => {
-                let code = SourceErrorKind::TimedOut.code();
-                self.outage.failed(key, code, self.timeline.clock().boot(), None);
-                stale(true, code)
+                let kind = SourceErrorKind::TimedOut;
+                self.outage.failed(key, kind, kind.code(), self.boot(), None);
+                stale(true, kind.code())
             }
         }
     }
 
-    /// Sets off a fetch that nobody waits for, unless one is under way or the key has lately failed.
+    /// Sets off a fetch that nobody waits for; one that is under way will do.
     fn refresh(self: &Arc<Self>, key: &SecretKey) {
-        let failing = self.outage.of(key, self.timeline.clock().boot());
-        if failing.is_none_or(|failing| failing.retry_due) {
-            drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any));
-        }
+        drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any));
     }
 
     fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
@@ -391,7 +394,7 @@ impl SecretService {
         boarding: Boarding,
     ) -> Ticket<Landing> {
         let service = Arc::clone(self);
-        let arrived_at = self.timeline.clock().boot();
+        let arrived_at = self.boot();
         let order = key.clone();
         self.flights.board(&key, boarding, move || async move {
             service.fly(order, purpose, arrived_at).await
@@ -454,8 +457,9 @@ impl SecretService {
             Err(error) if error.kind().is_transient() => {
                 let first = self.outage.failed(
                     &key,
+                    error.kind(),
                     error.code(),
-                    self.timeline.clock().boot(),
+                    self.boot(),
                     error.retry_after(),
                 );
                 self.lock_upstream().failing = Some(error.code().to_owned());
@@ -501,7 +505,7 @@ impl SecretService {
 
     /// KMS said something about `key`.
     fn answered(&self, key: &SecretKey) {
-        if self.outage.answered(key) {
+        if self.outage.answered(key, self.boot()) {
             tracing::info!(
                 secret = key.secret.id.name(),
                 "KMS answers for this secret again"
@@ -511,6 +515,10 @@ impl SecretService {
         let mut upstream = self.lock_upstream();
         upstream.last_success_at = Some(now);
         upstream.failing = None;
+    }
+
+    fn boot(&self) -> Duration {
+        self.timeline.clock().boot()
     }
 
     fn lock_upstream(&self) -> std::sync::MutexGuard<'_, UpstreamState> {

@@ -56,7 +56,11 @@ async fn house(policy: Policy) -> House {
 
 impl House {
     async fn read(&self) -> Result<Answer, Arc<SourceError>> {
-        self.service.read(&secret_ref("s"), Demand::Any).await
+        self.read_named("s").await
+    }
+
+    async fn read_named(&self, name: &str) -> Result<Answer, Arc<SourceError>> {
+        self.service.read(&secret_ref(name), Demand::Any).await
     }
 
     async fn refresh(&self) -> Result<Answer, Arc<SourceError>> {
@@ -554,4 +558,86 @@ async fn prefetch_loads_its_list_and_tries_again_what_fails() {
         CacheStatus::Hit { .. }
     ));
     assert_eq!(house.calls(), 2);
+}
+
+/// Three secrets with copies that have just expired.
+async fn three_expired(house: &House) {
+    for name in ["a", "b", "c"] {
+        house.source.then_value(name);
+        house.read_named(name).await.expect("answered");
+    }
+    house.clock.advance(secs(300));
+}
+
+#[tokio::test]
+async fn while_the_endpoint_fails_nobody_waits_and_one_probe_is_under_way() {
+    let house = house(calm()).await;
+    three_expired(&house).await;
+    house.source.then_error(SourceError::new(
+        SourceErrorKind::Unavailable,
+        "no connection",
+    ));
+    let is_stale = |answer: &Answer, forwarded| matches!(&answer.status, CacheStatus::Stale { forwarded: f, .. } if *f == forwarded);
+    assert!(is_stale(
+        &house.read_named("a").await.expect("answered"),
+        true
+    ));
+    for name in ["a", "b", "c"] {
+        assert!(
+            is_stale(&house.read_named(name).await.expect("answered"), false),
+            "{name}"
+        );
+    }
+    assert_eq!(house.calls(), 4);
+
+    // Time for a probe: whoever comes first sends it, nobody else does.
+    house.clock.advance(secs(1));
+    house.source.hold();
+    house.source.then_error(SourceError::new(
+        SourceErrorKind::Unavailable,
+        "no connection",
+    ));
+    for name in ["b", "c", "a", "b"] {
+        assert!(
+            is_stale(&house.read_named(name).await.expect("answered"), false),
+            "{name}"
+        );
+    }
+    house.source.wait_for_calls(5).await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(house.calls(), 5);
+    house.source.release(1);
+
+    // Back again: the next probe's answer ends it for every key, the failed one included.
+    house.source.then_value("b2");
+    while house.calls() < 6 {
+        house.clock.advance(Duration::from_millis(100));
+        house.read_named("b").await.expect("answered");
+        tokio::task::yield_now().await;
+    }
+    house.source.release(1);
+    while text(&house.read_named("b").await.expect("answered")) != "b2" {
+        tokio::task::yield_now().await;
+    }
+    house.source.then_value("c2");
+    house.source.release(1);
+    assert_eq!(
+        text(&house.read_named("c").await.expect("answered")),
+        "c2",
+        "c was never failing by itself"
+    );
+}
+
+#[tokio::test]
+async fn a_failure_of_one_secret_is_not_held_against_the_others() {
+    let house = house(calm()).await;
+    three_expired(&house).await;
+    let failure = || refused(SourceErrorKind::ServerFailure, "InternalFailure");
+    house.source.then_error(failure());
+    house.read_named("a").await.expect("the copy stands in");
+    house.source.then_value("b2");
+    assert_eq!(text(&house.read_named("b").await.expect("answered")), "b2");
+    assert_eq!(house.calls(), 5);
 }
