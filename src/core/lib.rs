@@ -19,6 +19,7 @@ pub mod observed;
 mod outage;
 pub mod policy;
 pub mod prefetch;
+mod purge;
 mod refresh;
 pub mod registry;
 pub mod secret;

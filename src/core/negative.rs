@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::lifetime::Timestamp;
+use crate::purge::Purged;
 use crate::secret::SecretKey;
 use crate::source::SourceError;
 
@@ -64,6 +65,11 @@ impl NegativeMemory {
 
     pub(crate) fn forget(&self, key: &SecretKey) {
         self.lock().remove(key);
+    }
+
+    /// Drops the refusals of what was purged.
+    pub(crate) fn purge(&self, purged: &Purged) {
+        self.lock().retain(|key, _| !purged.covers(&key.secret.id));
     }
 
     /// Drops what is older than `ttl`.

@@ -15,8 +15,9 @@ use crate::metric::ReadMetrics;
 use crate::negative::NegativeMemory;
 use crate::outage::Outage;
 use crate::policy::{Freshness, Policy};
+use crate::purge::{PurgeLog, Purged};
 use crate::refresh;
-use crate::secret::{Fetched, Scope, Secret, SecretKey, SecretRef};
+use crate::secret::{Fetched, Scope, Secret, SecretId, SecretKey, SecretRef};
 use crate::source::{
     CredentialState, FetchRequest, Purpose, SecretSource, SourceError, SourceErrorKind,
 };
@@ -27,8 +28,8 @@ pub const MAX_STORED_BYTES: usize = 256 * 1024;
 /// The longest that a reader waits for KMS when there is a copy that may be served instead.
 const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);
 
-/// How many entries are looked at in one go when new rules are put in force.
-const RESTAMP_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// How many entries are looked at in one go where all of them are.
+const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -122,6 +123,8 @@ pub struct SecretService {
     outage: Outage,
     /// The last outcome over all keys.
     upstream: Mutex<UpstreamState>,
+    /// What was purged while calls were under way.
+    purges: PurgeLog,
     /// Held together by whoever changes one entry, and alone by whoever reads and writes one back.
     writing: RwLock<()>,
     /// What reads came to.
@@ -157,6 +160,7 @@ impl SecretService {
             negative: NegativeMemory::new(capacity),
             outage: Outage::default(),
             upstream: Mutex::default(),
+            purges: PurgeLog::default(),
             writing: RwLock::default(),
             metrics,
         })
@@ -230,7 +234,7 @@ impl SecretService {
         self.policy.store(Arc::clone(&policy));
         let mut from = None;
         // A page that cannot be read ends it: the backend is in trouble, and its wrapper has said so.
-        while let Ok(page) = self.backend.scan(from, RESTAMP_PAGE).await {
+        while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
             for item in page.items {
                 let lifetime = policy.restamp(item.lifetime);
                 if lifetime != item.lifetime {
@@ -255,6 +259,43 @@ impl SecretService {
             };
             let _ = self.backend.put(key, entry).await;
         }
+    }
+
+    /// Drops every version of the secret that `id` means, whether it was asked for by name or by ARN, from
+    /// every tier, durably when it returns. A fetch that is under way is answered and not stored. Returns how
+    /// many entries there were.
+    pub async fn purge(&self, id: &SecretId) -> Result<usize, BackendError> {
+        let purged = Purged::secret(id);
+        let _alone = self.writing.write().await;
+        self.purges.note(purged.clone());
+        self.negative.purge(&purged);
+        let mut count = 0;
+        let mut from = None;
+        loop {
+            let page = self.backend.scan(from, SCAN_PAGE).await?;
+            for item in page
+                .items
+                .iter()
+                .filter(|item| purged.covers(&item.key.secret.id))
+            {
+                self.backend.remove(&item.key).await?;
+                count += 1;
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// The same for everything.
+    pub async fn purge_all(&self) -> Result<usize, BackendError> {
+        let _alone = self.writing.write().await;
+        self.purges.note(Purged::Everything);
+        self.negative.purge(&Purged::Everything);
+        let count = self.backend.stats().await?.entries;
+        self.backend.clear().await?;
+        Ok(count)
     }
 
     /// Asks `source` from now on. What is under way is finished by the old one.
@@ -432,6 +473,7 @@ impl SecretService {
     /// One flight: asks, judges and stores, whether or not anybody still waits for it.
     async fn fly(&self, mut key: SecretKey, purpose: Purpose, arrived_at: Duration) -> Landing {
         let asked_at = self.timeline.now();
+        let mark = self.purges.mark();
         let request = FetchRequest {
             secret: &key.secret,
             purpose,
@@ -447,7 +489,7 @@ impl SecretService {
                 self.answered(&key);
                 key.scope = Arc::clone(&fetched.scope);
                 self.negative.forget(&key);
-                let stored = self.store(&key, &fetched, asked_at).await;
+                let stored = self.store(&key, &fetched, asked_at, mark).await;
                 Ok(Landed {
                     secret: fetched.secret,
                     asked_at,
@@ -489,7 +531,14 @@ impl SecretService {
         }
     }
 
-    async fn store(&self, key: &SecretKey, fetched: &Fetched, asked_at: Timestamp) -> bool {
+    /// Puts what was fetched into the backend, unless it was purged since `mark`.
+    async fn store(
+        &self,
+        key: &SecretKey,
+        fetched: &Fetched,
+        asked_at: Timestamp,
+        mark: u64,
+    ) -> bool {
         let policy = self.policy.load();
         if policy.ttl.is_zero() || fetched.secret.answer.len() > MAX_STORED_BYTES {
             return false;
@@ -500,6 +549,9 @@ impl SecretService {
             lifetime: policy.stamp(asked_at, rotates_at),
         };
         let _together = self.writing.read().await;
+        if self.purges.has_covered_since(mark, &key.secret.id) {
+            return false;
+        }
         self.backend.put(key, entry).await.is_ok()
     }
 
