@@ -7,6 +7,7 @@
 //!
 //! The way of a read is [`SecretService::read`]; everything else in here is something it uses.
 
+pub mod answer;
 pub mod backend;
 pub mod clock;
 pub mod config;
@@ -27,12 +28,13 @@ pub mod service;
 pub mod source;
 pub mod value;
 
+pub use answer::{Answer, CacheStatus, Demand};
 pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry};
 pub use clock::{Clock, SystemClock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};
 pub use policy::Policy;
 pub use prefetch::Prefetch;
 pub use secret::{Scope, Secret, SecretId, SecretKey, SecretRef, VersionSelector};
-pub use service::{Answer, CacheStatus, Demand, SecretService};
+pub use service::SecretService;
 pub use source::{SecretSource, SourceError, SourceErrorKind};
 pub use value::SecretValue;

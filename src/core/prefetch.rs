@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::answer::Demand;
 use crate::jitter;
 use crate::secret::SecretRef;
-use crate::service::{Demand, SecretService};
+use crate::service::SecretService;
 
 /// How many are fetched at a time.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);

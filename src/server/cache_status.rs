@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use kms_agent_core::CacheStatus;
-use kms_agent_core::service::ForwardReason;
+use kms_agent_core::answer::ForwardReason;
 
 /// The header's value.
 pub(crate) fn text(status: &CacheStatus) -> String {

@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::answer::ForwardReason;
 use kms_agent_core::metric::ReadMetrics;
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::service::ForwardReason;
 use kms_agent_core::source::{Purpose, Refusal};
 use kms_agent_core::{
     Answer, CacheBackend, CacheStatus, Demand, Policy, Prefetch, SecretService, SourceError,

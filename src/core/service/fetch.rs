@@ -1,0 +1,145 @@
+//! A fetch, from the call to KMS to the cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Landed, Landing, SecretService};
+use crate::backend::CacheEntry;
+use crate::lifetime::Timestamp;
+use crate::secret::{Fetched, SecretKey, SecretRef};
+use crate::source::{FetchRequest, Purpose, SourceError, SourceErrorKind};
+
+/// Longer answers are served and not stored.
+pub const MAX_STORED_BYTES: usize = 256 * 1024;
+
+impl SecretService {
+    /// One flight: asks, judges and stores, whether or not anybody still waits for it.
+    pub(super) async fn fly(
+        &self,
+        mut key: SecretKey,
+        purpose: Purpose,
+        arrived_at: Duration,
+    ) -> Landing {
+        let asked_at = self.timeline.now();
+        let mark = self.purges.mark();
+        let request = FetchRequest {
+            secret: &key.secret,
+            purpose,
+            arrived_at,
+        };
+        let source = Arc::clone(&self.source.load());
+        let result = source
+            .fetch(request)
+            .await
+            .and_then(|fetched| require_version(&key.secret, fetched));
+        match result {
+            Ok(fetched) => {
+                self.answered(&key);
+                key.scope = Arc::clone(&fetched.scope);
+                self.negative.forget(&key);
+                let stored = self.store(&key, &fetched, asked_at, mark).await;
+                Ok(Landed {
+                    secret: fetched.secret,
+                    asked_at,
+                    stored,
+                })
+            }
+            Err(error) if error.kind().is_transient() => {
+                let first = self.outage.failed(
+                    &key,
+                    error.kind(),
+                    error.code(),
+                    self.boot(),
+                    error.retry_after(),
+                );
+                self.lock_upstream().failing = Some(error.code().to_owned());
+                report_failure(&key, &error, first);
+                Err(Arc::new(error))
+            }
+            Err(error) => {
+                self.answered(&key);
+                if let Some(scope) = self.source.load().scope() {
+                    key.scope = scope;
+                }
+                if error.kind() == SourceErrorKind::Decision {
+                    let _together = self.writing.read().await;
+                    // A failed removal is counted and logged by the backend's wrapper.
+                    let _ = self.backend.remove(&key).await;
+                }
+                tracing::info!(
+                    secret = key.secret.id.name(),
+                    code = error.code(),
+                    "KMS refused a secret"
+                );
+                let error = Arc::new(error);
+                self.negative
+                    .remember(key, Arc::clone(&error), self.timeline.now());
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts what was fetched into the backend, unless it was purged since `mark`.
+    async fn store(
+        &self,
+        key: &SecretKey,
+        fetched: &Fetched,
+        asked_at: Timestamp,
+        mark: u64,
+    ) -> bool {
+        let policy = self.policy.load();
+        if policy.ttl.is_zero() || fetched.secret.answer.len() > MAX_STORED_BYTES {
+            return false;
+        }
+        let rotates_at = fetched.rotates_at.map(|at| self.timeline.place(at));
+        let entry = CacheEntry {
+            secret: fetched.secret.clone(),
+            lifetime: policy.stamp(asked_at, rotates_at),
+        };
+        let _together = self.writing.read().await;
+        if self.purges.has_covered_since(mark, &key.secret.id) {
+            return false;
+        }
+        self.backend.put(key, entry).await.is_ok()
+    }
+
+    /// KMS said something about `key`.
+    fn answered(&self, key: &SecretKey) {
+        if self.outage.answered(key, self.boot()) {
+            tracing::info!(
+                secret = key.secret.id.name(),
+                "KMS answers for this secret again"
+            );
+        }
+        let now = self.timeline.now();
+        let mut upstream = self.lock_upstream();
+        upstream.last_success_at = Some(now);
+        upstream.failing = None;
+    }
+}
+
+/// Managed secrets ignore `VersionId`; another version than the one asked for must never pass for it.
+fn require_version(secret: &SecretRef, fetched: Fetched) -> Result<Fetched, SourceError> {
+    match secret.selector.version_id() {
+        Some(wanted) if *fetched.secret.version_id != *wanted => Err(SourceError::new(
+            SourceErrorKind::VersionNotFound,
+            "KMS answered with another version than the one asked for",
+        )),
+        _ => Ok(fetched),
+    }
+}
+
+fn report_failure(key: &SecretKey, error: &SourceError, first: bool) {
+    let secret = key.secret.id.name();
+    let (code, cause) = (error.code(), error.report());
+    if first {
+        tracing::warn!(secret, code, cause, "KMS could not be asked for a secret");
+    } else {
+        tracing::debug!(
+            secret,
+            code,
+            cause,
+            "KMS still cannot be asked for a secret"
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! A read, from the question to the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Landing, SecretService};
+use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
+use crate::backend::CacheEntry;
+use crate::flight::{Boarding, Ticket};
+use crate::lifetime::Timestamp;
+use crate::policy::{Freshness, Policy};
+use crate::refresh;
+use crate::secret::{Scope, SecretKey, SecretRef};
+use crate::source::{Purpose, SourceError, SourceErrorKind};
+
+/// The longest that a reader waits for KMS when there is a copy that may be served instead.
+const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);
+
+impl SecretService {
+    /// Reads a secret. The error is what KMS, or the way to it, had to say.
+    pub async fn read(
+        self: &Arc<Self>,
+        secret: &SecretRef,
+        demand: Demand,
+    ) -> Result<Answer, Arc<SourceError>> {
+        let policy = self.policy.load();
+        let scope = self.scope();
+        let known = scope.is_some();
+        let key = SecretKey {
+            // What is fetched before the scope is known is filed under the scope that the fetch learns.
+            scope: scope.unwrap_or_else(unknown_scope),
+            secret: secret.clone(),
+        };
+        match demand {
+            Demand::RefreshNow => {
+                let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next);
+                return self.forwarded(ticket, ForwardReason::Request).await;
+            }
+            Demand::Any if policy.ttl.is_zero() => {
+                return self.fetch(&key, &policy, ForwardReason::Bypass).await;
+            }
+            Demand::Any => {}
+        }
+        let now = self.timeline.now();
+        // A failed look-up is a miss; the backend's wrapper has counted it.
+        let entry = if known {
+            self.backend.get(&key, now).await.unwrap_or(None)
+        } else {
+            None
+        };
+        let Some(entry) = entry else {
+            return self.fetch(&key, &policy, ForwardReason::Miss).await;
+        };
+        let freshness = policy.judge(&entry.lifetime, now);
+        match freshness {
+            Freshness::Fresh { left } => {
+                if policy.refresh_ahead
+                    && refresh::is_due(&key, &entry.lifetime, freshness, now)
+                    && self
+                        .outage
+                        .standing(&key, self.boot())
+                        .is_none_or(|standing| standing.retry)
+                {
+                    self.refresh(&key);
+                }
+                self.metrics.hit.inc();
+                Ok(Answer {
+                    age: now.since(entry.lifetime.fetched_at),
+                    secret: entry.secret,
+                    status: CacheStatus::Hit { left },
+                })
+            }
+            Freshness::Expired { since } if policy.serve_stale => {
+                self.fetch_or_stale(&key, &policy, entry, since, now).await
+            }
+            Freshness::Expired { .. } => self.fetch(&key, &policy, ForwardReason::Stale).await,
+            Freshness::Dead => self.fetch(&key, &policy, ForwardReason::Miss).await,
+        }
+    }
+
+    /// The answer for a reader without a copy: what KMS says.
+    async fn fetch(
+        self: &Arc<Self>,
+        key: &SecretKey,
+        policy: &Policy,
+        reason: ForwardReason,
+    ) -> Result<Answer, Arc<SourceError>> {
+        if let Some(refusal) = self.recall(key, policy) {
+            return Err(refusal);
+        }
+        let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any);
+        self.forwarded(ticket, reason).await
+    }
+
+    /// The answer for a reader with an expired copy: what KMS says, or the copy if it says nothing in time.
+    async fn fetch_or_stale(
+        self: &Arc<Self>,
+        key: &SecretKey,
+        policy: &Policy,
+        copy: CacheEntry,
+        since: Duration,
+        now: Timestamp,
+    ) -> Result<Answer, Arc<SourceError>> {
+        if let Some(refusal) = self.recall(key, policy) {
+            return Err(refusal);
+        }
+        let stale = |forwarded, detail: &str| {
+            self.metrics.stale.inc();
+            Ok(Answer {
+                secret: copy.secret.clone(),
+                age: now.since(copy.lifetime.fetched_at),
+                status: CacheStatus::Stale {
+                    forwarded,
+                    since,
+                    detail: detail.to_owned(),
+                },
+            })
+        };
+        if let Some(standing) = self.outage.standing(key, self.boot()) {
+            if standing.retry {
+                self.refresh(key);
+            }
+            return stale(false, &standing.code);
+        }
+        let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any);
+        tokio::select! {
+            biased;
+            answer = self.forwarded(ticket, ForwardReason::Stale) => match answer {
+                Err(error) if error.kind().is_transient() => stale(true, error.code()),
+                answer => answer,
+            },
+            () = self.timeline.sleep(PATIENCE_WITH_COPY) => {
+                let kind = SourceErrorKind::TimedOut;
+                self.outage.failed(key, kind, kind.code(), self.boot(), None);
+                stale(true, kind.code())
+            }
+        }
+    }
+
+    /// Sets off a fetch that nobody waits for; one that is under way will do.
+    fn refresh(self: &Arc<Self>, key: &SecretKey) {
+        drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any));
+    }
+
+    fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
+        self.negative
+            .recall(key, policy.negative_ttl, self.timeline.now())
+    }
+
+    fn board(
+        self: &Arc<Self>,
+        key: SecretKey,
+        purpose: Purpose,
+        boarding: Boarding,
+    ) -> Ticket<Landing> {
+        let service = Arc::clone(self);
+        let arrived_at = self.boot();
+        let order = key.clone();
+        self.flights.board(&key, boarding, move || async move {
+            service.fly(order, purpose, arrived_at).await
+        })
+    }
+
+    async fn forwarded(
+        &self,
+        ticket: Ticket<Landing>,
+        reason: ForwardReason,
+    ) -> Result<Answer, Arc<SourceError>> {
+        let collapsed = ticket.joined;
+        let landed = ticket.landing().await.unwrap_or_else(|| {
+            Err(Arc::new(SourceError::new(
+                SourceErrorKind::Unavailable,
+                "the fetch crashed; this is a defect of the agent",
+            )))
+        })?;
+        if collapsed {
+            self.metrics.collapsed.inc();
+        } else {
+            self.metrics.miss.inc();
+        }
+        Ok(Answer {
+            age: self.timeline.now().since(landed.asked_at),
+            secret: landed.secret,
+            status: CacheStatus::Forwarded {
+                reason,
+                stored: landed.stored,
+                collapsed,
+            },
+        })
+    }
+}
+
+fn unknown_scope() -> Arc<Scope> {
+    Arc::new(Scope {
+        endpoint: Box::default(),
+        identity: Box::default(),
+    })
+}

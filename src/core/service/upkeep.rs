@@ -1,0 +1,114 @@
+//! What happens to entries without a reader: new rules, purges, sweeps, the end.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SecretService;
+use crate::backend::{BackendError, CacheEntry};
+use crate::lifetime::Lifetime;
+use crate::policy::Policy;
+use crate::purge::Purged;
+use crate::secret::{SecretId, SecretKey};
+use crate::source::SecretSource;
+
+/// How many entries are looked at in one go where all of them are.
+const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+
+/// How often what is dead is wiped.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+impl SecretService {
+    /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
+    /// what they call dead is wiped by the next sweep.
+    pub async fn set_policy(&self, policy: Policy) {
+        let policy = Arc::new(policy);
+        self.policy.store(Arc::clone(&policy));
+        let mut from = None;
+        // A page that cannot be read ends it: the backend is in trouble, and its wrapper has said so.
+        while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
+            for item in page.items {
+                let lifetime = policy.restamp(item.lifetime);
+                if lifetime != item.lifetime {
+                    self.restamp(&item.key, item.lifetime, lifetime).await;
+                }
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return,
+            }
+        }
+    }
+
+    async fn restamp(&self, key: &SecretKey, old: Lifetime, new: Lifetime) {
+        // Alone with the backend, so that neither a younger entry is replaced nor a removed one revived.
+        let _alone = self.writing.write().await;
+        let entry = self.backend.get(key, old.fetched_at).await.unwrap_or(None);
+        if let Some(entry) = entry.filter(|entry| entry.lifetime == old) {
+            let entry = CacheEntry {
+                lifetime: new,
+                ..entry
+            };
+            let _ = self.backend.put(key, entry).await;
+        }
+    }
+
+    /// Drops every version of the secret that `id` means, whether it was asked for by name or by ARN, from
+    /// every tier, durably when it returns. A fetch that is under way is answered and not stored. Returns how
+    /// many entries there were.
+    pub async fn purge(&self, id: &SecretId) -> Result<usize, BackendError> {
+        let purged = Purged::secret(id);
+        let _alone = self.writing.write().await;
+        self.purges.note(purged.clone());
+        self.negative.purge(&purged);
+        let mut count = 0;
+        let mut from = None;
+        loop {
+            let page = self.backend.scan(from, SCAN_PAGE).await?;
+            for item in page
+                .items
+                .iter()
+                .filter(|item| purged.covers(&item.key.secret.id))
+            {
+                self.backend.remove(&item.key).await?;
+                count += 1;
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// The same for everything.
+    pub async fn purge_all(&self) -> Result<usize, BackendError> {
+        let _alone = self.writing.write().await;
+        self.purges.note(Purged::Everything);
+        self.negative.purge(&Purged::Everything);
+        let count = self.backend.stats().await?.entries;
+        self.backend.clear().await?;
+        Ok(count)
+    }
+
+    /// Asks `source` from now on. What is under way is finished by the old one.
+    pub fn set_source(&self, source: Arc<dyn SecretSource>) {
+        self.source.store(Arc::new(source));
+    }
+
+    /// Does what must happen without readers: once a second, for as long as it is polled.
+    pub async fn maintain(self: Arc<Self>) {
+        loop {
+            self.timeline.sleep(SWEEP_EVERY).await;
+            let now = self.timeline.now();
+            self.negative.sweep(self.policy.load().negative_ttl, now);
+            self.outage.sweep(self.boot());
+            // A failed sweep is counted and logged by the backend's wrapper, and comes again.
+            let _ = self.backend.sweep(now).await;
+        }
+    }
+
+    /// Flushes and closes the backend.
+    pub async fn close(&self) -> Result<(), BackendError> {
+        self.backend.close().await
+    }
+}
