@@ -1,0 +1,34 @@
+//! What reading a config file brings to light.
+
+/// Something wrong with a config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, counted from 1; 0 when it belongs to no line.
+    pub line: usize,
+    /// The full key, such as `Cache.TtlSeconds`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// A key that some part of the agent reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// The full key, such as `Cache.TtlSeconds`.
+    pub key: String,
+    /// The default as it would be written in the file.
+    pub default: String,
+    /// What is allowed, in words.
+    pub allowed: String,
+    /// The value in force, as it would be written in the file. For comparing, not for showing.
+    pub value: String,
+}
+
+/// What reading a file brought to light.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// Every key that was asked for.
+    pub keys: Vec<KeySpec>,
+}
