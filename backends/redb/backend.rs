@@ -1,0 +1,207 @@
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanItem, ScanPage};
+use kms_agent_core::{
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Scope, Secret, SecretKey,
+    SecretValue, Timestamp,
+};
+
+use crate::record::Header;
+use crate::seal::{Damaged, RecordHash, Sealer};
+use crate::store::{Started, Store};
+
+pub(crate) const NAME: &str = "Persistent";
+
+/// Seals what comes in and opens what goes out; everything between is sealed.
+pub(crate) struct RedbBackend {
+    store: Store,
+    is_durable: bool,
+    resumed: Option<Arc<Scope>>,
+    closed: AtomicBool,
+}
+
+impl RedbBackend {
+    pub(crate) fn new(started: Started) -> Self {
+        Self {
+            store: started.store,
+            is_durable: started.is_durable,
+            resumed: started.scope,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), BackendError> {
+        if self.closed.load(Ordering::Acquire) {
+            Err(BackendError::new(
+                BackendErrorKind::Closed,
+                "the cache is closed",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[async_trait]
+impl CacheBackend for RedbBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo {
+            name: NAME,
+            durable: self.is_durable,
+            resumed: self.resumed.clone(),
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &SecretKey,
+        now: Timestamp,
+    ) -> Result<Option<CacheEntry>, BackendError> {
+        self.check_open()?;
+        let sealer = self.store.sealer();
+        let place = sealer.place(key);
+        let Some(record) = self.store.find(&place).await else {
+            return Ok(None);
+        };
+        let opened = open(&sealer, &place, &record, now);
+        if opened.is_err() {
+            self.store.discard(&sealer, &place);
+        }
+        Ok(opened.unwrap_or(None))
+    }
+
+    async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {
+        self.check_open()?;
+        let header = Header::encode(key, &entry);
+        // A purge may change the key between sealing and storing.
+        loop {
+            let sealer = self.store.sealer();
+            let place = sealer.place(key);
+            let record = sealer
+                .seal(&place, &header, entry.secret.answer.expose())
+                .map_err(|error| {
+                    BackendError::new(BackendErrorKind::Unavailable, "sealing an entry")
+                        .with_cause(error)
+                })?;
+            if self
+                .store
+                .hold(&sealer, place, record, &entry.lifetime, &key.scope)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn remove(&self, key: &SecretKey) -> Result<(), BackendError> {
+        self.check_open()?;
+        loop {
+            let sealer = self.store.sealer();
+            let place = sealer.place(key);
+            if self.store.remove(&sealer, &place).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn clear(&self) -> Result<(), BackendError> {
+        self.check_open()?;
+        self.store.clear().await
+    }
+
+    async fn scan(
+        &self,
+        from: Option<ScanCursor>,
+        limit: NonZeroUsize,
+    ) -> Result<ScanPage, BackendError> {
+        self.check_open()?;
+        let from = match from {
+            None => None,
+            Some(ScanCursor(bytes)) => {
+                Some(<[u8; 32]>::try_from(&*bytes).map(RecordHash).map_err(|_| {
+                    BackendError::new(
+                        BackendErrorKind::Unavailable,
+                        "the cursor is from no scan of this cache",
+                    )
+                })?)
+            }
+        };
+        let page = self.store.page(from.as_ref(), limit).await?;
+        let sealer = self.store.sealer();
+        let next = page
+            .last()
+            .filter(|_| page.len() == limit.get())
+            .map(|(place, _)| ScanCursor(place.0.into()));
+        let items = page
+            .iter()
+            .filter_map(|(place, record)| list(&sealer, place, record))
+            .collect();
+        Ok(ScanPage { items, next })
+    }
+
+    async fn stats(&self) -> Result<BackendStats, BackendError> {
+        self.check_open()?;
+        Ok(self.store.stats())
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
+        self.check_open()?;
+        self.store.sweep(now);
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), BackendError> {
+        self.check_open()?;
+        self.store.flush().await
+    }
+
+    async fn close(&self) -> Result<(), BackendError> {
+        self.closed.store(true, Ordering::Release);
+        self.store.close().await
+    }
+}
+
+/// Makes the plaintext of one answer. `None`: the record is dead.
+fn open(
+    sealer: &Sealer,
+    place: &RecordHash,
+    record: &[u8],
+    now: Timestamp,
+) -> Result<Option<CacheEntry>, Damaged> {
+    let header = sealer.open_header(place, record)?;
+    let header = Header::decode(&header).ok_or(Damaged)?;
+    if now >= header.lifetime.usable_until {
+        return Ok(None);
+    }
+    Ok(Some(CacheEntry {
+        secret: Secret {
+            answer: SecretValue::new(sealer.open_value(place, record)?),
+            version_id: header.version_id.into(),
+            stages: header.owned_stages(),
+        },
+        lifetime: header.lifetime,
+    }))
+}
+
+/// What a scan shows of a record; a damaged one is dealt with when somebody asks for it.
+fn list(sealer: &Sealer, place: &RecordHash, record: &[u8]) -> Option<ScanItem> {
+    let header = sealer.open_header(place, record).ok()?;
+    let header = Header::decode(&header)?;
+    Some(ScanItem {
+        key: header.key()?,
+        version_id: header.version_id.into(),
+        lifetime: header.lifetime,
+    })
+}
+
+impl fmt::Debug for RedbBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbBackend")
+            .field("store", &self.store)
+            .field("is_durable", &self.is_durable)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kms_agent_core::CacheBackend;
+use kms_agent_core::config::ConfigTable;
+use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
+
+use crate::backend::RedbBackend;
+use crate::key::KeySource;
+use crate::private;
+use crate::store::{Place, Store};
+
+const DEFAULT_PATH: &str = "./cache/kms-agent.redb";
+const DEFAULT_KEY_FILE: &str = "./keys/kms-agent.key";
+
+pub(crate) fn configure(table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
+    let path = table.string("Path", DEFAULT_PATH, "the path of a file", parse_path);
+    let key = table.string(
+        "KeyFile",
+        DEFAULT_KEY_FILE,
+        "the path of a file, or credential:NAME",
+        KeySource::parse,
+    );
+    Box::new(RedbConfig {
+        path: path.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
+        key: key.unwrap_or_else(|| KeySource::File(PathBuf::from(DEFAULT_KEY_FILE))),
+    })
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.file_name().is_none() || text.ends_with('/') || text.contains('\0') {
+        Err("must be the path of a file".to_owned())
+    } else {
+        Ok(path)
+    }
+}
+
+#[derive(Debug)]
+struct RedbConfig {
+    path: PathBuf,
+    key: KeySource,
+}
+
+#[async_trait]
+impl BackendConfig for RedbConfig {
+    fn folders(&self) -> Vec<PathBuf> {
+        [
+            Some(private::folder(&self.path).to_owned()),
+            self.key.folder(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
+        let place = Place {
+            path: self.path.clone(),
+            key: self.key.clone(),
+            clock: context.clock,
+        };
+        let capacity = context.capacity;
+        let started = tokio::task::spawn_blocking(move || Store::open(place, capacity))
+            .await
+            .unwrap_or_else(|error| Err(format!("the store could not be opened: {error}")))
+            .map_err(|message| OpenError { message })?;
+        Ok(Arc::new(RedbBackend::new(started)))
+    }
+}

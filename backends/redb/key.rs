@@ -1,0 +1,288 @@
+//! The key that the store is sealed under, and where it is kept.
+
+use std::fmt;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::private;
+
+/// Bytes in a key file: nothing but the key.
+const KEY_BYTES: usize = 32;
+
+/// Set by systemd for a unit with `LoadCredential=` or the like.
+const CREDENTIALS_FOLDER: &str = "CREDENTIALS_DIRECTORY";
+
+/// The root of all keys of one store.
+pub(crate) struct RootKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl RootKey {
+    /// A key like no other.
+    pub(crate) fn random() -> io::Result<Self> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        getrandom::fill(&mut *bytes).map_err(io::Error::other)?;
+        Ok(Self(bytes))
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RootKey(<redacted>)")
+    }
+}
+
+/// Where the key is kept, as `KeyFile` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    /// A file of ours.
+    File(PathBuf),
+    /// A file that the service manager hands out. Never written, and its mode is not ours to judge.
+    Credential(String),
+}
+
+/// Why there is no key.
+#[derive(Debug)]
+pub(crate) enum KeyError {
+    /// No file.
+    Missing(String),
+    /// A file, but not for us, or not now.
+    Unreadable(String),
+    /// A file that holds something else.
+    Invalid(String),
+    /// A file that others may touch.
+    Exposed(String),
+}
+
+impl KeySource {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("credential:") {
+            None if text.is_empty() || text.ends_with('/') || text.contains('\0') => {
+                Err("must name a file".to_owned())
+            }
+            None => Ok(Self::File(PathBuf::from(text))),
+            Some("" | "." | "..") => {
+                Err("must name a credential, as in credential:NAME".to_owned())
+            }
+            Some(name) if name.contains(['/', '\0']) => {
+                Err("must name a credential, which has no slash in it".to_owned())
+            }
+            Some(name) => Ok(Self::Credential(name.to_owned())),
+        }
+    }
+
+    /// The folder to look for the key in; `None` for a credential where none are handed out.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(private::folder(path).to_owned()),
+            Self::Credential(_) => std::env::var_os(CREDENTIALS_FOLDER).map(PathBuf::from),
+        }
+    }
+
+    /// Reads the key.
+    pub(crate) fn load(&self) -> Result<RootKey, KeyError> {
+        match self {
+            Self::File(path) => read(path, private::exposed),
+            Self::Credential(name) => {
+                let folder = self.folder().ok_or_else(|| {
+                    KeyError::Missing(format!(
+                        "the credential {name} cannot be looked up: {CREDENTIALS_FOLDER} is not set; \
+                         add LoadCredential={name}:/path/to/key to the unit"
+                    ))
+                })?;
+                read(&folder.join(name), |_, _, _| None)
+            }
+        }
+    }
+
+    /// Whether the key can be written at all.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// Writes `key` where there is none yet, durably when it returns. Never over another key.
+    pub(crate) fn make(&self, key: &RootKey) -> io::Result<()> {
+        self.write(key, |made, path| {
+            // Unlike a rename, a link refuses to replace what turned up meanwhile.
+            fs::hard_link(made, path)
+        })
+    }
+
+    /// Writes `key` over the one that is there, durably when it returns. There is a key at every moment.
+    pub(crate) fn replace(&self, key: &RootKey) -> io::Result<()> {
+        self.write(key, |made, path| fs::rename(made, path))
+    }
+
+    /// Writes `key` beside the key file and lets `place` put it there whole.
+    fn write(
+        &self,
+        key: &RootKey,
+        place: impl Fn(&Path, &Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Self::File(path) = self else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        private::make_folder(path)?;
+        let unique = getrandom::u64().map_err(io::Error::other)?;
+        let made = path.with_file_name(format!(".{}.{unique:016x}", private::name(path)));
+        let written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&made)
+            .and_then(|mut file| {
+                file.write_all(key.expose())?;
+                file.sync_all()
+            })
+            .and_then(|()| place(&made, path));
+        // After a rename there is nothing left to remove.
+        let _ = fs::remove_file(&made);
+        written?;
+        private::sync_folder(path)
+    }
+}
+
+/// Reads a key file. `exposed` says why it may not be used.
+fn read(
+    path: &Path,
+    exposed: impl Fn(&str, &Path, &Metadata) -> Option<String>,
+) -> Result<RootKey, KeyError> {
+    let shown = path.display();
+    let unreadable =
+        |error: io::Error| KeyError::Unreadable(format!("the key {shown} cannot be read: {error}"));
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(KeyError::Missing(format!("the key {shown} does not exist")));
+        }
+        opened => opened.map_err(unreadable)?,
+    };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(KeyError::Invalid(format!("the key {shown} is no file")));
+    }
+    if let Some(message) = exposed("key", path, &metadata) {
+        return Err(KeyError::Exposed(message));
+    }
+    let mut key = RootKey(Zeroizing::new([0; KEY_BYTES]));
+    match file.read_exact(&mut *key.0) {
+        Ok(()) if metadata.len() == KEY_BYTES as u64 => Ok(key),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(unreadable(error)),
+        _ => Err(KeyError::Invalid(format!(
+            "the key {shown} holds {} bytes where a key has {KEY_BYTES}",
+            metadata.len()
+        ))),
+    }
+}
+
+impl KeyError {
+    /// What is wrong, where, and what to do about it.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Missing(message)
+            | Self::Unreadable(message)
+            | Self::Invalid(message)
+            | Self::Exposed(message) => message,
+        }
+    }
+
+    /// A word for metrics and health checks.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "key_missing",
+            Self::Unreadable(_) => "key_unreadable",
+            Self::Invalid(_) => "key_invalid",
+            Self::Exposed(_) => "key_exposed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_a_path_or_the_name_of_a_credential() {
+        assert_eq!(
+            KeySource::parse("a/b.key"),
+            Ok(KeySource::File("a/b.key".into()))
+        );
+        assert_eq!(
+            KeySource::parse("credential:agent"),
+            Ok(KeySource::Credential("agent".into()))
+        );
+        for bad in ["", "a/", "credential:", "credential:..", "credential:a/b"] {
+            assert!(KeySource::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_made_once_for_this_user_alone_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys/agent.key");
+        let source = KeySource::File(path.clone());
+        assert!(matches!(source.load(), Err(KeyError::Missing(_))));
+
+        let key = RootKey::random().unwrap();
+        source.make(&key).unwrap();
+        assert_eq!(source.load().unwrap().expose(), key.expose());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let kept = fs::metadata(path.parent().unwrap()).unwrap();
+        assert_eq!(kept.mode() & 0o777, 0o700);
+
+        let other = RootKey::random().unwrap();
+        assert!(source.make(&other).is_err());
+        assert_eq!(source.load().unwrap().expose(), key.expose());
+        source.replace(&other).unwrap();
+        assert_eq!(source.load().unwrap().expose(), other.expose());
+        let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(left, 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_key_of_another_length_is_invalid_and_an_open_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.key");
+        let source = KeySource::File(path.clone());
+        for length in [0, 31, 33] {
+            fs::write(&path, vec![7; length]).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let Err(KeyError::Invalid(message)) = source.load() else {
+                panic!("a key of {length} bytes was taken");
+            };
+            assert!(message.contains(&format!("{length} bytes")), "{message}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(source.load(), Err(KeyError::Exposed(_))));
+    }
+
+    #[test]
+    fn the_mode_of_a_credential_is_not_judged_and_its_absence_is_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent");
+        fs::write(&path, [7; KEY_BYTES]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(read(&path, |_, _, _| None).is_ok());
+
+        let source = KeySource::Credential("no-such-credential".to_owned());
+        let Err(KeyError::Missing(message)) = source.load() else {
+            panic!("there is no such credential");
+        };
+        assert!(message.contains("no-such-credential"), "{message}");
+        let refused = source.make(&RootKey::random().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_a_key() {
+        let key = RootKey(Zeroizing::new([0xAB; KEY_BYTES]));
+        assert_eq!(format!("{key:?}"), "RootKey(<redacted>)");
+    }
+}

@@ -1,0 +1,276 @@
+//! Which records there are, and, sealed, those that were asked for: the memory that answers come from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use kms_agent_core::{Lifetime, Timestamp};
+
+use crate::seal::{RecordHash, SealedRecord};
+
+/// Every record known, in memory or only in the store. Nothing in it is plaintext.
+#[derive(Debug)]
+pub(crate) struct SealedMap {
+    items: BTreeMap<RecordHash, Item>,
+    /// The same, least recently used first.
+    by_use: BTreeSet<(Use, RecordHash)>,
+    /// The same, first to die first.
+    by_death: BTreeSet<(Timestamp, RecordHash)>,
+    capacity: NonZeroUsize,
+    last_turn: u64,
+    /// The sealed sizes of all of them.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// The record, or only its beginning when the rest is still in the store.
+    sealed: SealedRecord,
+    is_whole: bool,
+    /// The size of the whole record.
+    size: usize,
+    used: Use,
+    usable_until: Timestamp,
+}
+
+/// How recently a record was used. What was used in this process comes after what was not, which is ordered
+/// by when it was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    turn: u64,
+    fetched_at: Timestamp,
+}
+
+/// Where a known record is.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    /// In memory.
+    Here(SealedRecord),
+    /// Only in the store.
+    Stored,
+}
+
+impl SealedMap {
+    pub(crate) fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            items: BTreeMap::new(),
+            by_use: BTreeSet::new(),
+            by_death: BTreeSet::new(),
+            capacity,
+            last_turn: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Takes `record` in place of what was known; it is the most recently used.
+    pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        self.last_turn += 1;
+        let item = Item {
+            size: record.len(),
+            sealed: record,
+            is_whole: true,
+            used: Use {
+                turn: self.last_turn,
+                fetched_at: lifetime.fetched_at,
+            },
+            usable_until: lifetime.usable_until,
+        };
+        self.insert(place, item);
+    }
+
+    /// Notes a record of `size` bytes that the store has, unless it is known.
+    pub(crate) fn list(
+        &mut self,
+        place: RecordHash,
+        beginning: SealedRecord,
+        size: usize,
+        lifetime: &Lifetime,
+    ) {
+        if self.items.contains_key(&place) {
+            return;
+        }
+        let item = Item {
+            sealed: beginning,
+            is_whole: false,
+            size,
+            used: Use {
+                turn: 0,
+                fetched_at: lifetime.fetched_at,
+            },
+            usable_until: lifetime.usable_until,
+        };
+        self.insert(place, item);
+    }
+
+    fn insert(&mut self, place: RecordHash, item: Item) {
+        self.remove(&place);
+        self.by_use.insert((item.used, place));
+        self.by_death.insert((item.usable_until, place));
+        self.bytes += item.size as u64;
+        self.items.insert(place, item);
+    }
+
+    /// Looks a record up and marks it as used.
+    pub(crate) fn find(&mut self, place: &RecordHash) -> Option<Found> {
+        let item = self.items.get_mut(place)?;
+        self.by_use.remove(&(item.used, *place));
+        self.last_turn += 1;
+        item.used.turn = self.last_turn;
+        self.by_use.insert((item.used, *place));
+        Some(if item.is_whole {
+            Found::Here(Arc::clone(&item.sealed))
+        } else {
+            Found::Stored
+        })
+    }
+
+    pub(crate) fn remove(&mut self, place: &RecordHash) -> bool {
+        let Some(item) = self.items.remove(place) else {
+            return false;
+        };
+        self.by_use.remove(&(item.used, *place));
+        self.by_death.remove(&(item.usable_until, *place));
+        self.bytes = self.bytes.saturating_sub(item.size as u64);
+        true
+    }
+
+    /// Drops the least recently used record if there is one too many.
+    pub(crate) fn evict(&mut self) -> Option<RecordHash> {
+        if self.items.len() <= self.capacity.get() {
+            return None;
+        }
+        let (_, place) = *self.by_use.first()?;
+        self.remove(&place);
+        Some(place)
+    }
+
+    /// The records that are dead at `now`.
+    pub(crate) fn dead(&self, now: Timestamp) -> Vec<RecordHash> {
+        self.by_death
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, place)| *place)
+            .collect()
+    }
+
+    /// Forgets what is not in memory: the store that had it is gone.
+    pub(crate) fn forget_stored(&mut self) {
+        let stored: Vec<RecordHash> = self
+            .items
+            .iter()
+            .filter(|(_, item)| !item.is_whole)
+            .map(|(place, _)| *place)
+            .collect();
+        for place in stored {
+            self.remove(&place);
+        }
+    }
+
+    /// The records that are in memory.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (RecordHash, SealedRecord)> {
+        self.items
+            .iter()
+            .filter(|(_, item)| item.is_whole)
+            .map(|(place, item)| (*place, Arc::clone(&item.sealed)))
+    }
+
+    /// At most `limit` records after `from`: at least their beginnings.
+    pub(crate) fn page(
+        &self,
+        from: Option<&RecordHash>,
+        limit: NonZeroUsize,
+    ) -> Vec<(RecordHash, SealedRecord)> {
+        let start = from.map_or(Bound::Unbounded, Bound::Excluded);
+        self.items
+            .range((start, Bound::Unbounded))
+            .take(limit.get())
+            .map(|(place, item)| (*place, Arc::clone(&item.sealed)))
+            .collect()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            last_turn: self.last_turn,
+            ..Self::new(self.capacity)
+        };
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// The sealed sizes of all records, here or in the store.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn capacity(&self) -> NonZeroUsize {
+        self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(capacity: usize) -> SealedMap {
+        SealedMap::new(NonZeroUsize::new(capacity).unwrap())
+    }
+
+    fn place(n: u8) -> RecordHash {
+        RecordHash([n; 32])
+    }
+
+    fn lifetime(fetched: i64, until: i64) -> Lifetime {
+        Lifetime {
+            fetched_at: Timestamp::from_millis(fetched),
+            rotates_at: None,
+            usable_until: Timestamp::from_millis(until),
+        }
+    }
+
+    fn record(length: usize) -> SealedRecord {
+        vec![0; length].into()
+    }
+
+    #[test]
+    fn what_was_never_used_goes_first_and_the_longest_ago_fetched_of_it() {
+        let mut map = map(2);
+        map.hold(place(1), record(1), &lifetime(0, 9));
+        map.list(place(2), record(1), 1, &lifetime(20, 9));
+        map.list(place(3), record(1), 1, &lifetime(10, 9));
+        assert_eq!(map.evict(), Some(place(3)));
+        assert_eq!(map.evict(), None);
+        map.find(&place(2)).unwrap();
+        map.hold(place(4), record(1), &lifetime(0, 9));
+        assert_eq!(map.evict(), Some(place(1)));
+    }
+
+    #[test]
+    fn what_is_in_memory_is_not_displaced_by_what_the_store_lists() {
+        let mut map = map(2);
+        map.hold(place(1), record(4), &lifetime(0, 9));
+        map.list(place(1), record(1), 100, &lifetime(0, 3));
+        assert!(matches!(map.find(&place(1)), Some(Found::Here(it)) if it.len() == 4));
+        assert_eq!(map.dead(Timestamp::from_millis(3)), []);
+        map.list(place(2), record(1), 100, &lifetime(0, 3));
+        assert!(matches!(map.find(&place(2)), Some(Found::Stored)));
+        assert_eq!(map.bytes(), 104);
+        map.forget_stored();
+        assert_eq!((map.len(), map.bytes()), (1, 4));
+        map.clear();
+        assert_eq!((map.len(), map.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_dead_are_those_whose_time_has_come() {
+        let mut map = map(9);
+        for n in 1..=3 {
+            map.hold(place(n), record(1), &lifetime(0, i64::from(n)));
+        }
+        map.hold(place(1), record(1), &lifetime(0, 5));
+        assert_eq!(map.dead(Timestamp::from_millis(1)), []);
+        assert_eq!(map.dead(Timestamp::from_millis(2)), [place(2)]);
+    }
+}

@@ -1,0 +1,327 @@
+//! What the store has not been told yet. The newest write of a record takes the place of older ones.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::seal::{RecordHash, SealedRecord};
+
+/// Numbers a request; what has a lower number was asked for earlier.
+pub(crate) type Ticket = u64;
+
+/// What becomes of a record.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Put(SealedRecord),
+    Remove,
+}
+
+/// Writes on their way to the store. They stay in here until they are durable, so that a reader who finds one
+/// need not ask the store.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    writes: HashMap<RecordHash, Waiting>,
+    /// By age. Only what is durable leaves, so whoever waits for an old write waits for what replaced it.
+    order: BTreeMap<Ticket, RecordHash>,
+    /// The store is to be emptied before anything else is written.
+    emptying: Option<Emptying>,
+    scope: Option<(Ticket, SealedRecord)>,
+    issued: Ticket,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Emptying {
+    /// What was asked from here on waits for it.
+    since: Ticket,
+    /// Tells it from an earlier one.
+    version: Ticket,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// Its key in `order`.
+    since: Ticket,
+    /// Tells it from an older write of the same record.
+    version: Ticket,
+    write: Write,
+}
+
+/// Writes for one transaction.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    emptying: Option<Emptying>,
+    scope: Option<(Ticket, SealedRecord)>,
+    writes: Vec<(RecordHash, Ticket, Write)>,
+}
+
+impl Queue {
+    /// A number for a request of its own kind.
+    pub(crate) fn issue(&mut self) -> Ticket {
+        self.issued += 1;
+        self.issued
+    }
+
+    pub(crate) fn push(&mut self, place: RecordHash, write: Write) -> Ticket {
+        let version = self.issue();
+        if let Some(waiting) = self.writes.get_mut(&place) {
+            waiting.version = version;
+            waiting.write = write;
+        } else {
+            let waiting = Waiting {
+                since: version,
+                version,
+                write,
+            };
+            self.order.insert(version, place);
+            self.writes.insert(place, waiting);
+        }
+        version
+    }
+
+    pub(crate) fn push_scope(&mut self, sealed: SealedRecord) {
+        let version = self.issue();
+        self.scope = Some((version, sealed));
+    }
+
+    /// Asks for the store to become exactly `held`, in place of all that was asked before.
+    pub(crate) fn rewrite(
+        &mut self,
+        held: impl Iterator<Item = (RecordHash, SealedRecord)>,
+    ) -> Ticket {
+        let now = self.issue();
+        // Who waited for what is dropped here waits for this.
+        let since = [
+            self.order.first_key_value().map(|(at, _)| *at),
+            self.emptying.map(|emptying| emptying.since),
+        ];
+        self.emptying = Some(Emptying {
+            since: since.into_iter().flatten().min().unwrap_or(now),
+            version: now,
+        });
+        self.writes.clear();
+        self.order.clear();
+        for (place, record) in held {
+            self.push(place, Write::Put(record));
+        }
+        now
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self {
+            issued: self.issued,
+            ..Self::default()
+        };
+    }
+
+    /// What waits for this record.
+    pub(crate) fn waiting(&self, place: &RecordHash) -> Option<&Write> {
+        self.writes.get(place).map(|waiting| &waiting.write)
+    }
+
+    /// Whether what the store has will be dropped as a whole.
+    pub(crate) fn is_emptying(&self) -> bool {
+        self.emptying.is_some()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.emptying.is_none() && self.scope.is_none()
+    }
+
+    /// How many records wait.
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether something that must not come back is still in the store.
+    pub(crate) fn has_removals(&self) -> bool {
+        self.emptying.is_some()
+            || self
+                .writes
+                .values()
+                .any(|waiting| matches!(waiting.write, Write::Remove))
+    }
+
+    /// The oldest writes, of about so many bytes.
+    pub(crate) fn batch(&self, bytes: usize) -> Batch {
+        let mut writes = Vec::new();
+        let mut size = 0;
+        for place in self.order.values() {
+            let Some(waiting) = self.writes.get(place) else {
+                continue;
+            };
+            if size >= bytes {
+                break;
+            }
+            size += place.0.len();
+            if let Write::Put(record) = &waiting.write {
+                size += record.len();
+            }
+            writes.push((*place, waiting.version, waiting.write.clone()));
+        }
+        Batch {
+            emptying: self.emptying,
+            scope: self
+                .scope
+                .as_ref()
+                .map(|(at, sealed)| (*at, Arc::clone(sealed))),
+            writes,
+        }
+    }
+
+    /// Takes out what has become durable with `batch`, and keeps what was replaced meanwhile.
+    pub(crate) fn settle(&mut self, batch: &Batch) {
+        if let (Some(asked), Some(done)) = (&mut self.emptying, batch.emptying) {
+            if asked.version == done.version {
+                self.emptying = None;
+            } else {
+                asked.since = asked.version;
+            }
+        }
+        if self.scope.as_ref().map(|(at, _)| *at) == batch.scope.as_ref().map(|(at, _)| *at) {
+            self.scope = None;
+        }
+        for (place, version, _) in &batch.writes {
+            let Some(waiting) = self.writes.get_mut(place) else {
+                continue;
+            };
+            self.order.remove(&waiting.since);
+            if waiting.version == *version {
+                self.writes.remove(place);
+            } else {
+                waiting.since = waiting.version;
+                self.order.insert(waiting.since, *place);
+            }
+        }
+    }
+
+    /// Everything up to this number is durable.
+    pub(crate) fn durable(&self) -> Ticket {
+        let oldest = [
+            self.order.first_key_value().map(|(at, _)| *at),
+            self.emptying.map(|emptying| emptying.since),
+            self.scope.as_ref().map(|(at, _)| *at),
+        ];
+        oldest
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(self.issued, |at| at.saturating_sub(1))
+    }
+
+    /// The last number given out.
+    pub(crate) fn issued(&self) -> Ticket {
+        self.issued
+    }
+}
+
+impl Batch {
+    /// Whether the store is to be emptied first.
+    pub(crate) fn empties(&self) -> bool {
+        self.emptying.is_some()
+    }
+
+    /// The scope to note.
+    pub(crate) fn scope(&self) -> Option<&[u8]> {
+        self.scope.as_ref().map(|(_, sealed)| &**sealed)
+    }
+
+    pub(crate) fn writes(&self) -> impl Iterator<Item = (&RecordHash, &Write)> {
+        self.writes.iter().map(|(place, _, write)| (place, write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: usize = usize::MAX;
+
+    fn place(n: u8) -> RecordHash {
+        RecordHash([n; 32])
+    }
+
+    fn put(byte: u8) -> Write {
+        Write::Put([byte].into())
+    }
+
+    #[test]
+    fn only_the_newest_write_of_a_record_is_written() {
+        let mut queue = Queue::default();
+        queue.push(place(1), put(1));
+        queue.push(place(2), put(2));
+        let last = queue.push(place(1), Write::Remove);
+        let batch = queue.batch(ALL);
+        assert_eq!(batch.writes().count(), 2);
+        assert!(
+            batch
+                .writes()
+                .any(|(at, write)| *at == place(1) && matches!(write, Write::Remove))
+        );
+        assert_eq!(queue.durable(), 0);
+        queue.settle(&batch);
+        assert!(queue.is_empty());
+        assert_eq!(queue.durable(), last);
+    }
+
+    #[test]
+    fn who_waits_for_a_removal_waits_for_what_replaced_it() {
+        let mut queue = Queue::default();
+        let removal = queue.push(place(1), Write::Remove);
+        queue.push(place(1), put(1));
+        assert!(queue.durable() < removal);
+    }
+
+    #[test]
+    fn a_write_that_came_while_an_older_one_was_committed_stays() {
+        let mut queue = Queue::default();
+        let removal = queue.push(place(1), Write::Remove);
+        let batch = queue.batch(ALL);
+        let newer = queue.push(place(1), put(1));
+        queue.settle(&batch);
+        assert!(matches!(queue.waiting(&place(1)), Some(Write::Put(_))));
+        assert!((removal..newer).contains(&queue.durable()));
+    }
+
+    #[test]
+    fn a_batch_ends_where_it_grows_too_large_and_begins_with_the_oldest() {
+        let mut queue = Queue::default();
+        for n in 0..10 {
+            queue.push(place(n), Write::Put(vec![n; 1000].into()));
+        }
+        let batch = queue.batch(2500);
+        assert_eq!(
+            batch.writes().map(|(at, _)| *at).collect::<Vec<_>>(),
+            [place(0), place(1), place(2)]
+        );
+        queue.settle(&batch);
+        assert_eq!((queue.len(), queue.durable()), (7, 3));
+    }
+
+    #[test]
+    fn a_rewrite_asked_for_while_another_is_committed_still_happens() {
+        let mut queue = Queue::default();
+        queue.rewrite(std::iter::empty());
+        let batch = queue.batch(ALL);
+        let second = queue.rewrite(std::iter::empty());
+        queue.settle(&batch);
+        assert!(queue.is_emptying());
+        assert_eq!(queue.durable(), second - 1);
+        queue.settle(&queue.batch(ALL));
+        assert_eq!(queue.durable(), second);
+    }
+
+    #[test]
+    fn a_rewrite_stands_for_all_that_was_asked_before() {
+        let mut queue = Queue::default();
+        let removal = queue.push(place(1), Write::Remove);
+        queue.push(place(2), put(2));
+        queue.rewrite([(place(3), vec![3].into())].into_iter());
+        assert!(queue.durable() < removal);
+        let batch = queue.batch(ALL);
+        assert!(batch.empties());
+        assert_eq!(batch.writes().count(), 1);
+        queue.settle(&batch);
+        assert!(queue.is_empty());
+        assert_eq!(queue.durable(), queue.issued());
+    }
+}

@@ -1,0 +1,192 @@
+//! What a record says besides the secret itself: its header, in clear.
+
+use std::sync::Arc;
+
+use kms_agent_core::{CacheEntry, Lifetime, Scope, SecretKey, Timestamp};
+
+/// The header of a record. Which secret it is stays encoded until somebody asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Header<'a> {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) version_id: &'a str,
+    pub(crate) stages: Vec<&'a str>,
+    key: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    pub(crate) fn encode(key: &SecretKey, entry: &CacheEntry) -> Vec<u8> {
+        let lifetime = &entry.lifetime;
+        let mut bytes = Vec::new();
+        put_instant(&mut bytes, lifetime.fetched_at);
+        bytes.push(u8::from(lifetime.rotates_at.is_some()));
+        if let Some(rotates_at) = lifetime.rotates_at {
+            put_instant(&mut bytes, rotates_at);
+        }
+        put_instant(&mut bytes, lifetime.usable_until);
+        put_text(&mut bytes, &entry.secret.version_id);
+        put_length(&mut bytes, entry.secret.stages.len());
+        for stage in entry.secret.stages.iter() {
+            put_text(&mut bytes, stage);
+        }
+        bytes.extend_from_slice(&key.encode());
+        bytes
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = Rest(bytes);
+        let lifetime = Lifetime {
+            fetched_at: rest.instant()?,
+            rotates_at: match rest.chunk()? {
+                [0] => None,
+                [1] => Some(rest.instant()?),
+                _ => return None,
+            },
+            usable_until: rest.instant()?,
+        };
+        let version_id = rest.text()?;
+        let count = rest.length()?;
+        let stages = (0..count).map(|_| rest.text()).collect::<Option<_>>()?;
+        Some(Self {
+            lifetime,
+            version_id,
+            stages,
+            key: rest.0,
+        })
+    }
+
+    /// Which secret it is.
+    pub(crate) fn key(&self) -> Option<SecretKey> {
+        SecretKey::decode(self.key)
+    }
+
+    /// The stages as an entry holds them.
+    pub(crate) fn owned_stages(&self) -> Arc<[Box<str>]> {
+        self.stages.iter().map(|stage| Box::from(*stage)).collect()
+    }
+}
+
+pub(crate) fn encode_scope(scope: &Scope) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_text(&mut bytes, &scope.endpoint);
+    put_text(&mut bytes, &scope.identity);
+    bytes
+}
+
+pub(crate) fn decode_scope(bytes: &[u8]) -> Option<Scope> {
+    let mut rest = Rest(bytes);
+    let scope = Scope {
+        endpoint: rest.text()?.into(),
+        identity: rest.text()?.into(),
+    };
+    rest.0.is_empty().then_some(scope)
+}
+
+fn put_length(bytes: &mut Vec<u8>, length: usize) {
+    // Nothing that comes here is ever so long; if it were, decoding would see damage.
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&length.to_le_bytes());
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    put_length(bytes, text.len());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn put_instant(bytes: &mut Vec<u8>, at: Timestamp) {
+    bytes.extend_from_slice(&at.as_millis().to_le_bytes());
+}
+
+/// What is still to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (chunk, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*chunk)
+    }
+
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(u32::from_le_bytes(self.chunk()?)).ok()
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = self.length()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
+    }
+
+    fn instant(&mut self) -> Option<Timestamp> {
+        self.chunk()
+            .map(i64::from_le_bytes)
+            .map(Timestamp::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kms_agent_core::{Secret, SecretId, SecretRef, SecretValue, VersionSelector};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn sample(rotates_at: Option<Timestamp>) -> (SecretKey, CacheEntry) {
+        let key = SecretKey {
+            scope: Arc::new(Scope {
+                endpoint: "kms.example".into(),
+                identity: "role".into(),
+            }),
+            secret: SecretRef {
+                id: SecretId::parse("app/db").unwrap(),
+                selector: VersionSelector::parse(Some("v1"), None).unwrap(),
+            },
+        };
+        let entry = CacheEntry {
+            secret: Secret {
+                answer: SecretValue::new(Zeroizing::new(b"canary".to_vec())),
+                version_id: "v1".into(),
+                stages: ["ACSCurrent".into(), "ü".into()].into(),
+            },
+            lifetime: Lifetime {
+                fetched_at: Timestamp::from_millis(-5),
+                rotates_at,
+                usable_until: Timestamp::from_millis(i64::MAX),
+            },
+        };
+        (key, entry)
+    }
+
+    #[test]
+    fn a_header_round_trips_and_leaves_the_value_out() {
+        for rotates_at in [None, Some(Timestamp::from_millis(77))] {
+            let (key, entry) = sample(rotates_at);
+            let bytes = Header::encode(&key, &entry);
+            assert!(!bytes.windows(6).any(|part| part == b"canary"));
+            let header = Header::decode(&bytes).unwrap();
+            assert_eq!(header.lifetime, entry.lifetime);
+            assert_eq!(header.version_id, "v1");
+            assert_eq!(header.owned_stages(), entry.secret.stages);
+            assert_eq!(header.key(), Some(key));
+        }
+    }
+
+    #[test]
+    fn anything_shorter_is_no_header() {
+        let (key, entry) = sample(Some(Timestamp::from_millis(77)));
+        let bytes = Header::encode(&key, &entry);
+        for length in 0..bytes.len() {
+            let read = Header::decode(&bytes[..length]).and_then(|header| header.key());
+            assert_eq!(read, None, "{length} bytes were enough");
+        }
+    }
+
+    #[test]
+    fn a_scope_round_trips() {
+        let (key, _) = sample(None);
+        let bytes = encode_scope(&key.scope);
+        assert_eq!(decode_scope(&bytes).as_ref(), Some(&*key.scope));
+        assert_eq!(decode_scope(&bytes[1..]), None);
+    }
+}

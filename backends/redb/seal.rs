@@ -1,0 +1,355 @@
+//! What makes a record unreadable without the key, and unusable anywhere but in its place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use kms_agent_core::SecretKey;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::key::RootKey;
+
+/// The version of everything in this file. A store of another one is set aside.
+pub(crate) const FORMAT: u8 = 1;
+
+const KEY_ID_BYTES: usize = 16;
+const HASH_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
+const LENGTH_BYTES: usize = 4;
+
+/// Says under which key a store is sealed, and nothing else of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyId([u8; KEY_ID_BYTES]);
+
+impl KeyId {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a record is filed under: a keyed hash, from which no name can be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RecordHash(pub(crate) [u8; HASH_BYTES]);
+
+/// The place of the one record that belongs to no secret: the scope last used.
+pub(crate) const SCOPE: RecordHash = RecordHash([0; HASH_BYTES]);
+
+/// A record as it lies in the store and in memory. Cheap to clone.
+pub(crate) type SealedRecord = Arc<[u8]>;
+
+/// A record that was not sealed under this key for this place, or was changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damaged;
+
+/// The system has no random numbers, so nothing can be sealed.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no random numbers to seal a record with")]
+pub(crate) struct CannotSeal;
+
+/// The keys of one store, made from its root key.
+pub(crate) struct Sealer {
+    id: KeyId,
+    /// For what scans and the index need: names, version, lifetime.
+    header: Aes256Gcm,
+    /// For the secret alone. Apart, so that listing what there is makes no plaintext of it.
+    value: Aes256Gcm,
+    /// For the hashes that records are filed under.
+    place: Hmac<Sha256>,
+}
+
+impl Sealer {
+    pub(crate) fn new(root: &RootKey) -> Self {
+        let keys = Hkdf::<Sha256>::new(None, root.expose());
+        let mut id = [0; KEY_ID_BYTES];
+        expand(&keys, b"key id", &mut id);
+        Self {
+            id: KeyId(id),
+            header: Aes256Gcm::new(&(*derive(&keys, b"record header")).into()),
+            value: Aes256Gcm::new(&(*derive(&keys, b"record value")).into()),
+            place: <Hmac<Sha256> as KeyInit>::new(&(*derive_block(&keys, b"record place")).into()),
+        }
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Where the record of `key` lies.
+    pub(crate) fn place(&self, key: &SecretKey) -> RecordHash {
+        let mut mac = self.place.clone();
+        mac.update(&key.encode());
+        RecordHash(mac.finalize().into_bytes().into())
+    }
+
+    /// Seals a record for `place`. The only plaintext made is overwritten by what it is sealed into.
+    pub(crate) fn seal(
+        &self,
+        place: &RecordHash,
+        header: &[u8],
+        value: &[u8],
+    ) -> Result<SealedRecord, CannotSeal> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| CannotSeal)?;
+        let header_length = u32::try_from(header.len()).map_err(|_| CannotSeal)?;
+        let fixed = 1 + NONCE_BYTES + LENGTH_BYTES + 2 * TAG_BYTES;
+        let mut sealed = Vec::with_capacity(fixed + header.len() + value.len());
+        sealed.push(FORMAT);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(&header_length.to_le_bytes());
+        let header_tag = append(
+            &self.header,
+            &nonce,
+            &self.header_binding(place),
+            header,
+            &mut sealed,
+        )?;
+        append(
+            &self.value,
+            &nonce,
+            &self.value_binding(place, header_tag),
+            value,
+            &mut sealed,
+        )?;
+        Ok(sealed.into())
+    }
+
+    /// The header of a record that was found at `place`.
+    pub(crate) fn open_header(
+        &self,
+        place: &RecordHash,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, Damaged> {
+        let parts = Parts::parse(sealed).ok_or(Damaged)?;
+        let mut header = parts.header.to_vec();
+        self.header
+            .decrypt_inout_detached(
+                &Nonce::from(*parts.nonce),
+                &self.header_binding(place),
+                header.as_mut_slice().into(),
+                &(*parts.header_tag).into(),
+            )
+            .map_err(|_| Damaged)?;
+        Ok(header)
+    }
+
+    /// The value of a record that was found at `place`, in a buffer of exactly its size.
+    pub(crate) fn open_value(
+        &self,
+        place: &RecordHash,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Damaged> {
+        let parts = Parts::parse(sealed).ok_or(Damaged)?;
+        let (value, tag) = parts.value.split_last_chunk().ok_or(Damaged)?;
+        let mut value = Zeroizing::new(value.to_vec());
+        self.value
+            .decrypt_inout_detached(
+                &Nonce::from(*parts.nonce),
+                &self.value_binding(place, *parts.header_tag),
+                value.as_mut_slice().into(),
+                &<[u8; TAG_BYTES]>::into(*tag),
+            )
+            .map_err(|_| Damaged)?;
+        Ok(value)
+    }
+
+    /// What a header is bound to: format, key, place.
+    fn header_binding(&self, place: &RecordHash) -> Vec<u8> {
+        let mut bound = Vec::with_capacity(1 + KEY_ID_BYTES + HASH_BYTES + TAG_BYTES);
+        bound.push(FORMAT);
+        bound.extend_from_slice(&self.id.0);
+        bound.extend_from_slice(&place.0);
+        bound
+    }
+
+    /// What a value is bound to: the same, and the header it was sealed with.
+    fn value_binding(&self, place: &RecordHash, header_tag: [u8; TAG_BYTES]) -> Vec<u8> {
+        let mut bound = self.header_binding(place);
+        bound.extend_from_slice(&header_tag);
+        bound
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealer(<keys redacted>)")
+    }
+}
+
+/// The beginning of a record, which is all that [`Sealer::open_header`] needs of it.
+pub(crate) fn header_part(sealed: &[u8]) -> Result<&[u8], Damaged> {
+    let parts = Parts::parse(sealed).ok_or(Damaged)?;
+    sealed
+        .get(..sealed.len().saturating_sub(parts.value.len()))
+        .ok_or(Damaged)
+}
+
+/// A sealed record taken apart; README.md draws it.
+struct Parts<'a> {
+    nonce: &'a [u8; NONCE_BYTES],
+    header: &'a [u8],
+    header_tag: &'a [u8; TAG_BYTES],
+    /// With its tag; empty in a beginning.
+    value: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn parse(sealed: &'a [u8]) -> Option<Self> {
+        let (format, rest) = sealed.split_first()?;
+        if *format != FORMAT {
+            return None;
+        }
+        let (nonce, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (header, rest) = rest.split_at_checked(length)?;
+        let (header_tag, value) = rest.split_first_chunk()?;
+        Some(Self {
+            nonce,
+            header,
+            header_tag,
+            value,
+        })
+    }
+}
+
+/// Appends `plain`, encrypted, and its tag, which it returns.
+fn append(
+    cipher: &Aes256Gcm,
+    nonce: &[u8; NONCE_BYTES],
+    bound: &[u8],
+    plain: &[u8],
+    sealed: &mut Vec<u8>,
+) -> Result<[u8; TAG_BYTES], CannotSeal> {
+    let start = sealed.len();
+    sealed.extend_from_slice(plain);
+    let part = sealed.get_mut(start..).unwrap_or_default();
+    let tag = cipher
+        .encrypt_inout_detached(&Nonce::from(*nonce), bound, part.into())
+        .map_err(|_| CannotSeal)?;
+    sealed.extend_from_slice(&tag);
+    Ok(tag.into())
+}
+
+fn derive(keys: &Hkdf<Sha256>, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    expand(keys, purpose, &mut *key);
+    key
+}
+
+/// A key of the size that HMAC takes as it is.
+fn derive_block(keys: &Hkdf<Sha256>, purpose: &[u8]) -> Zeroizing<[u8; 64]> {
+    let mut key = Zeroizing::new([0; 64]);
+    expand(keys, purpose, &mut *key);
+    key
+}
+
+fn expand(keys: &Hkdf<Sha256>, purpose: &[u8], key: &mut [u8]) {
+    #[expect(
+        clippy::expect_used,
+        reason = "HKDF refuses more than 255 hashes' worth, and no key is that long"
+    )]
+    keys.expand_multi_info(&[b"alibabacloud-kms-agent store ", &[FORMAT], purpose], key)
+        .expect("a key is short");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: RecordHash = RecordHash([3; HASH_BYTES]);
+
+    fn sealer() -> Sealer {
+        Sealer::new(&RootKey::random().unwrap())
+    }
+
+    #[test]
+    fn a_record_opens_in_its_place_under_its_key() {
+        let sealer = sealer();
+        for value in [&b""[..], b"v", &[9; 5000]] {
+            let record = sealer.seal(&PLACE, b"header", value).unwrap();
+            assert_eq!(sealer.open_header(&PLACE, &record).unwrap(), b"header");
+            let opened = sealer.open_value(&PLACE, &record).unwrap();
+            assert_eq!(opened.as_slice(), value);
+            assert_eq!(opened.capacity(), value.len());
+            let beginning = header_part(&record).unwrap();
+            assert_eq!(sealer.open_header(&PLACE, beginning).unwrap(), b"header");
+            assert_eq!(sealer.open_value(&PLACE, beginning).unwrap_err(), Damaged);
+        }
+    }
+
+    #[test]
+    fn no_two_records_are_sealed_alike_and_none_shows_what_it_holds() {
+        let sealer = sealer();
+        let one = sealer
+            .seal(&PLACE, b"a-secret-name", b"a-secret-value")
+            .unwrap();
+        let two = sealer
+            .seal(&PLACE, b"a-secret-name", b"a-secret-value")
+            .unwrap();
+        assert_ne!(one, two);
+        for text in [&b"a-secret-name"[..], b"a-secret-value"] {
+            assert!(!one.windows(text.len()).any(|part| part == text));
+        }
+    }
+
+    #[test]
+    fn a_change_of_any_byte_is_damage() {
+        let sealer = sealer();
+        let record = sealer.seal(&PLACE, b"head", b"value").unwrap();
+        for at in 0..record.len() {
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut changed = record.to_vec();
+                changed[at] ^= flip;
+                let whole = sealer.open_header(&PLACE, &changed).is_ok()
+                    && sealer.open_value(&PLACE, &changed).is_ok();
+                assert!(!whole, "byte {at} changed unnoticed");
+            }
+        }
+        for length in 0..record.len() {
+            let cut = &record[..length];
+            assert_eq!(sealer.open_value(&PLACE, cut).unwrap_err(), Damaged);
+        }
+    }
+
+    #[test]
+    fn a_record_opens_nowhere_else() {
+        let (sealer, other) = (sealer(), sealer());
+        let record = sealer.seal(&PLACE, b"header", b"value").unwrap();
+        let elsewhere = RecordHash([4; HASH_BYTES]);
+        assert_eq!(sealer.open_header(&elsewhere, &record), Err(Damaged));
+        assert!(sealer.open_value(&elsewhere, &record).is_err());
+        assert_eq!(other.open_header(&PLACE, &record), Err(Damaged));
+        assert!(other.open_value(&PLACE, &record).is_err());
+    }
+
+    #[test]
+    fn a_value_opens_with_its_own_header_only() {
+        let sealer = sealer();
+        let old = sealer.seal(&PLACE, b"header", b"old value").unwrap();
+        let new = sealer.seal(&PLACE, b"header", b"new value").unwrap();
+        let mut mixed = header_part(&new).unwrap().to_vec();
+        mixed.extend_from_slice(&old[mixed.len()..]);
+        assert!(sealer.open_header(&PLACE, &mixed).is_ok());
+        assert_eq!(sealer.open_value(&PLACE, &mixed).unwrap_err(), Damaged);
+    }
+
+    #[test]
+    fn the_same_root_key_gives_the_same_keys() {
+        let root = RootKey::random().unwrap();
+        let (one, two) = (Sealer::new(&root), Sealer::new(&root));
+        assert_eq!(one.id(), two.id());
+        let record = one.seal(&PLACE, b"header", b"value").unwrap();
+        assert!(two.open_value(&PLACE, &record).is_ok());
+        assert_ne!(one.id(), sealer().id());
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_keys() {
+        assert_eq!(format!("{:?}", sealer()), "Sealer(<keys redacted>)");
+    }
+}

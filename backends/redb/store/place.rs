@@ -1,0 +1,286 @@
+//! Where the store and its key are, and the way from there to an open store.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kms_agent_core::{Clock, Scope, Timestamp};
+use redb::Database;
+
+use super::disk::{self, Contents};
+use super::fault::{Failure, Fault};
+use crate::key::{KeyError, KeySource, RootKey};
+use crate::private;
+use crate::record;
+use crate::seal::{SCOPE, Sealer};
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) key: KeySource,
+    /// For the names of files set aside.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A store that is open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) database: Database,
+    pub(crate) sealer: Arc<Sealer>,
+    /// The scope last used.
+    pub(crate) scope: Option<Arc<Scope>>,
+    pub(crate) records: u64,
+    /// It was just begun.
+    pub(crate) is_new: bool,
+}
+
+/// Why there is no open store.
+#[derive(Debug)]
+pub(crate) enum OpenFailure {
+    /// For the operator to mend before the agent may start.
+    Refused(String),
+    /// The key is not the store's. The store is as it was.
+    Barred { word: &'static str, message: String },
+    /// The medium failed; it may come back.
+    Failed(Failure),
+}
+
+/// The keys that the agent has before it opens a store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keys<'a> {
+    /// Those of the store it had open.
+    Known(&'a Arc<Sealer>),
+    /// Drawn anew, for a store that has no key yet.
+    Drawn(&'a RootKey),
+}
+
+impl Place {
+    /// Opens the store, begins one where there is none, and sets a damaged one aside.
+    pub(crate) fn open(&self, keys: Keys<'_>) -> Result<Opened, OpenFailure> {
+        let Some((file, metadata)) = self.existing()? else {
+            return self.begin(&self.key_for_new(keys)?);
+        };
+        let sealer = match keys {
+            Keys::Known(sealer) => Arc::clone(sealer),
+            Keys::Drawn(_) => Arc::new(Sealer::new(&self.key.load()?)),
+        };
+        match disk::open(file, &sealer) {
+            Ok((database, contents)) => Ok(opened(database, contents, &sealer)),
+            Err(Fault::Damaged(why)) => {
+                self.set_aside(&why, Some(&metadata)).map_err(failed)?;
+                self.begin(&sealer)
+            }
+            Err(fault) => Err(self.failure(fault)),
+        }
+    }
+
+    /// Puts an empty store in place of the one that is there, and a new key in place of its own.
+    pub(crate) fn replace(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
+        private::remove(&self.path).map_err(failed)?;
+        let sealer = match self.replace_key() {
+            Ok(Some(sealer)) => &Arc::new(sealer),
+            Ok(None) => sealer,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "The cache was purged, but its key could not be replaced and stays in use"
+                );
+                sealer
+            }
+        };
+        self.begin(sealer)
+    }
+
+    fn replace_key(&self) -> io::Result<Option<Sealer>> {
+        if !self.key.is_ours() {
+            return Ok(None);
+        }
+        let key = RootKey::random()?;
+        self.key.replace(&key)?;
+        Ok(Some(Sealer::new(&key)))
+    }
+
+    /// Renames the store's file, so that somebody may look at it, in place of the one set aside before.
+    pub(crate) fn set_aside(&self, why: &str, damaged: Option<&Metadata>) -> io::Result<()> {
+        if let Some(damaged) = damaged {
+            let now = fs::symlink_metadata(&self.path)?;
+            if (now.dev(), now.ino()) != (damaged.dev(), damaged.ino()) {
+                return Err(io::Error::other(
+                    "another process put a new store in its place",
+                ));
+            }
+        }
+        let prefix = format!("{}.corrupt-", private::name(&self.path));
+        let name = format!("{prefix}{}", stamp(self.clock.wall()));
+        let target = self.path.with_file_name(&name);
+        fs::rename(&self.path, &target)?;
+        for entry in fs::read_dir(private::folder(&self.path))?.flatten() {
+            let other = entry.file_name();
+            if other != *name && other.to_string_lossy().starts_with(&prefix) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        private::sync_folder(&self.path)?;
+        tracing::warn!(
+            store.path = %self.path.display(),
+            set.aside = %target.display(),
+            reason = why,
+            "The cache's store is damaged; it was set aside and a new one begun"
+        );
+        Ok(())
+    }
+
+    /// The file's size, 0 while there is none.
+    pub(crate) fn bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// The store's file, unless there is nothing in it.
+    fn existing(&self) -> Result<Option<(File, Metadata)>, OpenFailure> {
+        let mut options = OpenOptions::new();
+        match self.open_file(options.read(true).write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => {
+                let (file, metadata) = self.check(opened)?;
+                Ok((metadata.len() > 0).then_some((file, metadata)))
+            }
+        }
+    }
+
+    fn open_file(&self, options: &mut OpenOptions) -> io::Result<File> {
+        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        options.custom_flags(no_follow).open(&self.path)
+    }
+
+    /// Refuses what only the operator can mend.
+    fn check(&self, opened: io::Result<File>) -> Result<(File, Metadata), OpenFailure> {
+        const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
+        let refused = |what: &str| {
+            let path = self.path.display();
+            OpenFailure::Refused(format!(
+                "the store {path} is {what}; name a file in Cache.Persistent.Path"
+            ))
+        };
+        let file = opened.map_err(|error| match error.raw_os_error() {
+            Some(LOOP) => refused("a symbolic link"),
+            _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),
+            _ => failed(error),
+        })?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(refused("no file"));
+        }
+        match private::exposed("store", &self.path, &metadata) {
+            Some(message) => Err(OpenFailure::Refused(message)),
+            None => Ok((file, metadata)),
+        }
+    }
+
+    fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
+        private::make_folder(&self.path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let (file, _) = self.check(self.open_file(&mut options))?;
+        match disk::open(file, sealer) {
+            Ok((database, contents)) => {
+                private::sync_folder(&self.path).map_err(failed)?;
+                Ok(opened(database, contents, sealer))
+            }
+            Err(fault) => {
+                if !matches!(fault, Fault::Locked | Fault::OtherKey) {
+                    // Half a store would look like a damaged one.
+                    let _ = fs::remove_file(&self.path);
+                }
+                Err(self.failure(fault))
+            }
+        }
+    }
+
+    /// The key for a store that is yet to be begun, made if there is none.
+    fn key_for_new(&self, keys: Keys<'_>) -> Result<Arc<Sealer>, OpenFailure> {
+        match self.key.load() {
+            Err(KeyError::Missing(_)) if self.key.is_ours() => match keys {
+                Keys::Drawn(key) => self.make(key),
+                Keys::Known(_) => self.make(&RootKey::random().map_err(failed)?),
+            },
+            loaded => Ok(Arc::new(Sealer::new(&loaded?))),
+        }
+    }
+
+    fn make(&self, key: &RootKey) -> Result<Arc<Sealer>, OpenFailure> {
+        let sealer = match self.key.make(key) {
+            Ok(()) => Sealer::new(key),
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Sealer::new(&self.key.load()?)
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Arc::new(sealer))
+    }
+
+    fn failure(&self, fault: Fault) -> OpenFailure {
+        let path = self.path.display();
+        match fault {
+            Fault::Failed(failure) => OpenFailure::Failed(failure),
+            Fault::Damaged(cause) => OpenFailure::Failed(Failure {
+                word: "damaged",
+                cause,
+            }),
+            Fault::Locked => {
+                OpenFailure::Refused(format!("the store {path} is in use by another process"))
+            }
+            Fault::OtherKey => OpenFailure::Barred {
+                word: "key_mismatch",
+                message: format!(
+                    "the store {path} was sealed under another key than the one in \
+                     Cache.Persistent.KeyFile; put that key back, or remove the store to begin a new one"
+                ),
+            },
+        }
+    }
+}
+
+impl From<KeyError> for OpenFailure {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Exposed(message) => Self::Refused(message),
+            other => Self::Barred {
+                word: other.word(),
+                message: other.message().to_owned(),
+            },
+        }
+    }
+}
+
+fn failed(error: io::Error) -> OpenFailure {
+    OpenFailure::Failed(error.into())
+}
+
+fn opened(database: Database, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
+    // A scope that cannot be read is one that is not known.
+    let scope = contents
+        .scope
+        .and_then(|sealed| sealer.open_header(&SCOPE, &sealed).ok())
+        .and_then(|bytes| record::decode_scope(&bytes));
+    Opened {
+        database,
+        sealer: Arc::clone(sealer),
+        scope: scope.map(Arc::new),
+        records: contents.records,
+        is_new: contents.is_new,
+    }
+}
+
+/// `YYYYMMDDTHHMMSSZ`.
+fn stamp(at: Timestamp) -> String {
+    at.to_rfc3339().unwrap_or_default().replace(['-', ':'], "")
+}
+
+/// Whether the key lies beside the store, where whoever copies the one gets the other.
+pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
+    matches!(key, KeySource::File(key) if private::folder(key) == private::folder(path))
+}

@@ -1,0 +1,77 @@
+//! The thread that fetches records from the store.
+
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+use super::disk;
+use super::shared::{Shared, log_damaged_record};
+use super::state::{Known, State};
+use crate::record::Header;
+use crate::seal::{RecordHash, SealedRecord};
+
+/// A question, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    pub(crate) place: RecordHash,
+    pub(crate) answer: oneshot::Sender<Option<SealedRecord>>,
+}
+
+/// Answers questions until nobody can ask any more.
+pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
+    for lookup in asked {
+        let found = fetch(shared, &lookup.place);
+        // Nobody there any more: the record is in memory for the next one.
+        let _ = lookup.answer.send(found);
+    }
+}
+
+fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
+    let sealer = {
+        let mut state = shared.lock();
+        // Somebody else may have asked for the same before.
+        match state.find(place) {
+            Known::Here(record) => return Some(record),
+            Known::Nothing => return None,
+            Known::Ask => {}
+        }
+        state.loading = Some(*place);
+        state.sealer.clone()
+    };
+    let read = shared.ask(|database| disk::read(database, place));
+    let header = match &read {
+        Some(Ok(Some(record))) => sealer.open_header(place, record).ok(),
+        _ => None,
+    };
+    let header = header.as_deref().and_then(Header::decode);
+
+    let mut state = shared.lock();
+    if state.loading.take() != Some(*place) {
+        // It was written or removed meanwhile.
+        return in_memory(&mut state, place);
+    }
+    match (read?, header) {
+        (Ok(Some(record)), Some(header)) => {
+            state.load(*place, record.clone(), &header.lifetime);
+            return Some(record);
+        }
+        (Ok(Some(_)), None) => {
+            state.remove(place);
+            log_damaged_record();
+        }
+        (Ok(None), _) => {
+            state.map.remove(place);
+        }
+        (Err(fault), _) => state.report(fault),
+    }
+    drop(state);
+    shared.wake();
+    None
+}
+
+fn in_memory(state: &mut State, place: &RecordHash) -> Option<SealedRecord> {
+    match state.find(place) {
+        Known::Here(record) => Some(record),
+        Known::Ask | Known::Nothing => None,
+    }
+}

@@ -1,0 +1,230 @@
+//! What the threads of the store share, and how they wait for one another.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use redb::Database;
+use tokio::sync::watch;
+
+use super::disk;
+use super::fault::{Failure, Fault, contained};
+use super::place::{Opened, Place};
+use super::state::{Index, State, Stored};
+use crate::queue::Ticket;
+use crate::seal::Sealer;
+
+pub(crate) struct Shared {
+    pub(crate) place: Place,
+    /// Locked for moments only; never while the database is asked anything.
+    state: Mutex<State>,
+    /// For the writing thread, which waits for something to do.
+    woken: Condvar,
+    /// Read-locked while it is used, also for writing, and write-locked to put another one in its place.
+    database: RwLock<Option<Database>>,
+    /// For whoever waits for the writing thread.
+    progress: watch::Sender<Progress>,
+}
+
+/// How far the writing thread has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// What was asked for up to here is durable.
+    pub(crate) durable: Ticket,
+    /// What was asked for up to here is durable or could not be made so.
+    pub(crate) failed: Ticket,
+    /// All records are known.
+    pub(crate) indexed: bool,
+    pub(crate) troubled: bool,
+    pub(crate) closed: bool,
+    /// Closed before all that was removed was gone.
+    pub(crate) lost_removals: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(place: Place, state: State) -> Self {
+        Self {
+            place,
+            state: Mutex::new(state),
+            woken: Condvar::new(),
+            database: RwLock::new(None),
+            progress: watch::Sender::default(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the writing thread look whether there is something to do.
+    pub(crate) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Waits to be woken.
+    pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.woken
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while `calm` holds, but no longer than `limit`.
+    pub(crate) fn wait_while<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        limit: Duration,
+        calm: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        self.woken
+            .wait_timeout_while(state, limit, |state| calm(state))
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// Waits until the writing thread has come as far as `settled` says.
+    pub(crate) async fn progress(&self, settled: impl Fn(&Progress) -> bool) -> Progress {
+        let mut progress = self.progress.subscribe();
+        // The sender is here, so waiting ends only by what was waited for.
+        progress
+            .wait_for(settled)
+            .await
+            .map_or_else(|_| Progress::default(), |progress| *progress)
+    }
+
+    /// Lets everybody who waits see how things are.
+    pub(crate) fn publish(&self, state: &State) {
+        self.progress.send_modify(|progress| {
+            progress.durable = state.queue.durable();
+            progress.indexed = state.index == Index::Complete;
+            progress.troubled = state.trouble.is_some();
+        });
+    }
+
+    /// Says that nothing more will come.
+    pub(crate) fn publish_closed(&self, state: &State) {
+        self.progress.send_modify(|progress| {
+            progress.closed = true;
+            progress.lost_removals = state.queue.has_removals();
+        });
+    }
+
+    /// Asks the database, unless none is open.
+    pub(crate) fn ask<T>(
+        &self,
+        question: impl FnOnce(&Database) -> Result<T, Fault>,
+    ) -> Option<Result<T, Fault>> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database
+            .as_ref()
+            .map(|database| contained(|| question(database)))
+    }
+
+    /// Takes the database out, once nobody uses it.
+    pub(crate) fn take_database(&self) -> Option<Database> {
+        self.lock().is_open = false;
+        self.put_database(None)
+    }
+
+    fn put_database(&self, database: Option<Database>) -> Option<Database> {
+        let mut slot = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *slot, database)
+    }
+
+    /// Lets go of the database.
+    pub(crate) fn close_database(&self) {
+        if let Some(database) = self.take_database()
+            && let Err(fault) = disk::close(database)
+        {
+            tracing::debug!(?fault, "The store could not be closed properly");
+        }
+    }
+
+    /// Takes a store into use that was opened.
+    pub(crate) fn install(&self, opened: Opened) {
+        let (sealer, found) = self.accept(opened);
+        let bytes = self.place.bytes();
+        let mut state = self.lock();
+        state.opened(&sealer, found);
+        state.bytes = bytes;
+        self.publish(&state);
+    }
+
+    /// Takes a store into use that was begun for a clean slate.
+    pub(crate) fn install_replacement(&self, opened: Opened) {
+        let (sealer, _) = self.accept(opened);
+        let bytes = self.place.bytes();
+        let mut state = self.lock();
+        state.replaced(&sealer);
+        state.bytes = bytes;
+        state.committed_at = Some(self.place.clock.wall());
+        self.publish(&state);
+    }
+
+    fn accept(&self, opened: Opened) -> (Arc<Sealer>, Stored) {
+        let found = if opened.is_new {
+            Stored::Nothing
+        } else {
+            Stored::Records {
+                count: opened.records,
+                scope: opened.scope,
+            }
+        };
+        if let Some(old) = self.put_database(Some(opened.database)) {
+            // It was there already for somebody else to lose.
+            let _ = disk::close(old);
+        }
+        (opened.sealer, found)
+    }
+
+    /// Notes that the medium failed. Said once, until it works again.
+    pub(crate) fn fail(&self, failure: &Failure) {
+        let mut state = self.lock();
+        let is_news = state.fail(failure.word);
+        self.progress.send_modify(|progress| {
+            progress.failed = state.queue.issued();
+            progress.troubled = true;
+        });
+        drop(state);
+        if is_news {
+            tracing::warn!(
+                store.path = %self.place.path.display(),
+                trouble = failure.word,
+                cause = failure.cause.as_str(),
+                "The cache's store does not work; going on in memory and trying again"
+            );
+        }
+    }
+
+    /// Notes that there will be no store in this process: only the operator can mend what is wrong.
+    pub(crate) fn go_without_store(&self, word: &'static str, message: &str) {
+        let bytes = self.place.bytes();
+        let mut state = self.lock();
+        state.without_store(word);
+        state.bytes = bytes;
+        self.publish(&state);
+        self.publish_closed(&state);
+        drop(state);
+        tracing::error!(
+            store.path = %self.place.path.display(),
+            trouble = word,
+            cause = message,
+            "The cache's store is left as it is; until the agent is restarted the cache lives in memory only"
+        );
+    }
+}
+
+/// Says that a record was damaged, and nothing of which.
+pub(crate) fn log_damaged_record() {
+    tracing::warn!("A record of the cache's store is damaged; it was removed");
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("path", &self.place.path)
+            .finish_non_exhaustive()
+    }
+}

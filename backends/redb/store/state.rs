@@ -1,0 +1,317 @@
+//! What the threads of the store share, and the decisions on it that need no waiting.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use kms_agent_core::{Lifetime, Scope, Timestamp};
+
+use super::fault::Fault;
+use crate::map::{Found, SealedMap};
+use crate::queue::{Queue, Ticket, Write};
+use crate::record;
+use crate::seal::{RecordHash, SCOPE, SealedRecord, Sealer};
+
+/// The longest pause between attempts to heal, in sweeps, which come about once a second.
+const LONGEST_PAUSE: u32 = 32;
+
+/// How many removals beyond two for each record may wait for a store that does not take them. Then it is
+/// emptied as a whole when it comes back.
+const SPARE_WRITES: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) map: SealedMap,
+    pub(crate) queue: Queue,
+    /// The scope last used.
+    scope: Option<Arc<Scope>>,
+    pub(crate) index: Index,
+    /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
+    /// here, so that what was read is not taken for what is.
+    pub(crate) loading: Option<RecordHash>,
+    /// Whether there is a store at all, or only memory.
+    pub(crate) has_store: bool,
+    /// Whether the database is open, which it is not while the medium fails.
+    pub(crate) is_open: bool,
+    pub(crate) trouble: Option<Trouble>,
+    /// What a reader ran into, for the writing thread to look at.
+    pub(crate) fault: Option<Fault>,
+    /// Somebody waits: write now, also while in trouble.
+    pub(crate) attempt: bool,
+    /// The store and its key are to be replaced.
+    pub(crate) replace: bool,
+    pub(crate) stop: Option<Stop>,
+    /// The size of the store.
+    pub(crate) bytes: u64,
+    pub(crate) committed_at: Option<Timestamp>,
+}
+
+/// How far the store's records are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Index {
+    /// All of them.
+    Complete,
+    /// Those up to this one; about so many are left.
+    Reading {
+        after: Option<RecordHash>,
+        left: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Write everything, then let go.
+    Close,
+    /// Let go.
+    Abandon,
+}
+
+/// The store does not work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) word: &'static str,
+    /// The pause after the last attempt, in sweeps.
+    pause: u32,
+    /// What is left of it.
+    left: u32,
+}
+
+/// What a look-up came to.
+#[derive(Debug)]
+pub(crate) enum Known {
+    Here(SealedRecord),
+    /// The store has it, or may have it.
+    Ask,
+    Nothing,
+}
+
+impl State {
+    /// For a store that is yet to be opened.
+    pub(crate) fn new(capacity: NonZeroUsize, sealer: Arc<Sealer>) -> Self {
+        Self {
+            sealer,
+            map: SealedMap::new(capacity),
+            queue: Queue::default(),
+            scope: None,
+            index: Index::Reading {
+                after: None,
+                left: 0,
+            },
+            loading: None,
+            has_store: true,
+            is_open: false,
+            trouble: None,
+            fault: None,
+            attempt: false,
+            replace: false,
+            stop: None,
+            bytes: 0,
+            committed_at: None,
+        }
+    }
+
+    /// Looks a record up.
+    pub(crate) fn find(&mut self, place: &RecordHash) -> Known {
+        match self.map.find(place) {
+            Some(Found::Here(record)) => return Known::Here(record),
+            // What is not in memory but waits to be written is waiting to be removed.
+            None if self.index == Index::Complete || self.queue.waiting(place).is_some() => {
+                return Known::Nothing;
+            }
+            Some(Found::Stored) | None => {}
+        }
+        if self.is_open && !self.queue.is_emptying() {
+            Known::Ask
+        } else {
+            Known::Nothing
+        }
+    }
+
+    /// Takes a record, sealed by the sealer of now, in place of an older one.
+    pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        self.map.hold(place, Arc::clone(&record), lifetime);
+        self.written(place, Write::Put(record));
+        self.evict();
+    }
+
+    /// Takes a record that was read from the store.
+    pub(crate) fn load(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        self.map.hold(place, record, lifetime);
+        self.evict();
+    }
+
+    /// Notes the scope in use, for the next process.
+    pub(crate) fn use_scope(&mut self, scope: &Arc<Scope>) {
+        if self.scope.as_ref() != Some(scope) {
+            self.scope = Some(Arc::clone(scope));
+            self.write_scope();
+        }
+    }
+
+    fn write_scope(&mut self) {
+        if let Some(scope) = &self.scope
+            && self.has_store
+            // Without random numbers no record gets as far as this.
+            && let Ok(sealed) = self.sealer.seal(&SCOPE, &record::encode_scope(scope), &[])
+        {
+            self.queue.push_scope(sealed);
+        }
+    }
+
+    /// Drops a record. None: the store has nothing of it, so there is nothing to wait for.
+    pub(crate) fn remove(&mut self, place: &RecordHash) -> Option<Ticket> {
+        let may_be_stored = self.map.remove(place)
+            || self.index != Index::Complete
+            || self.queue.waiting(place).is_some();
+        (may_be_stored && self.has_store).then(|| self.written(*place, Write::Remove))
+    }
+
+    fn written(&mut self, place: RecordHash, write: Write) -> Ticket {
+        if self.loading == Some(place) {
+            self.loading = None;
+        }
+        if !self.has_store {
+            return self.queue.issued();
+        }
+        let ticket = self.queue.push(place, write);
+        if self.queue.len() > 2 * self.map.capacity().get() + SPARE_WRITES {
+            self.rewrite();
+        }
+        ticket
+    }
+
+    /// Has the store become exactly what is in memory.
+    pub(crate) fn rewrite(&mut self) -> Ticket {
+        self.map.forget_stored();
+        self.index = Index::Complete;
+        self.loading = None;
+        let ticket = self.queue.rewrite(self.map.held());
+        self.write_scope();
+        ticket
+    }
+
+    /// Drops all records.
+    pub(crate) fn clear(&mut self) -> Option<Ticket> {
+        self.map.clear();
+        self.scope = None;
+        self.has_store.then(|| {
+            self.replace = true;
+            self.rewrite()
+        })
+    }
+
+    pub(crate) fn evict(&mut self) {
+        while let Some(place) = self.map.evict() {
+            self.written(place, Write::Remove);
+        }
+    }
+
+    /// Drops what is dead at `now` or over capacity, and counts the pause until the next attempt to heal.
+    pub(crate) fn sweep(&mut self, now: Timestamp) {
+        for place in self.map.dead(now) {
+            self.remove(&place);
+        }
+        self.evict();
+        if self.has_store
+            && let Some(trouble) = &mut self.trouble
+        {
+            trouble.left = trouble.left.saturating_sub(1);
+            self.attempt |= trouble.left == 0;
+        }
+    }
+
+    /// Notes that an attempt failed. True: this is news.
+    pub(crate) fn fail(&mut self, word: &'static str) -> bool {
+        let before = self.trouble;
+        let pause = before.map_or(1, |trouble| (2 * trouble.pause).min(LONGEST_PAUSE));
+        self.trouble = Some(Trouble {
+            word,
+            pause,
+            left: pause,
+        });
+        self.attempt = false;
+        // Who asked for it is told that it failed. The store is emptied when it is back, but what was put into
+        // memory since stays there.
+        self.replace = false;
+        before.is_none()
+    }
+
+    /// Notes what a reader ran into.
+    pub(crate) fn report(&mut self, fault: Fault) {
+        if self.fault.is_none() {
+            self.fault = Some(fault);
+        }
+    }
+
+    /// Takes what a store that was opened says. A new one gets everything that is in memory.
+    pub(crate) fn opened(&mut self, sealer: &Arc<Sealer>, found: Stored) {
+        if self.sealer.id() != sealer.id() {
+            // Nobody can read what was sealed before.
+            self.map.clear();
+            self.queue.clear();
+            self.loading = None;
+            self.sealer = Arc::clone(sealer);
+        }
+        self.is_open = true;
+        match found {
+            Stored::Nothing => {
+                self.map.forget_stored();
+                self.queue.clear();
+                self.index = Index::Complete;
+                self.loading = None;
+                for (place, record) in self.map.held() {
+                    self.queue.push(place, Write::Put(record));
+                }
+                self.write_scope();
+            }
+            Stored::Records { count, scope } => {
+                if self.scope.is_none() {
+                    self.scope = scope;
+                }
+                if let Index::Reading { after: None, left } = &mut self.index {
+                    *left = count;
+                }
+            }
+        }
+    }
+
+    /// Takes a store that was begun, maybe under a new key, for a clean slate.
+    pub(crate) fn replaced(&mut self, sealer: &Arc<Sealer>) {
+        // What was put since is older than the slate.
+        self.map.clear();
+        self.scope = None;
+        self.replace = false;
+        self.opened(sealer, Stored::Nothing);
+    }
+
+    /// Goes on without a store for as long as the process lives.
+    pub(crate) fn without_store(&mut self, word: &'static str) {
+        self.fail(word);
+        self.has_store = false;
+        self.is_open = false;
+        self.queue.clear();
+        self.map.forget_stored();
+        self.index = Index::Complete;
+        self.loading = None;
+    }
+
+    /// About how many records there are.
+    pub(crate) fn entries(&self) -> usize {
+        let unlisted = match self.index {
+            Index::Complete => 0,
+            Index::Reading { left, .. } => usize::try_from(left).unwrap_or(usize::MAX),
+        };
+        self.map.len().saturating_add(unlisted)
+    }
+}
+
+/// What a store had in it when it was opened.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    /// It was just begun.
+    Nothing,
+    Records {
+        count: u64,
+        scope: Option<Arc<Scope>>,
+    },
+}

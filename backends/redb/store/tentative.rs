@@ -1,0 +1,269 @@
+//! A file that is not changed before it has proven to be ours.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, StorageBackend};
+
+/// redb writes to a file when it opens it, and repairs it after a crash. Until [`accept`](Self::accept) is
+/// called those changes stay in memory, so that looking into somebody else's store leaves it as it was.
+#[derive(Clone)]
+pub(crate) struct TentativeFile(Arc<Inner>);
+
+struct Inner {
+    file: FileBackend,
+    held_back: Mutex<Option<Changes>>,
+}
+
+/// What the file would have gone through.
+struct Changes {
+    steps: Vec<Step>,
+    /// How long the file would be now.
+    length: u64,
+}
+
+enum Step {
+    Write(u64, Vec<u8>),
+    SetLength(u64),
+    Sync,
+}
+
+impl TentativeFile {
+    pub(crate) fn new(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self(Arc::new(Inner {
+            file: FileBackend::new(file).map_err(io::Error::other)?,
+            held_back: Mutex::new(Some(Changes {
+                steps: Vec::new(),
+                length,
+            })),
+        })))
+    }
+
+    /// Makes the changes held back so far, in their order, and holds back none from now on.
+    pub(crate) fn accept(&self) -> io::Result<()> {
+        let mut held_back = self.held_back();
+        for step in held_back.iter().flat_map(|changes| &changes.steps) {
+            match step {
+                Step::Write(offset, data) => self.0.file.write(*offset, data)?,
+                Step::SetLength(length) => self.0.file.set_len(*length)?,
+                Step::Sync => self.0.file.sync_data()?,
+            }
+        }
+        *held_back = None;
+        Ok(())
+    }
+
+    fn held_back(&self) -> MutexGuard<'_, Option<Changes>> {
+        self.0
+            .held_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds the step back if that is still the way, else hands it on.
+    fn take(&self, step: Step) -> Option<Step> {
+        match &mut *self.held_back() {
+            None => Some(step),
+            Some(changes) => {
+                changes.length = match &step {
+                    Step::Write(offset, data) => {
+                        changes.length.max(offset.saturating_add(data.len() as u64))
+                    }
+                    Step::SetLength(length) => *length,
+                    Step::Sync => changes.length,
+                };
+                changes.steps.push(step);
+                None
+            }
+        }
+    }
+}
+
+impl Changes {
+    /// Reads what would be at `offset`, had the steps been taken.
+    fn read(&self, file: &FileBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let end = offset.saturating_add(out.len() as u64);
+        if end > self.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out.fill(0);
+        let there = file.len()?.saturating_sub(offset);
+        let there = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
+        if let Some(old) = out.get_mut(..there)
+            && !old.is_empty()
+        {
+            file.read(offset, old)?;
+        }
+        for step in &self.steps {
+            match step {
+                Step::Write(at, data) => overlay(offset, out, *at, data),
+                Step::SetLength(length) => {
+                    let kept = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
+                    out.iter_mut().skip(kept).for_each(|byte| *byte = 0);
+                }
+                Step::Sync => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies the part of `data`, which lies at `at`, that falls into `out`, which lies at `offset`.
+fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
+    let apart = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+    let source = data.iter().skip(apart(at, offset));
+    let target = out.iter_mut().skip(apart(offset, at));
+    for (to, from) in target.zip(source) {
+        *to = *from;
+    }
+}
+
+impl StorageBackend for TentativeFile {
+    fn len(&self) -> io::Result<u64> {
+        match &*self.held_back() {
+            Some(changes) => Ok(changes.length),
+            None => self.0.file.len(),
+        }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let held_back = self.held_back();
+        if let Some(changes) = &*held_back {
+            return changes.read(&self.0.file, offset, out);
+        }
+        // Readers need not wait for one another.
+        drop(held_back);
+        self.0.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        match self.take(Step::SetLength(len)) {
+            Some(_) => self.0.file.set_len(len),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.take(Step::Sync) {
+            Some(_) => self.0.file.sync_data(),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.held_back().is_none() {
+            return self.0.file.write(offset, data);
+        }
+        match self.take(Step::Write(offset, data.to_vec())) {
+            Some(_) => self.0.file.write(offset, data),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(
+        &self,
+        start: Bound<u64>,
+        end: Bound<u64>,
+    ) -> Result<bool, BackendError> {
+        self.0.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.file.query_lock_range(start, end)
+    }
+}
+
+impl fmt::Debug for TentativeFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TentativeFile")
+            .field("accepted", &self.held_back().is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::path::Path;
+
+    use super::*;
+
+    fn open(path: &Path) -> TentativeFile {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        TentativeFile::new(file).unwrap()
+    }
+
+    fn all(file: &TentativeFile) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn changes_are_seen_at_once_and_made_when_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"0123456789").unwrap();
+        let file = open(&path);
+        file.write(2, b"ab").unwrap();
+        file.set_len(6).unwrap();
+        file.set_len(9).unwrap();
+        file.write(8, b"xyz").unwrap();
+        file.sync_data().unwrap();
+        let expected = b"01ab45\0\0xyz";
+        assert_eq!(all(&file), expected);
+        let mut part = [0; 4];
+        file.read(1, &mut part).unwrap();
+        assert_eq!(&part, b"1ab4");
+        assert!(file.read(9, &mut part).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"0123456789");
+
+        file.accept().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), expected);
+        file.write(0, b"!").unwrap();
+        assert_eq!(fs::read(&path).unwrap()[0], b'!');
+        assert_eq!(all(&file)[..2], *b"!1");
+    }
+
+    #[test]
+    fn what_is_never_accepted_leaves_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"theirs").unwrap();
+        let file = open(&path);
+        file.write(0, b"ours").unwrap();
+        file.set_len(0).unwrap();
+        file.close().unwrap();
+        drop(file);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+    }
+}

@@ -1,0 +1,204 @@
+//! What becomes of a store whose medium fails while it runs. The faults are put where a reader would leave them.
+
+use std::fs;
+use std::time::Duration;
+
+use kms_agent_core::SystemClock;
+use tempfile::TempDir;
+
+use super::fault::{Failure, Fault};
+use super::*;
+use crate::key::KeySource;
+
+const LIFETIME: Lifetime = Lifetime {
+    fetched_at: Timestamp::from_millis(1),
+    rotates_at: None,
+    usable_until: Timestamp::from_millis(i64::MAX),
+};
+
+fn open(folder: &TempDir, capacity: usize) -> Store {
+    let place = Place {
+        path: folder.path().join("store"),
+        key: KeySource::File(folder.path().join("keys/key")),
+        clock: Arc::new(SystemClock),
+    };
+    Store::open(place, NonZeroUsize::new(capacity).unwrap())
+        .unwrap()
+        .store
+}
+
+fn place(n: u32) -> RecordHash {
+    let mut place = [0; 32];
+    place[..4].copy_from_slice(&n.to_le_bytes());
+    RecordHash(place)
+}
+
+fn scope() -> Arc<Scope> {
+    Arc::new(Scope {
+        endpoint: "endpoint".into(),
+        identity: "identity".into(),
+    })
+}
+
+/// A header that says no more than when the record lives.
+fn header() -> Vec<u8> {
+    let mut header = LIFETIME.fetched_at.as_millis().to_le_bytes().to_vec();
+    header.push(0);
+    header.extend_from_slice(&LIFETIME.usable_until.as_millis().to_le_bytes());
+    header.extend_from_slice(&[0; 8]);
+    header
+}
+
+fn put(store: &Store, n: u32) {
+    let sealer = store.sealer();
+    let record = sealer.seal(&place(n), &header(), b"value").unwrap();
+    assert!(store.hold(&sealer, place(n), record, &LIFETIME, &scope()));
+}
+
+async fn holds(store: &Store, n: u32) -> bool {
+    store.find(&place(n)).await.is_some()
+}
+
+fn report(store: &Store, fault: Fault) {
+    store.shared.lock().report(fault);
+    store.shared.wake();
+}
+
+fn trouble(store: &Store) -> Option<&'static str> {
+    store.stats().store.unwrap().trouble
+}
+
+fn disk_full() -> Fault {
+    Fault::Failed(Failure {
+        word: "disk_full",
+        cause: "no space left".to_owned(),
+    })
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("in vain waited until {what}");
+}
+
+#[tokio::test]
+async fn a_store_in_trouble_is_still_read_and_is_written_once_it_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 10);
+    put(&store, 1);
+    store.flush().await.unwrap();
+    store.close().await.unwrap();
+    let store = open(&folder, 10);
+    report(&store, disk_full());
+    until("there is trouble", || trouble(&store).is_some()).await;
+    assert_eq!(trouble(&store), Some("disk_full"));
+    until("it is open again", || store.shared.lock().is_open).await;
+    assert!(holds(&store, 1).await);
+    put(&store, 2);
+    assert!(holds(&store, 2).await);
+    assert!(
+        store.shared.lock().queue.len() == 1,
+        "nothing is written yet"
+    );
+
+    store.sweep(Timestamp::EPOCH);
+    until("it works", || trouble(&store).is_none()).await;
+    assert!(store.shared.lock().queue.is_empty());
+    assert!(holds(&store, 1).await && holds(&store, 2).await);
+}
+
+#[tokio::test]
+async fn pauses_between_attempts_grow_and_are_bounded() {
+    let sealer = Arc::new(Sealer::new(&RootKey::random().unwrap()));
+    let mut state = State::new(NonZeroUsize::MIN, sealer);
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        state.fail("io_error");
+        let mut sweeps = 0;
+        while !state.attempt {
+            state.sweep(Timestamp::EPOCH);
+            sweeps += 1;
+        }
+        pauses.push(sweeps);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 32, 32]);
+}
+
+#[tokio::test]
+async fn damage_while_it_runs_costs_nothing_that_memory_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 10);
+    put(&store, 1);
+    put(&store, 2);
+    store.flush().await.unwrap();
+    report(&store, Fault::Damaged("a test says so".to_owned()));
+    put(&store, 3);
+    store.flush().await.unwrap();
+    let set_aside = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("store.corrupt-"))
+        .count();
+    assert_eq!(set_aside, 1);
+    assert_eq!(trouble(&store), None);
+    store.close().await.unwrap();
+
+    let later = open(&folder, 10);
+    for n in 1..=3 {
+        assert!(holds(&later, n).await, "{n} is gone");
+    }
+    let limit = NonZeroUsize::new(10).unwrap();
+    assert_eq!(later.page(None, limit).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_store_that_is_away_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    // Nothing can be made below a file.
+    let blocked = folder.path().join("blocked");
+    fs::write(&blocked, b"").unwrap();
+    let place = Place {
+        path: blocked.join("store"),
+        key: KeySource::File(folder.path().join("keys/key")),
+        clock: Arc::new(SystemClock),
+    };
+    let store = Store::open(place, NonZeroUsize::new(10).unwrap())
+        .unwrap()
+        .store;
+    for n in 0..5000 {
+        put(&store, n);
+    }
+    assert!(store.shared.lock().queue.len() < 1100);
+    assert!(holds(&store, 4999).await);
+
+    fs::remove_file(&blocked).unwrap();
+    store.flush().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_that_failed_is_made_up_for_and_spares_what_came_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 10);
+    put(&store, 1);
+    store.flush().await.unwrap();
+    {
+        // As when the medium fails while the purge waits.
+        let mut state = store.shared.lock();
+        state.clear();
+        state.fail("io_error");
+    }
+    put(&store, 2);
+    assert!(!holds(&store, 1).await);
+    store.flush().await.unwrap();
+    assert!(holds(&store, 2).await);
+    store.close().await.unwrap();
+    let later = open(&folder, 10);
+    assert!(!holds(&later, 1).await);
+    assert!(holds(&later, 2).await);
+}

@@ -1,0 +1,302 @@
+//! The thread that owns the database.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::disk::{self, Listed};
+use super::fault::{Failure, Fault};
+use super::place::{Keys, OpenFailure};
+use super::shared::{Shared, log_damaged_record};
+use super::state::{Index, State, Stop};
+use crate::key::RootKey;
+use crate::queue::Batch;
+use crate::record::Header;
+use crate::seal::RecordHash;
+
+/// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
+/// first write, and part of the index may have to be finished first.
+const GATHERING: Duration = Duration::from_millis(50);
+
+/// What one transaction takes; more waits for the next one.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// What is listed at a time, so that a write never waits long for it.
+const LISTED_RECORDS: usize = 256;
+const LISTED_BYTES: usize = 1 << 20;
+
+/// A store is compacted at the end when it is larger than this and than twice its records.
+const SMALL_STORE_BYTES: u64 = 1 << 20;
+/// Compaction rewrites all there is; beyond this the end would take too long.
+const LARGE_STORE_BYTES: u64 = 256 << 20;
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    /// A key for a store that could not be begun yet. In memory records are sealed under it already.
+    drawn: Option<RootKey>,
+}
+
+enum Job {
+    Open,
+    Recover(Fault),
+    Replace,
+    Write(Batch),
+    List(Option<RecordHash>),
+    Close,
+    Abandon,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, drawn: Option<RootKey>) -> Self {
+        Self { shared, drawn }
+    }
+
+    /// Works until the store is closed.
+    pub(crate) fn run(mut self) {
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
+        if worked.is_err() {
+            // Nobody shall wait for a thread that is gone.
+            self.shared
+                .go_without_store("thread_failed", "the store's thread panicked");
+            self.shared.close_database();
+        }
+    }
+
+    fn work(&mut self) {
+        loop {
+            match self.next_job() {
+                Job::Open => {
+                    self.open();
+                }
+                Job::Recover(fault) => self.recover(fault),
+                Job::Replace => self.replace(),
+                Job::Write(batch) => self.write(&batch),
+                Job::List(after) => self.list(after),
+                Job::Close => return self.close(),
+                Job::Abandon => return self.shared.close_database(),
+            }
+            if !self.shared.lock().has_store {
+                return self.shared.close_database();
+            }
+        }
+    }
+
+    /// Waits for something to do.
+    fn next_job(&self) -> Job {
+        let mut state = self.shared.lock();
+        let mut gathered = false;
+        loop {
+            if state.stop == Some(Stop::Abandon) {
+                return Job::Abandon;
+            }
+            if let Some(fault) = state.fault.take() {
+                return Job::Recover(fault);
+            }
+            let closing = state.stop == Some(Stop::Close);
+            if state.trouble.is_some() && !state.attempt {
+                if closing {
+                    return Job::Close;
+                }
+                state = self.shared.wait(state);
+                continue;
+            }
+            if !state.is_open {
+                return Job::Open;
+            }
+            if state.replace {
+                return Job::Replace;
+            }
+            if !state.queue.is_empty() {
+                if gathered || state.attempt {
+                    return Job::Write(state.queue.batch(BATCH_BYTES));
+                }
+                state = self.shared.wait_while(state, GATHERING, is_calm);
+                gathered = true;
+                continue;
+            }
+            self.all_written(&mut state);
+            if closing {
+                return Job::Close;
+            }
+            if let Index::Reading { after, .. } = state.index {
+                return Job::List(after);
+            }
+            state = self.shared.wait(state);
+            gathered = false;
+        }
+    }
+
+    fn all_written(&self, state: &mut State) {
+        state.attempt = false;
+        if state.trouble.take().is_some() {
+            tracing::info!(
+                store.path = %self.shared.place.path.display(),
+                "The cache's store works again"
+            );
+        }
+        self.shared.publish(state);
+    }
+
+    /// Opens the store. True: it is open.
+    fn open(&mut self) -> bool {
+        let sealer = Arc::clone(&self.shared.lock().sealer);
+        let keys = match &self.drawn {
+            Some(drawn) => Keys::Drawn(drawn),
+            None => Keys::Known(&sealer),
+        };
+        let failure = match self.shared.place.open(keys) {
+            Ok(opened) => {
+                self.drawn = None;
+                self.shared.install(opened);
+                return true;
+            }
+            Err(failure) => failure,
+        };
+        self.not_opened(failure);
+        false
+    }
+
+    fn not_opened(&self, failure: OpenFailure) {
+        match failure {
+            OpenFailure::Failed(failure) => self.shared.fail(&failure),
+            OpenFailure::Refused(cause) => self.shared.fail(&Failure {
+                word: "refused",
+                cause,
+            }),
+            OpenFailure::Barred { word, message } => self.shared.go_without_store(word, &message),
+        }
+    }
+
+    /// Does what can be done about a fault. The database is not used again: what redb makes of one after a
+    /// fault is not promised.
+    fn recover(&mut self, fault: Fault) {
+        let failure = match fault {
+            Fault::Damaged(why) => match self.shared.place.set_aside(&why, None) {
+                Ok(()) => None,
+                Err(error) => Some(Failure::from(error)),
+            },
+            Fault::Failed(failure) => Some(failure),
+            Fault::Locked | Fault::OtherKey => None,
+        };
+        self.shared.close_database();
+        if let Some(failure) = &failure {
+            self.shared.fail(failure);
+        }
+        // For readers, even if nothing can be written.
+        self.open();
+    }
+
+    fn write(&mut self, batch: &Batch) {
+        match self.shared.ask(|database| disk::write(database, batch)) {
+            None => self.shared.lock().is_open = false,
+            Some(Err(fault)) => self.recover(fault),
+            Some(Ok(())) => {
+                let bytes = self.shared.place.bytes();
+                let mut state = self.shared.lock();
+                state.queue.settle(batch);
+                state.bytes = bytes;
+                state.committed_at = Some(self.shared.place.clock.wall());
+                self.shared.publish(&state);
+            }
+        }
+    }
+
+    fn replace(&mut self) {
+        let sealer = Arc::clone(&self.shared.lock().sealer);
+        match self.shared.place.replace(&sealer) {
+            Ok(opened) => self.shared.install_replacement(opened),
+            Err(failure) => {
+                // The folder cannot be written, maybe. Emptying the store is asked for as well.
+                self.shared.lock().replace = false;
+                if self.shared.place.bytes() == 0 {
+                    self.shared.close_database();
+                    self.not_opened(failure);
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, after: Option<RecordHash>) {
+        let listed = self
+            .shared
+            .ask(|database| disk::list(database, after.as_ref(), LISTED_RECORDS, LISTED_BYTES));
+        match listed {
+            None => self.shared.lock().is_open = false,
+            Some(Err(fault)) => self.recover(fault),
+            Some(Ok(listed)) => self.take_listed(listed),
+        }
+    }
+
+    fn take_listed(&self, listed: Vec<Listed>) {
+        let sealer = Arc::clone(&self.shared.lock().sealer);
+        let count = listed.len() as u64;
+        let last = listed.last().map(|record| record.place);
+        for record in listed {
+            let header = record.beginning.and_then(|beginning| {
+                let header = sealer.open_header(&record.place, &beginning)?;
+                Ok((beginning, header))
+            });
+            let header = header.as_ref().ok().and_then(|(beginning, header)| {
+                Header::decode(header).map(|header| (beginning.clone(), header.lifetime))
+            });
+            let mut state = self.shared.lock();
+            if state.index == Index::Complete {
+                // Everything was dropped meanwhile.
+                break;
+            }
+            if state.queue.waiting(&record.place).is_some() {
+                continue;
+            }
+            if let Some((beginning, lifetime)) = header {
+                state
+                    .map
+                    .list(record.place, beginning, record.size, &lifetime);
+                state.evict();
+            } else {
+                state.remove(&record.place);
+                log_damaged_record();
+            }
+        }
+        let mut state = self.shared.lock();
+        if let Index::Reading { left, .. } = state.index {
+            state.index = match last {
+                None => Index::Complete,
+                after => Index::Reading {
+                    after,
+                    left: left.saturating_sub(count),
+                },
+            };
+        }
+        self.shared.publish(&state);
+    }
+
+    fn close(&self) {
+        let records = {
+            let mut state = self.shared.lock();
+            let records = (state.index == Index::Complete && state.trouble.is_none())
+                .then(|| state.map.bytes());
+            state.map.clear();
+            records
+        };
+        if let Some(mut database) = self.shared.take_database() {
+            let bytes = self.shared.place.bytes();
+            let worthwhile = records.is_some_and(|records| {
+                bytes > SMALL_STORE_BYTES && bytes / 2 > records && records < LARGE_STORE_BYTES
+            });
+            let closed = if worthwhile {
+                disk::compact(&mut database)
+            } else {
+                Ok(())
+            };
+            if let Err(fault) = closed.and(disk::close(database)) {
+                tracing::warn!(?fault, "The cache's store could not be closed properly");
+            }
+        }
+        self.shared.publish_closed(&self.shared.lock());
+    }
+}
+
+/// Nothing that cannot wait for the end of gathering.
+fn is_calm(state: &State) -> bool {
+    !state.attempt && state.stop.is_none() && state.fault.is_none() && !state.replace
+}

@@ -1,0 +1,293 @@
+//! Keys that do not fit, files that are damaged, and what becomes of the store then.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use self::support::{Folder, NOW, names, put, trouble, value};
+
+const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// The agent runs in memory, says so, and leaves the store as it is.
+async fn assert_untouched_and_in_memory(folder: &Folder, word: &str) {
+    let before = fs::read(folder.store()).unwrap();
+    let key = fs::read(folder.key()).ok();
+    let backend = folder.open().await.unwrap();
+    assert_eq!(trouble(&backend).await, Some(word));
+    assert!(!backend.info().durable);
+    assert_eq!(backend.info().resumed, None);
+    assert_eq!(value(&backend, "a").await, None);
+    put(&backend, "b").await;
+    assert_eq!(value(&backend, "b").await, Some(b"b".to_vec()));
+    assert_eq!(names(&backend).await, ["b"]);
+    backend.remove(&support::key("a")).await.unwrap();
+    backend.flush().await.unwrap();
+    backend.sweep(NOW).await.unwrap();
+    backend.clear().await.unwrap();
+    assert_eq!(trouble(&backend).await, Some(word));
+    backend.close().await.unwrap();
+    assert!(
+        fs::read(folder.store()).unwrap() == before,
+        "the store changed"
+    );
+    assert_eq!(fs::read(folder.key()).ok(), key);
+    assert_eq!(folder.beside_the_store(), ["kms-agent.redb"]);
+}
+
+#[tokio::test]
+async fn a_store_without_its_key_is_left_untouched_until_the_key_is_back() {
+    let folder = Folder::filled("a").await;
+    let kept = fs::read(folder.key()).unwrap();
+    fs::remove_file(folder.key()).unwrap();
+    assert_untouched_and_in_memory(&folder, "key_missing").await;
+
+    fs::write(folder.key(), &kept[..31]).unwrap();
+    fs::set_permissions(folder.key(), Permissions::from_mode(0o600)).unwrap();
+    assert_untouched_and_in_memory(&folder, "key_invalid").await;
+
+    fs::write(folder.key(), [0x77; 32]).unwrap();
+    assert_untouched_and_in_memory(&folder, "key_mismatch").await;
+
+    fs::write(folder.key(), &kept).unwrap();
+    let backend = folder.open().await.unwrap();
+    assert_eq!(value(&backend, "a").await, Some(b"a".to_vec()));
+}
+
+#[tokio::test]
+async fn a_store_of_another_key_is_left_untouched_after_a_kill_too() {
+    let folder = Folder::default();
+    let backend = folder.open().await.unwrap();
+    put(&backend, "a").await;
+    backend.flush().await.unwrap();
+    let killed = folder.as_after_a_kill();
+    fs::write(killed.key(), [0x77; 32]).unwrap();
+    assert_untouched_and_in_memory(&killed, "key_mismatch").await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_put_there_before_is_used_and_a_bad_one_is_not_replaced() {
+    let folder = Folder::default();
+    fs::create_dir_all(folder.key().parent().unwrap()).unwrap();
+    fs::write(folder.key(), [0x77; 32]).unwrap();
+    fs::set_permissions(folder.key(), Permissions::from_mode(0o600)).unwrap();
+    let backend = folder.open().await.unwrap();
+    put(&backend, "a").await;
+    backend.close().await.unwrap();
+    assert_eq!(fs::read(folder.key()).unwrap(), [0x77; 32]);
+
+    fs::remove_file(folder.store()).unwrap();
+    fs::write(folder.key(), b"short").unwrap();
+    let backend = folder.open().await.unwrap();
+    assert_eq!(trouble(&backend).await, Some("key_invalid"));
+    assert_eq!(fs::read(folder.key()).unwrap(), b"short");
+    assert!(!folder.store().exists());
+}
+
+#[tokio::test]
+async fn files_that_others_may_touch_are_refused_with_what_mends_it() {
+    let folder = Folder::filled("a").await;
+    for path in [folder.store(), folder.key()] {
+        fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
+        let error = folder.open().await.unwrap_err().to_string();
+        let mends = format!("run `chmod 600 {}`", path.display());
+        assert!(error.ends_with(&mends), "{error}");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+    let backend = folder.open().await.unwrap();
+    assert_eq!(value(&backend, "a").await, Some(b"a".to_vec()));
+}
+
+#[tokio::test]
+async fn a_store_that_is_no_file_is_refused() {
+    let folder = Folder::filled("a").await;
+    let elsewhere = folder.path().join("elsewhere");
+    fs::rename(folder.store(), &elsewhere).unwrap();
+    symlink(&elsewhere, folder.store()).unwrap();
+    let error = folder.open().await.unwrap_err().to_string();
+    assert!(error.contains("is a symbolic link"), "{error}");
+    fs::remove_file(folder.store()).unwrap();
+    fs::create_dir(folder.store()).unwrap();
+    let error = folder.open().await.unwrap_err().to_string();
+    assert!(error.contains("is a folder"), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_set_aside_and_only_the_last_one_kept() {
+    let folder = Folder::filled("a").await;
+    let whole = fs::read(folder.store()).unwrap();
+    let key = fs::read(folder.key()).unwrap();
+    let older = folder
+        .store()
+        .with_file_name("kms-agent.redb.corrupt-20200101T000000Z");
+    fs::write(&older, b"older").unwrap();
+    for damaged in [&b"garbage"[..], &whole[..whole.len() / 2], &[0; 4096]] {
+        fs::write(folder.store(), damaged).unwrap();
+        let backend = folder.open().await.unwrap();
+        assert_eq!(trouble(&backend).await, None);
+        assert!(backend.info().durable);
+        assert_eq!(value(&backend, "a").await, None);
+        put(&backend, "b").await;
+        backend.close().await.unwrap();
+
+        let [new, aside] = folder.beside_the_store().try_into().unwrap();
+        assert_eq!(new, "kms-agent.redb");
+        let stamp = aside.strip_prefix("kms-agent.redb.corrupt-").unwrap();
+        assert_eq!(
+            (stamp.len(), stamp.as_bytes()[8], stamp.as_bytes()[15]),
+            (16, b'T', b'Z')
+        );
+        let kept = fs::read(folder.store().with_file_name(aside)).unwrap();
+        assert!(kept == damaged, "what was set aside changed");
+        assert_eq!(fs::read(folder.key()).unwrap(), key);
+
+        let later = folder.open().await.unwrap();
+        assert_eq!(names(&later).await, ["b"]);
+        later.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_an_unknown_format_is_set_aside() {
+    let folder = Folder::filled("a").await;
+    let database = Database::open(folder.store()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(META)
+        .unwrap()
+        .insert("format", [200].as_slice())
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let backend = folder.open().await.unwrap();
+    assert_eq!(value(&backend, "a").await, None);
+    assert_eq!(folder.beside_the_store().len(), 2);
+}
+
+#[tokio::test]
+async fn an_empty_file_is_no_store_yet() {
+    let folder = Folder::default();
+    fs::create_dir_all(folder.store().parent().unwrap()).unwrap();
+    fs::write(folder.store(), b"").unwrap();
+    fs::set_permissions(folder.store(), Permissions::from_mode(0o600)).unwrap();
+    let backend = folder.open().await.unwrap();
+    assert_eq!(trouble(&backend).await, None);
+    assert_eq!(folder.beside_the_store().len(), 1);
+}
+
+/// Changes the byte at this place, counted from the end, of every record in the store.
+fn damage_records(folder: &Folder, from_end: usize) {
+    let database = Database::open(folder.store()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut records = transaction.open_table(RECORDS).unwrap();
+        let all: Vec<([u8; 32], Vec<u8>)> = records
+            .iter()
+            .unwrap()
+            .map(|record| record.unwrap())
+            .map(|(place, record)| (*place.value(), record.value().to_vec()))
+            .collect();
+        for (place, mut record) in all {
+            *record.iter_mut().rev().nth(from_end - 1).unwrap() ^= 1;
+            records.insert(&place, record.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+fn count_records(folder: &Folder) -> usize {
+    let database = Database::open(folder.store()).unwrap();
+    let records = database.begin_read().unwrap().open_table(RECORDS).unwrap();
+    records.iter().unwrap().count()
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_a_miss_and_is_removed() {
+    // In the value's tag, and in the header before it.
+    for from_end in [1, 40] {
+        let folder = Folder::filled("a").await;
+        damage_records(&folder, from_end);
+        assert_eq!(count_records(&folder), 1);
+        let backend = folder.open().await.unwrap();
+        assert_eq!(value(&backend, "a").await, None);
+        assert_eq!(names(&backend).await, [""; 0]);
+        backend.close().await.unwrap();
+        assert_eq!(count_records(&folder), 0);
+        assert_eq!(folder.beside_the_store().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn records_that_change_places_are_misses() {
+    let folder = Folder::default();
+    let backend = folder.open().await.unwrap();
+    put(&backend, "a").await;
+    put(&backend, "b").await;
+    backend.close().await.unwrap();
+    {
+        let database = Database::open(folder.store()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut records = transaction.open_table(RECORDS).unwrap();
+            let all: Vec<([u8; 32], Vec<u8>)> = records
+                .iter()
+                .unwrap()
+                .map(|record| record.unwrap())
+                .map(|(place, record)| (*place.value(), record.value().to_vec()))
+                .collect();
+            records.insert(&all[0].0, all[1].1.as_slice()).unwrap();
+            records.insert(&all[1].0, all[0].1.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    let backend = folder.open().await.unwrap();
+    assert_eq!(value(&backend, "a").await, None);
+    assert_eq!(value(&backend, "b").await, None);
+}
+
+#[tokio::test]
+async fn pages_that_were_zeroed_cost_no_more_than_the_entries() {
+    let folder = Folder::default();
+    let backend = folder.open().await.unwrap();
+    for n in 0..90 {
+        let entry = support::entry(&[0x5A; 1000]);
+        backend
+            .put(&support::key(&format!("s{n}")), entry)
+            .await
+            .unwrap();
+        if n % 30 == 0 {
+            backend.flush().await.unwrap();
+        }
+    }
+    backend.close().await.unwrap();
+    let whole = fs::read(folder.store()).unwrap();
+    let mut set_aside = 0;
+    for page in 1..whole.len() / 4096 {
+        let copy = folder.as_after_a_kill();
+        let mut bytes = whole.clone();
+        bytes[page * 4096..(page + 1) * 4096].fill(0);
+        fs::write(copy.store(), bytes).unwrap();
+        let backend = copy.open().await.unwrap();
+        for n in 0..90 {
+            let found = value(&backend, &format!("s{n}")).await;
+            assert!(found.is_none_or(|found| found == [0x5A; 1000]));
+        }
+        put(&backend, "new").await;
+        assert_eq!(value(&backend, "new").await, Some(b"new".to_vec()));
+        backend.flush().await.unwrap();
+        backend.close().await.unwrap();
+        let later = copy.open().await.unwrap();
+        assert_eq!(
+            value(&later, "new").await,
+            Some(b"new".to_vec()),
+            "page {page}"
+        );
+        later.close().await.unwrap();
+        set_aside += copy.beside_the_store().len() - 1;
+    }
+    assert!(set_aside > 0, "no page mattered");
+}
