@@ -77,7 +77,8 @@ fn wrong_usage_is_2_and_bad_configuration_78() {
     let unknown = run(agent, &[token], folder.path());
     assert_eq!(unknown.status.code(), Some(78));
     assert!(
-        stderr(&unknown).contains("config.toml:2: Cache.CacheType: must be one of InMemory"),
+        stderr(&unknown)
+            .contains("config.toml:2: Cache.CacheType: must be one of InMemory, Persistent"),
         "{}",
         stderr(&unknown)
     );

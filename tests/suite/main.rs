@@ -8,6 +8,7 @@
 )]
 
 mod cli;
+mod clients;
 mod cloud;
 mod credentials;
 mod dev;
@@ -16,8 +17,11 @@ mod guide;
 mod layering;
 mod main_job;
 mod names;
+mod openapi;
 mod outage;
+mod persistent;
 mod reload;
 mod sdk;
+mod security;
 mod silence;
 mod token;

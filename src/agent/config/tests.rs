@@ -53,7 +53,7 @@ fn every_problem_is_reported_at_once_with_line_key_and_remedy() {
          config.toml:2: Server.HttpPort: must be 0 or a port from 1024 to 65535\n  \
          config.toml:3: Server.MaxCon: unknown key; did you mean MaxConn?\n  \
          config.toml:4: Server.SSRFHeaders: must be a list of 1 to 8 header names\n  \
-         config.toml:7: Cache.CacheType: must be one of InMemory\n  \
+         config.toml:7: Cache.CacheType: must be one of InMemory, Persistent\n  \
          config.toml:8: Cache.TtlSeconds: must be a whole number from 0 to 86400, not a string\n  \
          config.toml:9: Logs: unknown table; did you mean Log?"
     );
@@ -85,7 +85,7 @@ fn settings(text: &str) -> Vec<(String, String)> {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
         {
-            table = name;
+            table = name.trim();
         } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
         {
             let value = value.split_once(" # ").map_or(value, |(value, _)| value);

@@ -1,0 +1,280 @@
+//! The OpenAPI document against the routes, the sources and the running agent.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use kms_agent_emulator::{Fault, FaultKind};
+use kms_agent_test_support::http::{self, Reply};
+use kms_agent_test_support::{Setup, TOKEN, TestAgent};
+use serde_json::{Value, json};
+
+use crate::cloud::{BINARY, Cloud};
+use crate::sdk::{SCRIPTS, python};
+
+const DOCUMENT: &str = include_str!("../../src/server/openapi.yaml");
+const DOCUMENT_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/server/openapi.yaml");
+const ROUTER: &str = include_str!("../../src/server/router.rs");
+const README: &str = include_str!("../../README.md");
+
+/// The document's paths that read a secret, and what comes before its name in a request.
+const SECRET_PATHS: [(&str, &str); 3] = [
+    ("/secretsmanager/get", "/secretsmanager/get?secretId="),
+    ("/v1/{secretId}", "/v1/"),
+    ("/v1/secret/data/{secretId}", "/v1/secret/data/"),
+];
+
+/// What becomes of a secret when KMS is asked for it.
+fn fault_of(name: &str) -> Option<Fault> {
+    Some(match name {
+        "denied" => Fault::status(403, "Forbidden.NoPermission"),
+        "disabled" => Fault::status(409, "Rejected.Disabled"),
+        "odd" => Fault::status(400, "InvalidParameter"),
+        "garbage" => Fault::new(FaultKind::Garbage),
+        "throttled" => Fault::new(FaultKind::Throttle),
+        "cut" => Fault::new(FaultKind::Cut),
+        "hung" => Fault::new(FaultKind::Hang),
+        "broken" => Fault::status(500, "InternalFailure"),
+        _ => return None,
+    })
+}
+
+/// The names above, and some that nothing is wrong with.
+const NAMES: [&str; 12] = [
+    "text",
+    "binary",
+    "object",
+    "missing",
+    "denied",
+    "disabled",
+    "odd",
+    "garbage",
+    "throttled",
+    "cut",
+    "hung",
+    "broken",
+];
+
+fn fill(cloud: &Cloud) {
+    for prefix in ["", "secret/data/"] {
+        cloud.put(&format!("{prefix}text"), "välue");
+        cloud.put(&format!("{prefix}object"), r#"{"a":[1,{"b":null}]}"#);
+        let binary = kms_agent_emulator::PutSecret::new(format!("{prefix}binary"), "AP8=").binary();
+        cloud.put_secret(binary).unwrap();
+        for name in NAMES {
+            if let Some(fault) = fault_of(name) {
+                cloud
+                    .fault(fault.on_secret(format!("{prefix}{name}")))
+                    .unwrap();
+            }
+        }
+    }
+}
+
+fn agent(cloud: &Cloud, response_type: usize, max_conn: usize) -> TestAgent {
+    let key = cloud.access_key();
+    Setup::new(BINARY)
+        .config(format!(
+            "[Server]\nHttpPort = 0\nMaxConn = {max_conn}\nResponseType = {response_type}\n\
+             [Log]\nLogPath = \"\"\n\
+             [KMS]\nEndpoint = \"{}\"\nMaxAttempts = 1\nRequestTimeoutMs = 500\nMaxRequestsPerSecond = 0\n",
+            cloud.base_url()
+        ))
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", key.id())
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", key.expose_secret())
+        .start()
+}
+
+/// What the agent answered on a path of the document.
+#[derive(Default)]
+struct Exchanges(Vec<Value>);
+
+impl Exchanges {
+    fn add(&mut self, path: &str, reply: &Reply) {
+        self.0.push(json!({
+            "path": path,
+            "status": reply.status,
+            "headers": reply.headers,
+            "body": reply.text(),
+        }));
+    }
+
+    fn send(&mut self, agent: &TestAgent, path: &str, line: &str, headers: &str) {
+        let port = agent.port();
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}\r\n");
+        self.add(path, &http::send(port, request.as_bytes()).unwrap());
+    }
+
+    /// What the guard and the router say of `target` whatever it is.
+    fn refuse(&mut self, agent: &TestAgent, path: &str, target: &str) {
+        let token = format!("X-KMS-Token: {TOKEN}\r\n");
+        let mut send = |line: &str, headers: &str| self.send(agent, path, line, headers);
+        let get = format!("GET {target}");
+        send(&get, &format!("{token}Forwarded: for=10.0.0.1\r\n"));
+        send(&get, &format!("{token}Content-Length: 1\r\n"));
+        send(&get, &format!("{token}Origin: https://example.com\r\n"));
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
+            send(&format!("{method} {target}"), &token);
+        }
+        let mark = if target.contains('?') { '&' } else { '?' };
+        send(&format!("{get}{mark}{}", "x".repeat(9000)), &token);
+        send(&get, &format!("{token}X-Big: {}\r\n", "x".repeat(66_000)));
+    }
+
+    /// Reads everything there is, and is refused in every way there is.
+    fn read(&mut self, agent: &TestAgent) {
+        let token = format!("X-Vault-Token: {TOKEN}\r\n");
+        for (path, start) in SECRET_PATHS {
+            for name in NAMES {
+                self.send(agent, path, &format!("GET {start}{name}"), &token);
+            }
+            self.send(agent, path, &format!("GET {start}text"), "");
+            self.refuse(agent, path, &format!("{start}text"));
+        }
+        for path in ["/ping", "/livez", "/readyz", "/metrics"] {
+            self.send(agent, path, &format!("GET {path}"), "");
+            self.refuse(agent, path, path);
+        }
+    }
+
+    /// What does not conform, and what of the document was not seen.
+    fn judge(self, python: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("exchanges.json");
+        std::fs::write(&file, Value::from(self.0).to_string()).unwrap();
+        let output = Command::new(python)
+            .arg(Path::new(SCRIPTS).join("conforms.py"))
+            .args([Path::new(DOCUMENT_PATH), &file])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn every_documented_answer_is_given_as_documented() {
+    let Some(python) = python() else { return };
+    let cloud = Cloud::start();
+    fill(&cloud);
+    let mut exchanges = Exchanges::default();
+    for response_type in 0..3 {
+        exchanges.read(&agent(&cloud, response_type, 100));
+
+        let busy = agent(&cloud, response_type, 1);
+        let _held = TcpStream::connect((Ipv4Addr::LOCALHOST, busy.port())).unwrap();
+        for (path, start) in SECRET_PATHS {
+            exchanges.add(path, &busy.get(&format!("{start}text")));
+        }
+    }
+    let poor = Setup::new(BINARY)
+        .and_config("[KMS]\nRegion = \"cn-hangzhou\"\n[Credentials]\nProvider = \"Environment\"\n")
+        .start();
+    exchanges.send(&poor, "/readyz", "GET /readyz", "");
+    assert_eq!(exchanges.judge(&python), "");
+}
+
+#[test]
+fn every_route_is_documented() {
+    let documented: BTreeSet<&str> = DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("  /")?.strip_suffix(':'))
+        .collect();
+    let routes: Vec<&str> = ROUTER
+        .split(".route(")
+        .skip(1)
+        .map(|call| call.trim_start().split(',').next().unwrap())
+        .collect();
+    assert!(routes.len() >= 7, "{routes:?}");
+    for route in routes {
+        let path = match route {
+            "SECRET_BY_QUERY" => "/secretsmanager/get",
+            "&prefix" | r#"&format!("{prefix}{{*id}}")"# => "/v1/{secretId}",
+            literal => literal.trim_matches('"'),
+        };
+        let path = path.strip_prefix('/').expect("a path; say here what it is");
+        assert!(documented.contains(path), "{route} is not in openapi.yaml");
+    }
+}
+
+/// The words in quotes between two texts of a source file.
+fn quoted<'a>(source: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
+    let (_, rest) = source.split_once(from).expect("the function is there");
+    let (body, _) = rest.split_once(to).expect("the function ends");
+    body.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_code_of_the_agent_is_documented_and_no_other() {
+    let end = "\n    }\n";
+    let mut codes = quoted(include_str!("../../src/server/error.rs"), "fn row(", end);
+    codes.extend(quoted(
+        include_str!("../../src/core/source.rs"),
+        "const fn code(",
+        end,
+    ));
+    let (_, rest) = DOCUMENT.split_once("    AgentCode:").unwrap();
+    let (_, rest) = rest.split_once('[').unwrap();
+    let (list, _) = rest.split_once(']').unwrap();
+    let documented: BTreeSet<&str> = list.split(',').map(str::trim).collect();
+    assert_eq!(codes, documented);
+    for code in codes {
+        assert!(README.contains(&format!("`{code}`")), "{code} in README.md");
+    }
+}
+
+#[test]
+fn the_document_is_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(DOCUMENT.contains(&format!("\n  version: {version}\n")));
+}
+
+/// Lets schemathesis send what the document allows and what it does not.
+fn fuzz(response_type: usize) {
+    let Some(python) = python() else { return };
+    let cloud = Cloud::start();
+    cloud.put("app/db", r#"{"user":"app"}"#);
+    cloud.put("secret/data/app/db", "another");
+    let agent = agent(&cloud, response_type, 100);
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = Command::new(Path::new(&python).with_file_name("schemathesis"));
+    run.args(["run", DOCUMENT_PATH, "--checks", "all", "--no-color"])
+        .args(["--phases", "examples,coverage,fuzzing"])
+        .args(["--max-examples", "30", "--generation-deterministic"])
+        .args(["--header", &format!("X-KMS-Token: {TOKEN}")])
+        .args(["--url", &format!("http://127.0.0.1:{}", agent.port())]);
+    if response_type != 2 {
+        // Its parameter `version` is of that response type.
+        run.args(["--exclude-operation-id", "readSecretAsVault"]);
+    }
+    let output = run
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", folder.path())
+        .env("NO_PROXY", "*")
+        .env("PYTHONIOENCODING", "utf-8")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{stderr}");
+    assert!(cloud.reads() > 10, "KMS was hardly asked:\n{said}");
+}
+
+#[test]
+fn schemathesis_finds_nothing_in_response_type_0() {
+    fuzz(0);
+}
+
+#[test]
+fn schemathesis_finds_nothing_in_response_type_1() {
+    fuzz(1);
+}
+
+#[test]
+fn schemathesis_finds_nothing_in_response_type_2() {
+    fuzz(2);
+}
