@@ -267,6 +267,27 @@ pub async fn a_scan_of_nothing_is_empty(fixture: &impl Fixture) {
     assert!(page.items.is_empty() && page.next.is_none());
 }
 
+/// A key's hits are what `get` found, also across a put in between; removal ends the count.
+pub async fn hits_are_counted_and_outlive_replacement(fixture: &impl Fixture) {
+    let backend = fixture.open(capacity(10)).await;
+    put(&backend, "a").await;
+    present(&backend, &["a", "a", "b"]).await;
+    put(&backend, "a").await;
+    present(&backend, &["a"]).await;
+    let page = backend.scan(None, capacity(10)).await.expect("scan works");
+    assert_eq!(
+        page.items.iter().map(|item| item.hits).collect::<Vec<_>>(),
+        [3]
+    );
+    backend.remove(&key("a")).await.expect("remove works");
+    put(&backend, "a").await;
+    let page = backend.scan(None, capacity(10)).await.expect("scan works");
+    assert_eq!(
+        page.items.iter().map(|item| item.hits).collect::<Vec<_>>(),
+        [0]
+    );
+}
+
 /// What is dead leaves the books; what is only expired stays.
 pub async fn a_sweep_drops_the_dead_and_only_them(fixture: &impl Fixture) {
     let backend = fixture.open(capacity(100)).await;

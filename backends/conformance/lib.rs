@@ -48,6 +48,7 @@ macro_rules! conformance {
             the_least_recently_used_go_first
             a_scan_visits_everything_once
             a_scan_of_nothing_is_empty
+            hits_are_counted_and_outlive_replacement
             a_sweep_drops_the_dead_and_only_them
             a_longer_life_by_replacement_survives_the_old_deadline
             a_value_that_left_is_let_go_by_the_next_sweep

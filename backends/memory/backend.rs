@@ -11,7 +11,7 @@ use kms_agent_core::{
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use crate::index::{Index, Serial};
+use crate::index::{Hits, Index, Serial};
 
 pub(crate) const NAME: &str = "InMemory";
 
@@ -33,6 +33,7 @@ pub(crate) struct MemoryBackend {
 /// takes the entry out of it at once.
 struct Slot {
     serial: Serial,
+    hits: Hits,
     entry: Mutex<Option<CacheEntry>>,
 }
 
@@ -103,18 +104,25 @@ impl CacheBackend for MemoryBackend {
         now: Timestamp,
     ) -> Result<Option<CacheEntry>, BackendError> {
         self.check_open()?;
-        let slot = self.cache.get(key).await;
-        Ok(slot
-            .and_then(|slot| slot.entry())
-            .filter(|entry| now < entry.lifetime.usable_until))
+        let Some(slot) = self.cache.get(key).await else {
+            return Ok(None);
+        };
+        let entry = slot
+            .entry()
+            .filter(|entry| now < entry.lifetime.usable_until);
+        if entry.is_some() {
+            slot.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(entry)
     }
 
     async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {
         self.check_open()?;
         let _turn = self.writing.lock().await;
-        let serial = lock(&self.index).insert(key, &entry);
+        let (serial, hits) = lock(&self.index).insert(key, &entry);
         let slot = Arc::new(Slot {
             serial,
+            hits,
             entry: Mutex::new(Some(entry)),
         });
         self.cache.insert(key.clone(), slot).await;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kms_agent_core::backend::ScanItem;
 use kms_agent_core::{CacheEntry, Lifetime, SecretKey, Timestamp};
@@ -17,7 +18,11 @@ struct Listing {
     serial: Serial,
     version_id: Arc<str>,
     lifetime: Lifetime,
+    hits: Hits,
 }
+
+/// How often a key was found; shared with the slot that counts.
+pub(crate) type Hits = Arc<AtomicU64>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -28,10 +33,15 @@ pub(crate) struct Index {
 
 impl Index {
     /// Notes an entry in place of what was known of `key`.
-    pub(crate) fn insert(&mut self, key: &SecretKey, entry: &CacheEntry) -> Serial {
+    pub(crate) fn insert(&mut self, key: &SecretKey, entry: &CacheEntry) -> (Serial, Hits) {
         self.last_serial += 1;
         let serial = self.last_serial;
+        let hits = self
+            .by_key
+            .get(key)
+            .map_or_else(Hits::default, |old| Arc::clone(&old.hits));
         let listing = Listing {
+            hits: Arc::clone(&hits),
             serial,
             version_id: Arc::clone(&entry.secret.version_id),
             lifetime: entry.lifetime,
@@ -41,7 +51,7 @@ impl Index {
         }
         self.by_death
             .insert((entry.lifetime.usable_until, serial, key.clone()));
-        serial
+        (serial, hits)
     }
 
     /// Forgets the entry `serial` of `key`; a younger one under the same key stays.
@@ -80,6 +90,7 @@ impl Index {
                 key: key.clone(),
                 version_id: Arc::clone(&listing.version_id),
                 lifetime: listing.lifetime,
+                hits: listing.hits.load(Ordering::Relaxed),
             })
             .collect()
     }

@@ -10,6 +10,7 @@ use kms_agent_core::{
     SecretValue, Timestamp,
 };
 
+use crate::map::Listed;
 use crate::record::Header;
 use crate::seal::{Damaged, RecordHash, Sealer};
 use crate::store::{Started, Store};
@@ -134,10 +135,10 @@ impl CacheBackend for RedbBackend {
         let next = page
             .last()
             .filter(|_| page.len() == limit.get())
-            .map(|(place, _)| ScanCursor(place.0.into()));
+            .map(|listed| ScanCursor(listed.place.0.into()));
         let items = page
             .iter()
-            .filter_map(|(place, record)| list(&sealer, place, record))
+            .filter_map(|listed| show(&sealer, listed))
             .collect();
         Ok(ScanPage { items, next })
     }
@@ -187,13 +188,14 @@ fn open(
 }
 
 /// What a scan shows of a record; a damaged one is dealt with when somebody asks for it.
-fn list(sealer: &Sealer, place: &RecordHash, record: &[u8]) -> Option<ScanItem> {
-    let header = sealer.open_header(place, record).ok()?;
+fn show(sealer: &Sealer, listed: &Listed) -> Option<ScanItem> {
+    let header = sealer.open_header(&listed.place, &listed.record).ok()?;
     let header = Header::decode(&header)?;
     Some(ScanItem {
         key: header.key()?,
         version_id: header.version_id.into(),
         lifetime: header.lifetime,
+        hits: listed.hits,
     })
 }
 

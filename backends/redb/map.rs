@@ -32,6 +32,17 @@ struct Item {
     size: usize,
     used: Use,
     usable_until: Timestamp,
+    /// How often it was found in this process.
+    hits: u64,
+}
+
+/// A record as a scan shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) place: RecordHash,
+    /// At least its beginning.
+    pub(crate) record: SealedRecord,
+    pub(crate) hits: u64,
 }
 
 /// How recently a record was used. What was used in this process comes after what was not, which is ordered
@@ -66,7 +77,9 @@ impl SealedMap {
     /// Takes `record` in place of what was known; it is the most recently used.
     pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.last_turn += 1;
+        let hits = self.items.get(&place).map_or(0, |old| old.hits);
         let item = Item {
+            hits,
             size: record.len(),
             sealed: record,
             is_whole: true,
@@ -91,6 +104,7 @@ impl SealedMap {
             return;
         }
         let item = Item {
+            hits: 0,
             sealed: beginning,
             is_whole: false,
             size,
@@ -117,6 +131,7 @@ impl SealedMap {
         self.by_use.remove(&(item.used, *place));
         self.last_turn += 1;
         item.used.turn = self.last_turn;
+        item.hits += 1;
         self.by_use.insert((item.used, *place));
         Some(if item.is_whole {
             Found::Here(Arc::clone(&item.sealed))
@@ -175,17 +190,17 @@ impl SealedMap {
             .map(|(place, item)| (*place, Arc::clone(&item.sealed)))
     }
 
-    /// At most `limit` records after `from`: at least their beginnings.
-    pub(crate) fn page(
-        &self,
-        from: Option<&RecordHash>,
-        limit: NonZeroUsize,
-    ) -> Vec<(RecordHash, SealedRecord)> {
+    /// At most `limit` records after `from`.
+    pub(crate) fn page(&self, from: Option<&RecordHash>, limit: NonZeroUsize) -> Vec<Listed> {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.items
             .range((start, Bound::Unbounded))
             .take(limit.get())
-            .map(|(place, item)| (*place, Arc::clone(&item.sealed)))
+            .map(|(place, item)| Listed {
+                place: *place,
+                record: Arc::clone(&item.sealed),
+                hits: item.hits,
+            })
             .collect()
     }
 

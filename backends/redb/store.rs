@@ -31,6 +31,7 @@ use self::shared::{Progress, Shared};
 use self::state::{Index, Known, State, Stop};
 use self::writer::Writer;
 use crate::key::RootKey;
+use crate::map::Listed;
 use crate::queue::Ticket;
 use crate::seal::{RecordHash, SealedRecord, Sealer};
 
@@ -228,7 +229,7 @@ impl Store {
         &self,
         from: Option<&RecordHash>,
         limit: NonZeroUsize,
-    ) -> Result<Vec<(RecordHash, SealedRecord)>, BackendError> {
+    ) -> Result<Vec<Listed>, BackendError> {
         let settled =
             |progress: &Progress| progress.indexed || progress.troubled || progress.closed;
         self.shared.progress(settled).await;

@@ -137,6 +137,8 @@ pub struct ScanItem {
     pub version_id: Arc<str>,
     /// The instants it is judged by.
     pub lifetime: Lifetime,
+    /// How often `get` has found this key, in this process and since it was last absent.
+    pub hits: u64,
 }
 
 /// What kind of failure a backend had; each says what the caller does next.
