@@ -5,6 +5,8 @@ mod check;
 mod dev;
 mod get;
 mod health;
+mod purge;
+mod status;
 mod target;
 mod token;
 
@@ -33,6 +35,8 @@ enum Command {
     Token(token::Args),
     Dev(dev::Args),
     Get(get::Args),
+    Status(status::Args),
+    Purge(purge::Args),
     Health(health::Args),
 }
 
@@ -45,6 +49,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Token(args) => token::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Get(args) => get::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Purge(args) => purge::run(&args),
         Command::Health(args) => health::run(&args),
     }
 }

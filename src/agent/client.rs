@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, Request, StatusCode, header};
+use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
@@ -24,6 +25,25 @@ pub(crate) struct Reply {
     pub(crate) body: Zeroizing<Vec<u8>>,
 }
 
+impl Reply {
+    /// What went wrong, in whichever form the agent's ResponseType tells it.
+    pub(crate) fn refusal(&self) -> Failure {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let told = match (
+            text("Code").or(text("__type")),
+            text("Message").or(text("message")),
+        ) {
+            (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+            _ => body
+                .pointer("/errors/0")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        };
+        Failure::failed(told.unwrap_or_else(|| format!("the agent answered {}", self.status)))
+    }
+}
+
 /// How a running agent is reached.
 pub(crate) struct Client {
     pub(crate) port: u16,
@@ -33,19 +53,28 @@ pub(crate) struct Client {
 
 impl Client {
     /// Asks for `target`, which is a path and query.
-    pub(crate) fn fetch(&self, target: &str) -> Result<Reply, Failure> {
+    pub(crate) fn get(&self, target: &str) -> Result<Reply, Failure> {
+        self.send(&Method::GET, target)
+    }
+
+    /// Orders `target`, which is a path and query.
+    pub(crate) fn post(&self, target: &str) -> Result<Reply, Failure> {
+        self.send(&Method::POST, target)
+    }
+
+    fn send(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
         runtime.block_on(async {
-            tokio::time::timeout(LIMIT, self.ask(target))
+            tokio::time::timeout(LIMIT, self.ask(method, target))
                 .await
                 .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
         })
     }
 
-    async fn ask(&self, target: &str) -> Result<Reply, Failure> {
+    async fn ask(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
         let port = self.port;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::failed(format!(
@@ -59,7 +88,10 @@ impl Client {
             .await
             .map_err(|error| unreachable(&error))?;
         let connection = tokio::spawn(connection);
-        let mut request = Request::get(target).header(header::HOST, format!("127.0.0.1:{port}"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, format!("127.0.0.1:{port}"));
         if let Some((name, token)) = &self.token {
             request = request.header(name, token.as_slice());
         }

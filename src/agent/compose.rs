@@ -110,6 +110,7 @@ impl Prepared {
                 open_service(&self.config, source, Arc::clone(&clock), &mut registry).await?;
             let token = Arc::new(self.token);
             let app = Arc::new(App {
+                started_at: service.timeline().now(),
                 service: Arc::clone(&service),
                 prefetch: Prefetch::new(self.config.cache.prefetch.clone()),
                 token: Arc::clone(&token),

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::RwLock;
 
 pub use self::fetch::MAX_STORED_BYTES;
-use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend};
+use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend, ScanCursor, ScanPage};
 use crate::clock::Timeline;
 use crate::flight::Flights;
 use crate::lifetime::Timestamp;
@@ -103,6 +103,20 @@ impl SecretService {
     /// How the backend is doing.
     pub async fn backend_stats(&self) -> Result<BackendStats, BackendError> {
         self.backend.stats().await
+    }
+
+    /// The entries held, without their values, a page at a time.
+    pub async fn entries(
+        &self,
+        from: Option<ScanCursor>,
+        limit: NonZeroUsize,
+    ) -> Result<ScanPage, BackendError> {
+        self.backend.scan(from, limit).await
+    }
+
+    /// The rules in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
     }
 
     /// How the calls to KMS went lately.

@@ -35,6 +35,7 @@ pub(crate) enum Reject {
     HeadersTooLarge,
     TooManyConnections,
     InvalidUpstreamAnswer,
+    StoreUnavailable,
 }
 
 impl Reject {
@@ -56,6 +57,7 @@ impl Reject {
             ),
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "TooManyConnections"),
             Self::InvalidUpstreamAnswer => (StatusCode::BAD_GATEWAY, "InvalidUpstreamAnswer"),
+            Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "StoreUnavailable"),
         }
     }
 

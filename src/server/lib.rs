@@ -19,7 +19,7 @@ pub mod token;
 
 use std::sync::Arc;
 
-use kms_agent_core::{Prefetch, SecretService};
+use kms_agent_core::{Prefetch, SecretService, Timestamp};
 use prometheus_client::registry::Registry;
 
 pub use self::config::ServerSettings;
@@ -30,6 +30,8 @@ pub use self::token::{Token, TokenStore};
 /// What the routes work with.
 #[derive(Debug)]
 pub struct App {
+    /// When the agent started.
+    pub started_at: Timestamp,
     /// Answers reads.
     pub service: Arc<SecretService>,
     /// The secrets loaded at start.

@@ -47,6 +47,45 @@ pub(crate) fn parse_vault_path(path: &str, query: &str) -> Result<Question, ApiE
     parameters.question_for(path.strip_prefix("secret/data/").unwrap_or(path))
 }
 
+/// What to let go of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PurgeOrder {
+    /// Every version of one secret.
+    Secret(SecretId),
+    /// Everything; `force` also while KMS is failing.
+    All { force: bool },
+}
+
+/// `?secretId=…` or `?all=true[&force=true]`
+pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
+    let parameters = Parameters::parse(query, &["secretId", "all", "force"])?;
+    let all = flag("all", parameters.all.as_deref())?;
+    let force = flag("force", parameters.force.as_deref())?;
+    match parameters.secret_id.as_deref().filter(|id| !id.is_empty()) {
+        None if all => Ok(PurgeOrder::All { force }),
+        None => Err(Reject::MissingParameter
+            .because("Say what to purge: ?secretId=<name or ARN> or ?all=true.")),
+        Some(_) if all || force => {
+            Err(Reject::InvalidParameter.because("secretId goes with neither all nor force."))
+        }
+        Some(id) => SecretId::parse(id)
+            .map(PurgeOrder::Secret)
+            .map_err(|error| invalid("secretId", error)),
+    }
+}
+
+/// true/false/1/0 in any case; absent is false.
+fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
+    match text {
+        None => Ok(false),
+        Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
+        Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
+        Some(_) => {
+            Err(Reject::InvalidParameter.because(format!("{name} takes true, false, 1 or 0.")))
+        }
+    }
+}
+
 #[derive(Default)]
 struct Parameters<'a> {
     secret_id: Option<Cow<'a, str>>,
@@ -54,6 +93,8 @@ struct Parameters<'a> {
     version_stage: Option<Cow<'a, str>>,
     refresh_now: Option<Cow<'a, str>>,
     version: Option<Cow<'a, str>>,
+    all: Option<Cow<'a, str>>,
+    force: Option<Cow<'a, str>>,
 }
 
 impl<'a> Parameters<'a> {
@@ -84,6 +125,8 @@ impl<'a> Parameters<'a> {
             "versionStage" => Some(&mut self.version_stage),
             "refreshNow" => Some(&mut self.refresh_now),
             "version" => Some(&mut self.version),
+            "all" => Some(&mut self.all),
+            "force" => Some(&mut self.force),
             _ => None,
         }
     }
@@ -101,15 +144,10 @@ impl<'a> Parameters<'a> {
         let selector =
             VersionSelector::parse(self.version_id.as_deref(), self.version_stage.as_deref())
                 .map_err(|error| invalid("versionId or versionStage", error))?;
-        let demand = match self.refresh_now.as_deref() {
-            None => Demand::Any,
-            Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Demand::RefreshNow,
-            Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Demand::Any,
-            Some(_) => {
-                return Err(
-                    Reject::InvalidParameter.because("refreshNow takes true, false, 1 or 0.")
-                );
-            }
+        let demand = if flag("refreshNow", self.refresh_now.as_deref())? {
+            Demand::RefreshNow
+        } else {
+            Demand::Any
         };
         Ok(Question {
             secret: SecretRef { id, selector },
@@ -213,6 +251,33 @@ mod tests {
         assert_eq!(code(parse_path("a", "secretId=b")), "InvalidParameter");
         assert!(parse_query("&secretId=a&").is_ok());
         assert_eq!(code(parse_path("a", "version=1")), "InvalidParameter");
+    }
+
+    #[test]
+    fn a_purge_names_one_secret_or_says_all() {
+        let id = SecretId::parse("a/b").unwrap();
+        assert_eq!(
+            parse_purge("secretId=a%2Fb").unwrap(),
+            PurgeOrder::Secret(id)
+        );
+        assert_eq!(
+            parse_purge("all=TRUE").unwrap(),
+            PurgeOrder::All { force: false }
+        );
+        assert_eq!(
+            parse_purge("all=1&force=true").unwrap(),
+            PurgeOrder::All { force: true }
+        );
+        for (query, expected) in [
+            ("", "MissingParameter"),
+            ("all=false", "MissingParameter"),
+            ("force=1", "MissingParameter"),
+            ("secretId=a&all=1", "InvalidParameter"),
+            ("all=yes", "InvalidParameter"),
+            ("versionId=a", "InvalidParameter"),
+        ] {
+            assert_eq!(parse_purge(query).unwrap_err().code, expected, "{query}");
+        }
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) fn json(body: Bytes) -> Response<Body> {
 
 /// `document` as JSON, in one buffer of exactly its size that is wiped once it is sent: a buffer that grows
 /// would leave copies behind.
-fn encode(document: &impl Serialize) -> Bytes {
+pub(crate) fn encode(document: &impl Serialize) -> Bytes {
     let mut size = ByteCount(0);
     // Strings, numbers and raw JSON always serialize, and counting and memory take every byte.
     let _ = serde_json::to_writer(&mut size, document);

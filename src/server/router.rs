@@ -7,14 +7,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use http::{Response, Uri};
 
 use crate::App;
 use crate::config::{ResponseType, SECRET_BY_QUERY};
 use crate::error::Reject;
 use crate::render;
-use crate::routes::{health, metrics, secret};
+use crate::routes::{agent, health, metrics, secret};
 
 /// The routes behind the guard. None of them uses an extractor that can answer by itself.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -23,6 +23,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(SECRET_BY_QUERY, only_get(secret::by_query))
         .route(&prefix, only_get(secret::by_path))
         .route(&format!("{prefix}{{*id}}"), only_get(secret::by_path))
+        .route("/agent/status", only_get(agent::status))
+        .route("/agent/purge", only_post(agent::purge))
         .route("/ping", only_get(health::ping))
         .route("/livez", only_get(health::livez))
         .route("/readyz", only_get(health::readyz))
@@ -37,17 +39,34 @@ where
     H: Handler<T, Arc<App>>,
     T: 'static,
 {
-    get(handler).head(not_allowed).fallback(not_allowed)
+    get(handler).head(use_get).fallback(use_get)
 }
 
-async fn not_allowed(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
-    let mut error = Reject::MethodNotAllowed.because("Use GET.");
-    error.allow = Some("GET");
+/// POST and nothing else.
+fn only_post<H, T>(handler: H) -> MethodRouter<Arc<App>, Infallible>
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    post(handler).fallback(use_post)
+}
+
+async fn use_get(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+    not_allowed(&app, &uri, "GET")
+}
+
+async fn use_post(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+    not_allowed(&app, &uri, "POST")
+}
+
+fn not_allowed(app: &App, uri: &Uri, allowed: &'static str) -> Response<Body> {
+    let mut error = Reject::MethodNotAllowed.because(format!("Use {allowed}."));
+    error.allow = Some(allowed);
     render::error(app.settings.format_of(uri.path()), &error)
 }
 
 async fn unknown_path() -> Response<Body> {
     render::error(ResponseType::Kms, &Reject::UnknownPath.because(
-        "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /ping, /livez, /readyz and /metrics.",
+        "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
     ))
 }

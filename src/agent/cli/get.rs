@@ -3,12 +3,10 @@ use std::io::{self, IsTerminal, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::target::Target;
-use crate::client::Reply;
+use super::target::{Target, encoded};
 use crate::exit::Failure;
 
 /// Reads a secret through a running agent and prints its value.
@@ -41,9 +39,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let reply = args.target.client()?.fetch(&args.query())?;
+    let reply = args.target.client()?.get(&args.query())?;
     if reply.status != StatusCode::OK {
-        return Err(refused(&reply));
+        return Err(reply.refusal());
     }
     let output = if args.json {
         reply.body
@@ -84,32 +82,6 @@ impl Args {
         }
         query
     }
-}
-
-fn encoded(text: &str) -> String {
-    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'_')
-        .remove(b'.')
-        .remove(b'~');
-    utf8_percent_encode(text, RESERVED).to_string()
-}
-
-/// What went wrong, in whichever form the agent's ResponseType tells it.
-fn refused(reply: &Reply) -> Failure {
-    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let text = |name: &str| body.get(name).and_then(Value::as_str);
-    let told = match (
-        text("Code").or(text("__type")),
-        text("Message").or(text("message")),
-    ) {
-        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
-        _ => body
-            .pointer("/errors/0")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
-    };
-    Failure::failed(told.unwrap_or_else(|| format!("the agent answered {}", reply.status)))
 }
 
 /// The secret's value out of an answer, in whichever form the agent's ResponseType tells it.

@@ -18,7 +18,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let path = if args.live { "/livez" } else { "/readyz" };
-    let reply = args.target.anonymous()?.fetch(path)?;
+    let reply = args.target.anonymous()?.get(path)?;
     if reply.status == StatusCode::OK {
         Ok(())
     } else {

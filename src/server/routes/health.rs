@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -112,8 +111,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
             failed: prefetch.failed,
         },
     };
-    let body = serde_json::to_vec(&Readiness { ready, checks }).unwrap_or_default();
-    let mut response = render::json(Bytes::from(body));
+    let mut response = render::json(render::encode(&Readiness { ready, checks }));
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

@@ -1,0 +1,45 @@
+//! `POST /agent/purge`
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use http::{Response, Uri};
+use serde::Serialize;
+
+use crate::App;
+use crate::config::ResponseType;
+use crate::error::{ApiError, Reject};
+use crate::query::{PurgeOrder, parse_purge};
+use crate::render;
+
+#[derive(Serialize)]
+struct Purged {
+    purged: usize,
+}
+
+/// Drops entries; while KMS is failing the whole cache only goes with `force`, since nothing could refill it.
+pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+    match carry_out(&app, uri.query().unwrap_or_default()).await {
+        Ok(purged) => render::json(render::encode(&Purged { purged })),
+        Err(error) => render::error(ResponseType::Kms, &error),
+    }
+}
+
+async fn carry_out(app: &App, query: &str) -> Result<usize, ApiError> {
+    let result = match parse_purge(query)? {
+        PurgeOrder::Secret(id) => app.service.purge(&id).await,
+        PurgeOrder::All { force } => {
+            if let Some(code) = app.service.upstream().failing.filter(|_| !force) {
+                return Err(Reject::InvalidParameter.because(format!(
+                    "KMS is failing ({code}), so nothing could be fetched again; add force=true to purge all the same."
+                )));
+            }
+            app.service.purge_all().await
+        }
+    };
+    result.map_err(|_| {
+        Reject::StoreUnavailable
+            .because("The store failed, so not everything is purged; the log says why. Try again.")
+    })
+}

@@ -1,0 +1,196 @@
+//! `/agent/status`
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use http::Response;
+use kms_agent_core::backend::{ScanItem, StoreStats};
+use kms_agent_core::policy::Freshness;
+use kms_agent_core::prefetch::PrefetchState;
+use kms_agent_core::{Policy, Timestamp};
+use serde::Serialize;
+
+use crate::App;
+use crate::render;
+
+/// The most entries that are told.
+const MOST_ENTRIES: usize = 1000;
+
+/// Entries looked at in one go.
+const PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    pid: u32,
+    started_at: Option<String>,
+    cache: Cache,
+    upstream: Upstream,
+    credentials: Credentials,
+    prefetch: Vec<Prefetched>,
+    entries: Vec<Entry>,
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct Cache {
+    backend: &'static str,
+    entries: usize,
+    capacity: usize,
+    store: Option<Store>,
+}
+
+#[derive(Serialize)]
+struct Store {
+    path: String,
+    bytes: u64,
+    state: &'static str,
+    committed_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Upstream {
+    state: &'static str,
+    last_success_at: Option<String>,
+    last_error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Credentials {
+    provider: Option<String>,
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Prefetched {
+    name: String,
+    state: &'static str,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    name: String,
+    selector: String,
+    version_id: String,
+    state: &'static str,
+    age_seconds: u64,
+    ttl_seconds: i64,
+    usable_seconds: u64,
+    hits: u64,
+}
+
+/// What the agent holds and how it is doing. Never a value.
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Response<Body> {
+    let service = &app.service;
+    let now = service.timeline().now();
+    let stats = service.backend_stats().await.unwrap_or_default();
+    let (entries, truncated) = entries(&app, now).await;
+    let upstream = service.upstream();
+    let credentials = service.credentials();
+    render::json(render::encode(&Status {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        started_at: app.started_at.to_rfc3339(),
+        cache: Cache {
+            backend: service.backend_info().name,
+            entries: stats.entries,
+            capacity: stats.capacity,
+            store: stats.store.map(Store::from),
+        },
+        upstream: Upstream {
+            state: if upstream.failing.is_some() {
+                "degraded"
+            } else {
+                "ok"
+            },
+            last_success_at: upstream.last_success_at.and_then(Timestamp::to_rfc3339),
+            last_error: upstream.failing,
+        },
+        credentials: Credentials {
+            provider: credentials.provider.map(Into::into),
+            expires_at: credentials.expires_at.and_then(Timestamp::to_rfc3339),
+        },
+        prefetch: app
+            .prefetch
+            .list()
+            .into_iter()
+            .map(|(secret, state)| Prefetched::new(secret.id.as_str(), state))
+            .collect(),
+        entries,
+        truncated,
+    }))
+}
+
+/// The entries by name, and whether there are more than are told.
+async fn entries(app: &App, now: Timestamp) -> (Vec<Entry>, bool) {
+    let policy = app.service.policy();
+    let mut entries = Vec::new();
+    let mut from = None;
+    // A page that cannot be read ends the list: the store is in trouble, and `cache.store` says so.
+    while let Ok(page) = app.service.entries(from, PAGE).await {
+        entries.extend(
+            page.items
+                .into_iter()
+                .map(|item| Entry::new(item, &policy, now)),
+        );
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    entries.sort_by(|one, other| (&one.name, &one.selector).cmp(&(&other.name, &other.selector)));
+    let truncated = entries.len() > MOST_ENTRIES;
+    entries.truncate(MOST_ENTRIES);
+    (entries, truncated)
+}
+
+impl Entry {
+    fn new(item: ScanItem, policy: &Policy, now: Timestamp) -> Self {
+        let seconds =
+            |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let (state, ttl_seconds) = match policy.judge(&item.lifetime, now) {
+            Freshness::Fresh { left } => ("fresh", seconds(left)),
+            Freshness::Expired { since } => ("expired", -seconds(since)),
+            Freshness::Dead => ("dead", 0),
+        };
+        Self {
+            name: item.key.secret.id.as_str().to_owned(),
+            selector: item.key.secret.selector.to_string(),
+            version_id: item.version_id.to_string(),
+            state,
+            age_seconds: now.since(item.lifetime.fetched_at).as_secs(),
+            ttl_seconds,
+            usable_seconds: item.lifetime.usable_until.since(now).as_secs(),
+            hits: item.hits,
+        }
+    }
+}
+
+impl Prefetched {
+    fn new(name: &str, state: PrefetchState) -> Self {
+        let (state, error) = match state {
+            PrefetchState::Pending => ("pending", None),
+            PrefetchState::Done => ("done", None),
+            PrefetchState::Failed { code } => ("failed", Some(code)),
+        };
+        Self {
+            name: name.to_owned(),
+            state,
+            error,
+        }
+    }
+}
+
+impl From<StoreStats> for Store {
+    fn from(store: StoreStats) -> Self {
+        Self {
+            path: store.path.display().to_string(),
+            bytes: store.bytes,
+            state: store.trouble.unwrap_or("ok"),
+            committed_at: store.committed_at.and_then(Timestamp::to_rfc3339),
+        }
+    }
+}
