@@ -1,4 +1,4 @@
-//! The contract of [`CacheBackend`](kms_agent_core::CacheBackend), executable: one clause, one function, one
+//! The contract of [`kms_agent_core::CacheBackend`], executable: one clause, one function, one
 //! named test for every backend.
 //!
 //! A backend's tests name a fixture and get the whole suite:

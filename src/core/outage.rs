@@ -1,6 +1,7 @@
 //! What KMS could not answer lately, and when it may be asked again.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,12 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 ///
 /// A key that is in here is answered from its copy at once and retried in the background only. While the
 /// endpoint as a whole fails that goes for every key, and one probe at a time finds out whether it is back.
-#[derive(Debug, Default)]
-pub(crate) struct Outage(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Outage {
+    /// The most keys that are told apart; of the others only the endpoint's state is known.
+    capacity: NonZeroUsize,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -36,6 +41,8 @@ struct Failing {
     failures: u32,
     retry_at: Duration,
     code: String,
+    /// Whether somebody was told; slowness alone is nothing to tell.
+    announced: bool,
 }
 
 /// What there is to know before KMS is asked about a failing key.
@@ -48,6 +55,13 @@ pub(crate) struct Standing {
 }
 
 impl Outage {
+    pub(crate) fn new(capacity: NonZeroUsize) -> Self {
+        Self {
+            capacity,
+            state: Mutex::default(),
+        }
+    }
+
     /// How `key` stands at boot time `now`; `None` while all is well. Who is told to retry must.
     pub(crate) fn standing(&self, key: &SecretKey, now: Duration) -> Option<Standing> {
         let mut state = self.lock();
@@ -69,7 +83,20 @@ impl Outage {
         })
     }
 
-    /// Notes a transient failure. Returns whether it begins an outage.
+    /// Notes that a call for `key` is under way for longer than a reader with a copy waits. However many
+    /// readers say so, it is one call.
+    pub(crate) fn hangs(&self, key: &SecretKey, code: &str, now: Duration) {
+        let mut state = self.lock();
+        if state.keys.contains_key(key) || state.endpoint.is_some() {
+            return;
+        }
+        let mut failing = Failing::again(None, code, now, None);
+        failing.failures = 0;
+        failing.announced = false;
+        state.note(key, failing, self.capacity);
+    }
+
+    /// Notes a transient failure of one call. Returns whether it begins an outage.
     pub(crate) fn failed(
         &self,
         key: &SecretKey,
@@ -79,20 +106,18 @@ impl Outage {
         retry_after: Option<Duration>,
     ) -> bool {
         let mut state = self.lock();
-        let begins = state.endpoint.is_none() && !state.keys.contains_key(key);
-        let failing = Failing::again(state.keys.get(key), code, now, retry_after);
-        state.keys.insert(key.clone(), failing);
+        let before = state.keys.get(key);
+        let begins = state.endpoint.is_none() && before.is_none_or(|before| !before.announced);
+        let failing = Failing::again(before, code, now, retry_after);
+        state.note(key, failing, self.capacity);
         let others_too = state.suspect.as_ref().is_some_and(|suspect| suspect != key);
-        if state.endpoint.is_some() || concerns_every_key(kind) || others_too {
-            state.endpoint = Some(Failing::again(
-                state.endpoint.as_ref(),
-                code,
-                now,
-                retry_after,
-            ));
-            state.probing_since = None;
-        } else {
-            state.suspect = Some(key.clone());
+        match reach(kind) {
+            Reach::Endpoint => state.endpoint_failed(code, now, retry_after),
+            Reach::Unknown if others_too || state.endpoint.is_some() => {
+                state.endpoint_failed(code, now, retry_after);
+            }
+            Reach::Unknown => state.suspect = Some(key.clone()),
+            Reach::Nobody => {}
         }
         begins
     }
@@ -120,7 +145,25 @@ impl Outage {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn note(&mut self, key: &SecretKey, failing: Failing, capacity: NonZeroUsize) {
+        if self.keys.len() < capacity.get() || self.keys.contains_key(key) {
+            self.keys.insert(key.clone(), failing);
+        }
+    }
+
+    fn endpoint_failed(&mut self, code: &str, now: Duration, retry_after: Option<Duration>) {
+        self.endpoint = Some(Failing::again(
+            self.endpoint.as_ref(),
+            code,
+            now,
+            retry_after,
+        ));
+        self.probing_since = None;
     }
 }
 
@@ -142,15 +185,27 @@ impl Failing {
             failures: failures.saturating_add(1),
             retry_at: now + pause.max(asked_for),
             code: code.to_owned(),
+            announced: true,
         }
     }
 }
 
-/// Whether one such failure says that no key can be had. A failure told by KMS itself, or an answer that is
-/// none, may be about one secret; it takes a second key to tell.
-fn concerns_every_key(kind: SourceErrorKind) -> bool {
-    !matches!(
-        kind,
-        SourceErrorKind::ServerFailure | SourceErrorKind::InvalidAnswer
-    )
+/// Whom a failure concerns.
+enum Reach {
+    /// Every key: nothing gets through to KMS, or it wants nothing to.
+    Endpoint,
+    /// Perhaps only this key; it takes a second one to tell.
+    Unknown,
+    /// KMS has nothing to do with it.
+    Nobody,
+}
+
+fn reach(kind: SourceErrorKind) -> Reach {
+    match kind {
+        SourceErrorKind::ServerFailure
+        | SourceErrorKind::InvalidAnswer
+        | SourceErrorKind::TimedOut => Reach::Unknown,
+        SourceErrorKind::BudgetSpent => Reach::Nobody,
+        _ => Reach::Endpoint,
+    }
 }

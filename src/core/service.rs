@@ -71,7 +71,7 @@ struct Landed {
 }
 
 impl SecretService {
-    /// Puts the parts together. `capacity` bounds the memory of refusals.
+    /// Puts the parts together. `capacity` bounds the memory of refusals and of failing keys.
     pub fn new(
         backend: Arc<dyn CacheBackend>,
         source: Arc<dyn SecretSource>,
@@ -87,7 +87,7 @@ impl SecretService {
             policy: ArcSwap::from_pointee(policy),
             flights: Flights::new(),
             negative: NegativeMemory::new(capacity),
-            outage: Outage::default(),
+            outage: Outage::new(capacity),
             upstream: Mutex::default(),
             purges: PurgeLog::default(),
             writing: RwLock::default(),

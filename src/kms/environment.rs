@@ -13,11 +13,12 @@ const PROXY_NAMES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_pr
 pub struct Environment(BTreeMap<String, Zeroizing<String>>);
 
 impl Environment {
-    /// The value of `name`, unless it is unset or empty.
+    /// The value of `name` without the white space around it, which files and secrets of Kubernetes leave
+    /// behind; `None` if it is unset or empty.
     pub(crate) fn given(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
-            .map(|value| value.as_str())
+            .map(|value| value.trim())
             .filter(|value| !value.is_empty())
     }
 

@@ -43,9 +43,16 @@ pub(crate) fn jitter(limit: Duration) -> Duration {
     limit.mul_f64(bits as f64 / (1_u64 << 53) as f64)
 }
 
+/// The longest pause that is taken at its word; more is a mistake or malice.
+const LONGEST_ASKED_PAUSE: Duration = Duration::from_hours(1);
+
 /// How long the server asks to be left alone: the gateway's header in milliseconds, else the standard one in
-/// seconds or as a date.
+/// seconds or as a date; at most an hour.
 pub(crate) fn asked_pause(response: &HttpResponse, wall: Timestamp) -> Option<Duration> {
+    raw_pause(response, wall).map(|pause| pause.min(LONGEST_ASKED_PAUSE))
+}
+
+fn raw_pause(response: &HttpResponse, wall: Timestamp) -> Option<Duration> {
     let number = |name| response.header(name)?.trim().parse::<u64>().ok();
     if let Some(millis) = number("x-acs-retry-after").filter(|millis| *millis > 0) {
         return Some(Duration::from_millis(millis));

@@ -6,6 +6,24 @@ use kms_agent_core::config::ConfigTable;
 /// The query-style secret route.
 pub(crate) const SECRET_BY_QUERY: &str = "/secretsmanager/get";
 
+/// Headers that HTTP or the guard has a use for.
+const RESERVED_HEADERS: [&str; 14] = [
+    "connection",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "origin",
+    "sec-fetch-site",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-real-ip",
+];
+
 /// The routes that a path prefix may not swallow or be swallowed by.
 const FIXED_ROOTS: [&str; 6] = [
     "/secretsmanager/",
@@ -88,13 +106,7 @@ fn parse_header(text: &str) -> Result<HeaderName, String> {
     let name: HeaderName = text
         .parse()
         .map_err(|_| "must be a list of header names (letters, digits and -)".to_owned())?;
-    if [
-        http::header::HOST,
-        http::header::ORIGIN,
-        http::header::CONNECTION,
-    ]
-    .contains(&name)
-    {
+    if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
         return Err(format!(
             "the header {name} has a meaning of its own and cannot carry the token"
         ));

@@ -127,7 +127,13 @@ fn is_own_host(host: &[u8], port: u16) -> bool {
     let own = ["localhost", "127.0.0.1", "[::1]"]
         .iter()
         .any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
-    own && given == port.to_string().as_bytes()
+    own && is_port(given, port)
+}
+
+/// Whether `text` is `port` as everybody writes it: no sign, no zeros in front.
+fn is_port(text: &[u8], port: u16) -> bool {
+    matches!(text.first(), Some(b'1'..=b'9'))
+        && str::from_utf8(text).is_ok_and(|text| text.parse() == Ok(port))
 }
 
 fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -194,6 +200,9 @@ mod tests {
             "localhost:",
             "localhost:2026",
             "localhost:02025",
+            "localhost:+2025",
+            "localhost:2025 ",
+            "localhost:67561",
             "localhost.:2025",
             "127.0.0.1.evil:2025",
             "evil",

@@ -2,7 +2,7 @@
 //! applications on this machine, and the routes of the API.
 //!
 //! It does not know which cache backend runs or how KMS is asked: it hands a question to
-//! [`SecretService`](kms_agent_core::SecretService) and renders what comes back.
+//! [`SecretService`] and renders what comes back.
 
 mod access;
 mod cache_status;

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
-use http::{Response, Uri};
+use http::{Method, Response, Uri};
 
 use crate::App;
 use crate::config::{ResponseType, SECRET_BY_QUERY};
@@ -65,7 +65,10 @@ fn not_allowed(app: &App, uri: &Uri, allowed: &'static str) -> Response<Body> {
     render::error(app.settings.format_of(uri.path()), &error)
 }
 
-async fn unknown_path() -> Response<Body> {
+async fn unknown_path(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Response<Body> {
+    if method == Method::HEAD {
+        return not_allowed(&app, &uri, "GET");
+    }
     render::error(ResponseType::Kms, &Reject::UnknownPath.because(
         "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
     ))

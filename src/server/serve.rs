@@ -25,6 +25,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept, most often for want of descriptors, which only time can mend.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often failing accepts are told of.
+const TELL_AFTER: Duration = Duration::from_mins(1);
+
 /// Serves until `stop` is cancelled, then lets what is in flight finish, for five seconds at most.
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
     let port = listeners.port();
@@ -69,29 +72,34 @@ struct Doorman {
 
 impl Doorman {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut failing = false;
+        let mut trouble = Trouble::default();
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    failing = false;
-                    self.admit(stream, peer.port());
-                }
+                Ok((stream, peer)) => self.admit(stream, peer.port()),
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "Connections cannot be accepted at the moment; trying on"
-                        );
-                    }
+                    trouble.tell(&error, self.context.now());
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+        // An error means that the listener cannot be had, or that nobody is waiting any more.
+        let _ = self.admit_waiting(listener);
+    }
+
+    /// Lets in whoever was waiting at the door when the end came, without waiting for anybody.
+    fn admit_waiting(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        for _ in 0..listen::BACKLOG {
+            let (stream, peer) = listener.accept()?;
+            stream.set_nonblocking(true)?;
+            self.admit(TcpStream::from_std(stream)?, peer.port());
+        }
+        Ok(())
     }
 
     fn admit(&self, stream: TcpStream, peer_port: u16) {
@@ -110,5 +118,31 @@ impl Doorman {
                 connection::run(context, stream, peer_port, Terms::Reserve(guest), leave).await;
             });
         }
+    }
+}
+
+/// Tells of failing accepts: the first at once, then once a minute how many there were.
+#[derive(Default)]
+struct Trouble {
+    untold: u64,
+    /// In boot time.
+    told_at: Option<Duration>,
+}
+
+impl Trouble {
+    fn tell(&mut self, error: &io::Error, now: Duration) {
+        self.untold += 1;
+        if self.told_at.is_some_and(|at| now < at + TELL_AFTER) {
+            return;
+        }
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            failures = self.untold,
+            "Connections cannot be accepted at the moment; trying on"
+        );
+        *self = Self {
+            untold: 0,
+            told_at: Some(now),
+        };
     }
 }

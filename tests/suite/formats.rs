@@ -240,7 +240,7 @@ const USE_GET: Error = Error(405, "MethodNotAllowed", "Use GET.");
 const UNKNOWN_PATH: Error = Error(
     404,
     "UnknownPath",
-    "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /ping, /livez, /readyz and /metrics.",
+    "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
 );
 
 /// What KMS says of a secret.

@@ -14,6 +14,7 @@ mod credentials;
 mod dev;
 mod formats;
 mod guide;
+mod hostile;
 mod layering;
 mod main_job;
 mod names;

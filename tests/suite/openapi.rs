@@ -107,19 +107,21 @@ impl Exchanges {
     }
 
     /// What the guard and the router say of `target` whatever it is.
-    fn refuse(&mut self, agent: &TestAgent, path: &str, target: &str) {
+    fn refuse(&mut self, agent: &TestAgent, path: &str, method: &str, target: &str) {
         let token = format!("X-KMS-Token: {TOKEN}\r\n");
         let mut send = |line: &str, headers: &str| self.send(agent, path, line, headers);
-        let get = format!("GET {target}");
-        send(&get, &format!("{token}Forwarded: for=10.0.0.1\r\n"));
-        send(&get, &format!("{token}Content-Length: 1\r\n"));
-        send(&get, &format!("{token}Origin: https://example.com\r\n"));
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
-            send(&format!("{method} {target}"), &token);
+        let right = format!("{method} {target}");
+        send(&right, &format!("{token}Forwarded: for=10.0.0.1\r\n"));
+        send(&right, &format!("{token}Content-Length: 1\r\n"));
+        send(&right, &format!("{token}Origin: https://example.com\r\n"));
+        for wrong in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
+            if wrong != method {
+                send(&format!("{wrong} {target}"), &token);
+            }
         }
         let mark = if target.contains('?') { '&' } else { '?' };
-        send(&format!("{get}{mark}{}", "x".repeat(9000)), &token);
-        send(&get, &format!("{token}X-Big: {}\r\n", "x".repeat(66_000)));
+        send(&format!("{right}{mark}{}", "x".repeat(9000)), &token);
+        send(&right, &format!("{token}X-Big: {}\r\n", "x".repeat(66_000)));
     }
 
     /// Reads everything there is, and is refused in every way there is.
@@ -130,11 +132,27 @@ impl Exchanges {
                 self.send(agent, path, &format!("GET {start}{name}"), &token);
             }
             self.send(agent, path, &format!("GET {start}text"), "");
-            self.refuse(agent, path, &format!("{start}text"));
+            self.refuse(agent, path, "GET", &format!("{start}text"));
         }
         for path in ["/ping", "/livez", "/readyz", "/metrics"] {
             self.send(agent, path, &format!("GET {path}"), "");
-            self.refuse(agent, path, path);
+            self.refuse(agent, path, "GET", path);
+        }
+    }
+
+    /// Asks what operators ask.
+    fn operate(&mut self, agent: &TestAgent) {
+        let token = format!("X-Vault-Token: {TOKEN}\r\n");
+        for (path, method, query) in [
+            ("/agent/status", "GET", ""),
+            ("/agent/purge", "POST", "?secretId=text"),
+            ("/agent/purge", "POST", "?all=1&force=1"),
+            ("/agent/purge", "POST", ""),
+        ] {
+            let line = format!("{method} {path}{query}");
+            self.send(agent, path, &line, &token);
+            self.send(agent, path, &line, "");
+            self.refuse(agent, path, method, path);
         }
     }
 
@@ -161,19 +179,32 @@ fn every_documented_answer_is_given_as_documented() {
     fill(&cloud);
     let mut exchanges = Exchanges::default();
     for response_type in 0..3 {
-        exchanges.read(&agent(&cloud, response_type, 100));
+        let idle = agent(&cloud, response_type, 100);
+        exchanges.read(&idle);
+        exchanges.operate(&idle);
 
         let busy = agent(&cloud, response_type, 1);
         let _held = TcpStream::connect((Ipv4Addr::LOCALHOST, busy.port())).unwrap();
         for (path, start) in SECRET_PATHS {
             exchanges.add(path, &busy.get(&format!("{start}text")));
         }
+        exchanges.add("/agent/status", &busy.get("/agent/status"));
     }
+    let durable = cloud
+        .setup()
+        .and_config("[Cache]\nCacheType = \"Persistent\"\nPrefetch = [\"object\", \"missing\"]\n")
+        .start();
+    exchanges.add("/v1/{secretId}", &durable.get("/v1/text"));
+    exchanges.operate(&durable);
     let poor = Setup::new(BINARY)
         .and_config("[KMS]\nRegion = \"cn-hangzhou\"\n[Credentials]\nProvider = \"Environment\"\n")
         .start();
     exchanges.send(&poor, "/readyz", "GET /readyz", "");
-    assert_eq!(exchanges.judge(&python), "");
+    assert_eq!(
+        exchanges.judge(&python),
+        "/agent/purge 503 was not seen\n",
+        "that takes a store that fails"
+    );
 }
 
 #[test]
@@ -240,9 +271,9 @@ fn fuzz(response_type: usize) {
     let agent = agent(&cloud, response_type, 100);
     let folder = tempfile::tempdir().unwrap();
     let mut run = Command::new(Path::new(&python).with_file_name("schemathesis"));
-    run.args(["run", DOCUMENT_PATH, "--checks", "all", "--no-color"])
-        .args(["--phases", "examples,coverage,fuzzing"])
-        .args(["--max-examples", "30", "--generation-deterministic"])
+    run.arg("--config-file")
+        .arg(Path::new(SCRIPTS).join("schemathesis.toml"))
+        .args(["run", DOCUMENT_PATH, "--no-color"])
         .args(["--header", &format!("X-KMS-Token: {TOKEN}")])
         .args(["--url", &format!("http://127.0.0.1:{}", agent.port())]);
     if response_type != 2 {

@@ -132,7 +132,10 @@ impl House {
         self.cloud.put(name, value);
         let reply = self.agent.read(name);
         assert_eq!(reply.status, 200, "{}", reply.text());
-        assert!(reply.text().contains(canary.get(..20).unwrap()), "the reader got it");
+        assert!(
+            reply.text().contains(canary.get(..20).unwrap()),
+            "the reader got it"
+        );
         assert!(
             copies(&self.agent, canary) > 0,
             "the scan sees what is cached"

@@ -1,7 +1,7 @@
 //! A client that sends what it is told to, byte for byte, so that tests can be impolite.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// For an answer to come; generous, because only a hang ever takes it.
@@ -52,59 +52,122 @@ pub fn get(port: u16, target: &str, headers: &[(&str, &str)]) -> Reply {
 
 /// Sends `bytes` as they are and reads one answer.
 pub fn send(port: u16, bytes: &[u8]) -> io::Result<Reply> {
-    exchange(port, bytes, true)
+    let mut connection = Connection::open(port)?;
+    connection.send(bytes)?;
+    connection.reply()
 }
 
 /// The same for HEAD, whose answers announce a body and have none.
 pub fn send_head(port: u16, bytes: &[u8]) -> io::Result<Reply> {
-    exchange(port, bytes, false)
+    let mut connection = Connection::open(port)?;
+    connection.send(bytes)?;
+    connection.reply_to_head()
 }
 
-fn exchange(port: u16, bytes: &[u8], with_body: bool) -> io::Result<Reply> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.write_all(bytes)?;
-    let mut answer = Vec::new();
-    let head = loop {
-        if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end + 4;
-        }
-        read_more(&mut stream, &mut answer)?;
-    };
-    let text = String::from_utf8_lossy(&answer[..head]).into_owned();
-    let mut lines = text.split("\r\n").filter(|line| !line.is_empty());
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
-        .expect("a status line");
-    let headers: Vec<(String, String)> = lines
-        .map(|line| {
-            let (name, value) = line.split_once(':').expect("a header line");
-            (name.to_ascii_lowercase(), value.trim().to_owned())
-        })
-        .collect();
-    let length: usize = headers
-        .iter()
-        .find(|(name, _)| with_body && name == "content-length")
-        .map_or(0, |(_, value)| value.parse().expect("a length"));
-    while answer.len() < head + length {
-        read_more(&mut stream, &mut answer)?;
+/// A connection on which a test says what it likes, when it likes.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// What came and belongs to no reply yet.
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects to 127.0.0.1.
+    pub fn open(port: u16) -> io::Result<Self> {
+        Self::open_at((Ipv4Addr::LOCALHOST, port))
     }
-    let body = answer[head..head + length].to_vec();
-    Ok(Reply {
-        status,
-        headers,
-        body,
-    })
-}
 
-fn read_more(stream: &mut TcpStream, answer: &mut Vec<u8>) -> io::Result<()> {
-    let mut chunk = [0; 16 * 1024];
-    match stream.read(&mut chunk)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        length => {
-            answer.extend_from_slice(&chunk[..length]);
-            Ok(())
+    /// Connects to any address.
+    pub fn open_at(address: impl ToSocketAddrs) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            unread: Vec::new(),
+        })
+    }
+
+    /// The socket itself.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Sends `bytes` as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Reads one answer.
+    pub fn reply(&mut self) -> io::Result<Reply> {
+        self.read_reply(true)
+    }
+
+    /// Reads one answer to HEAD, which announces a body and has none.
+    pub fn reply_to_head(&mut self) -> io::Result<Reply> {
+        self.read_reply(false)
+    }
+
+    /// Waits until the other side closes, and returns what came before that and belongs to no reply. A reset
+    /// is an end like any other.
+    pub fn end(mut self) -> Vec<u8> {
+        loop {
+            match self.read_more() {
+                Ok(()) => {}
+                Err(error) => match error.kind() {
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                        return self.unread;
+                    }
+                    _ => panic!("the connection is not closed: {error}"),
+                },
+            }
+        }
+    }
+
+    fn read_reply(&mut self, with_body: bool) -> io::Result<Reply> {
+        let head = loop {
+            if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.read_more()?;
+        };
+        let text = String::from_utf8_lossy(&self.unread[..head]).into_owned();
+        let mut lines = text.split("\r\n").filter(|line| !line.is_empty());
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+            .expect("a status line");
+        let headers: Vec<(String, String)> = lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').expect("a header line");
+                (name.to_ascii_lowercase(), value.trim().to_owned())
+            })
+            .collect();
+        let length: usize = headers
+            .iter()
+            .find(|(name, _)| with_body && name == "content-length")
+            .map_or(0, |(_, value)| value.parse().expect("a length"));
+        while self.unread.len() < head + length {
+            self.read_more()?;
+        }
+        let rest = self.unread.split_off(head + length);
+        let body = std::mem::replace(&mut self.unread, rest).split_off(head);
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    fn read_more(&mut self) -> io::Result<()> {
+        let mut chunk = [0; 16 * 1024];
+        match self.stream.read(&mut chunk)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => {
+                self.unread.extend_from_slice(&chunk[..length]);
+                Ok(())
+            }
         }
     }
 }

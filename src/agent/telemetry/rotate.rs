@@ -1,14 +1,15 @@
 //! `kms-agent.log`, rotated by size.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "kms-agent.log";
 
 /// Readable by the group, so that a log shipper needs no more rights than that; never by others.
 const MODE: u32 = 0o640;
+const FOLDER_MODE: u32 = 0o750;
 
 /// A log file that is set aside when it is full: `kms-agent.log.1` is the newest of those.
 #[derive(Debug)]
@@ -23,7 +24,10 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     /// Opens the file in `folder`, which is made if need be.
     pub(super) fn open(folder: &Path, max_bytes: u64, max_backups: u32) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(folder)?;
         let path = folder.join(NAME);
         let file = append(&path)?;
         let bytes = file.metadata()?.len();

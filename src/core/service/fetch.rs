@@ -58,7 +58,8 @@ impl SecretService {
             }
             Err(error) => {
                 self.answered(&key);
-                if let Some(scope) = self.source.load().scope() {
+                // Of the source that was asked: a reload may have put another in its place.
+                if let Some(scope) = source.scope() {
                     key.scope = scope;
                 }
                 if error.kind() == SourceErrorKind::Decision {
@@ -79,7 +80,8 @@ impl SecretService {
         }
     }
 
-    /// Puts what was fetched into the backend, unless it was purged since `mark`.
+    /// Puts what was fetched into the backend, unless it was purged since `mark`. What is not to be stored
+    /// takes the place of an older copy all the same: that one is outdated.
     async fn store(
         &self,
         key: &SecretKey,
@@ -87,8 +89,14 @@ impl SecretService {
         asked_at: Timestamp,
         mark: u64,
     ) -> bool {
+        let _together = self.writing.read().await;
         let policy = self.policy.load();
-        if policy.ttl.is_zero() || fetched.secret.answer.len() > MAX_STORED_BYTES {
+        if policy.ttl.is_zero() || self.purges.has_covered_since(mark, &key.secret.id) {
+            return false;
+        }
+        if fetched.secret.answer.len() > MAX_STORED_BYTES {
+            // A failed removal is counted and logged by the backend's wrapper.
+            let _ = self.backend.remove(key).await;
             return false;
         }
         let rotates_at = fetched.rotates_at.map(|at| self.timeline.place(at));
@@ -96,10 +104,6 @@ impl SecretService {
             secret: fetched.secret.clone(),
             lifetime: policy.stamp(asked_at, rotates_at),
         };
-        let _together = self.writing.read().await;
-        if self.purges.has_covered_since(mark, &key.secret.id) {
-            return false;
-        }
         self.backend.put(key, entry).await.is_ok()
     }
 

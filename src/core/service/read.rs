@@ -1,5 +1,6 @@
 //! A read, from the question to the answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,6 @@ use super::{Landing, SecretService};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
 use crate::backend::CacheEntry;
 use crate::flight::{Boarding, Ticket};
-use crate::lifetime::Timestamp;
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
 use crate::secret::{Scope, SecretKey, SecretRef};
@@ -54,14 +54,8 @@ impl SecretService {
         let freshness = policy.judge(&entry.lifetime, now);
         match freshness {
             Freshness::Fresh { left } => {
-                if policy.refresh_ahead
-                    && refresh::is_due(&key, &entry.lifetime, freshness, now)
-                    && self
-                        .outage
-                        .standing(&key, self.boot())
-                        .is_none_or(|standing| standing.retry)
-                {
-                    self.refresh(&key);
+                if policy.refresh_ahead && refresh::is_due(&key, &entry.lifetime, freshness, now) {
+                    self.refresh_ahead(&key, &policy);
                 }
                 self.metrics.hit.inc();
                 Ok(Answer {
@@ -70,8 +64,8 @@ impl SecretService {
                     status: CacheStatus::Hit { left },
                 })
             }
-            Freshness::Expired { since } if policy.serve_stale => {
-                self.fetch_or_stale(&key, &policy, entry, since, now).await
+            Freshness::Expired { .. } if policy.serve_stale => {
+                self.fetch_or_stale(&key, &policy, entry).await
             }
             Freshness::Expired { .. } => self.fetch(&key, &policy, ForwardReason::Stale).await,
             Freshness::Dead => self.fetch(&key, &policy, ForwardReason::Miss).await,
@@ -98,42 +92,72 @@ impl SecretService {
         key: &SecretKey,
         policy: &Policy,
         copy: CacheEntry,
-        since: Duration,
-        now: Timestamp,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
             return Err(refusal);
         }
-        let stale = |forwarded, detail: &str| {
-            self.metrics.stale.inc();
-            Ok(Answer {
-                secret: copy.secret.clone(),
-                age: now.since(copy.lifetime.fetched_at),
-                status: CacheStatus::Stale {
-                    forwarded,
-                    since,
-                    detail: detail.to_owned(),
-                },
-            })
-        };
         if let Some(standing) = self.outage.standing(key, self.boot()) {
             if standing.retry {
                 self.refresh(key);
             }
-            return stale(false, &standing.code);
+            if let Some(answer) = self.stale(policy, &copy, false, &standing.code) {
+                return Ok(answer);
+            }
         }
         let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any);
-        tokio::select! {
+        let mut fetched = pin!(self.forwarded(ticket, ForwardReason::Stale));
+        let in_time = tokio::select! {
             biased;
-            answer = self.forwarded(ticket, ForwardReason::Stale) => match answer {
-                Err(error) if error.kind().is_transient() => stale(true, error.code()),
-                answer => answer,
-            },
-            () = self.timeline.sleep(PATIENCE_WITH_COPY) => {
-                let kind = SourceErrorKind::TimedOut;
-                self.outage.failed(key, kind, kind.code(), self.boot(), None);
-                stale(true, kind.code())
+            answer = &mut fetched => Some(answer),
+            () = self.timeline.sleep(PATIENCE_WITH_COPY) => None,
+        };
+        match in_time {
+            Some(Err(error)) if error.kind().is_transient() => {
+                self.stale(policy, &copy, true, error.code()).ok_or(error)
             }
+            Some(answer) => answer,
+            None => {
+                let code = SourceErrorKind::TimedOut.code();
+                self.outage.hangs(key, code, self.boot());
+                match self.stale(policy, &copy, true, code) {
+                    Some(answer) => Ok(answer),
+                    None => fetched.await,
+                }
+            }
+        }
+    }
+
+    /// An expired copy as an answer, judged at the moment it is given: it has aged while KMS was waited for,
+    /// and `None` means that it has died.
+    fn stale(
+        &self,
+        policy: &Policy,
+        copy: &CacheEntry,
+        forwarded: bool,
+        detail: &str,
+    ) -> Option<Answer> {
+        let now = self.timeline.now();
+        let Freshness::Expired { since } = policy.judge(&copy.lifetime, now) else {
+            return None;
+        };
+        self.metrics.stale.inc();
+        Some(Answer {
+            secret: copy.secret.clone(),
+            age: now.since(copy.lifetime.fetched_at),
+            status: CacheStatus::Stale {
+                forwarded,
+                since,
+                detail: detail.to_owned(),
+            },
+        })
+    }
+
+    /// Sets off a refresh of an entry that is still fresh, unless KMS has lately failed or refused it.
+    fn refresh_ahead(self: &Arc<Self>, key: &SecretKey, policy: &Policy) {
+        let refused = self.recall(key, policy).is_some();
+        let failing = self.outage.standing(key, self.boot());
+        if !refused && failing.is_none_or(|standing| standing.retry) {
+            self.refresh(key);
         }
     }
 

@@ -694,3 +694,97 @@ async fn a_purge_drops_every_version_and_what_is_under_way_is_not_stored() {
         0
     );
 }
+
+#[tokio::test]
+async fn many_readers_of_one_slow_call_are_one_failure_and_concern_no_other_key() {
+    let house = house(calm()).await;
+    three_expired(&house).await;
+    house.source.hold();
+    house.source.then_value("a2");
+    let readers: Vec<_> = (0..30)
+        .map(|_| {
+            let service = Arc::clone(&house.service);
+            tokio::spawn(async move { service.read(&secret_ref("a"), Demand::Any).await })
+        })
+        .collect();
+    house.source.wait_for_calls(4).await;
+    while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
+        house.clock.advance(Duration::from_millis(100));
+        tokio::task::yield_now().await;
+    }
+    for reader in readers {
+        let answer = reader.await.expect("no panic").expect("answered");
+        assert_eq!(text(&answer), "a");
+        assert!(
+            answer.age >= secs(302),
+            "the age is that of the moment it was given"
+        );
+    }
+    house.source.then_value("b2");
+    house.source.release(2);
+    assert_eq!(text(&house.read_named("b").await.expect("answered")), "b2");
+    while text(&house.read_named("a").await.expect("answered")) != "a2" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(house.calls(), 5);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_refresh_ahead_is_remembered_too() {
+    let house = house(Policy::default()).await;
+    house.source.then_value("one");
+    house.read().await.expect("answered");
+    house.clock.advance(secs(290));
+    house.source.then_error(refused(
+        SourceErrorKind::Refused,
+        "Rejected.PendingDeletion",
+    ));
+    for _ in 0..50 {
+        assert_eq!(text(&house.read().await.expect("the copy is fresh")), "one");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(house.calls(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_too_large_to_store_takes_the_place_of_the_copy_all_the_same() {
+    let house = house(calm()).await;
+    let large = "x".repeat(256 * 1024 + 1);
+    for value in ["small", &large, &large] {
+        house.source.then_value(value);
+    }
+    house.read().await.expect("answered");
+    house.refresh().await.expect("answered");
+    assert_eq!(text(&house.read().await.expect("answered")), large);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_source_before_a_reload_is_not_held_against_the_next() {
+    let house = house(calm()).await;
+    house.source.hold();
+    house
+        .source
+        .then_error(refused(SourceErrorKind::Decision, "Forbidden.NoPermission"));
+    let service = Arc::clone(&house.service);
+    let reader = tokio::spawn(async move { service.read(&secret_ref("s"), Demand::Any).await });
+    house.source.wait_for_calls(1).await;
+
+    let next = ScriptedSource::new();
+    let scope = kms_agent_core::Scope {
+        endpoint: "elsewhere.example".into(),
+        identity: "identity".into(),
+    };
+    let scope = Arc::new(scope);
+    next.set_scope(Some(Arc::clone(&scope)));
+    next.then(move |_| {
+        Ok(kms_agent_core::secret::Fetched {
+            scope,
+            ..answer("elsewhere")
+        })
+    });
+    house.service.set_source(next);
+    assert_eq!(text(&house.read().await.expect("answered")), "elsewhere");
+    house.source.release(1);
+    reader.await.expect("no panic").expect_err("refused");
+    assert_eq!(text(&house.read().await.expect("still held")), "elsewhere");
+}

@@ -66,6 +66,8 @@ struct Life {
 struct Failure {
     pace: Pace,
     error: CredentialError,
+    /// Whether it was said that there are none left.
+    told_unusable: bool,
 }
 
 impl CachedCredential {
@@ -270,9 +272,13 @@ impl CachedCredential {
         state.asked += 1;
         let before = state.failure.take();
         let (provider, cause) = (self.provider.name(), error.to_string());
-        if before.is_some() {
-            tracing::debug!(provider, cause, "still no credentials");
-        } else if state.usable(now).is_some() {
+        let usable = state.usable(now).is_some();
+        let told = before
+            .as_ref()
+            .is_some_and(|before| before.told_unusable || usable);
+        if told {
+            tracing::debug!(provider, cause, "still no new credentials");
+        } else if usable {
             tracing::warn!(
                 provider,
                 cause,
@@ -283,6 +289,7 @@ impl CachedCredential {
         }
         state.failure = Some(Failure {
             pace: Pace::failed(before.as_ref().map(|failure| &failure.pace), now),
+            told_unusable: !usable,
             error: error.clone(),
         });
     }

@@ -1,8 +1,11 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -34,7 +38,14 @@ const GUEST_HEAD_LIMIT: Duration = Duration::from_secs(1);
 const MAX_HEADERS: usize = 100;
 
 /// The bytes that a request head may have; the guard's own limits are tighter.
-const MAX_HEAD_BYTES: usize = 80 * 1024;
+const MAX_HEAD_BYTES: usize = 104 * 1024;
+
+/// How long, and for how many bytes, the client's leftovers are read after the last answer.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What all connections share.
 pub(super) struct Context {
@@ -51,6 +62,11 @@ impl Context {
             port,
         }
     }
+
+    /// Boot time.
+    pub(super) fn now(&self) -> Duration {
+        self.app.service.timeline().clock().boot()
+    }
 }
 
 /// On which terms a connection is served.
@@ -61,29 +77,42 @@ pub(super) enum Terms {
     Reserve(Guest),
 }
 
-/// Serves the connection until it ends, or gracefully ends it when `stop` is cancelled.
+/// Serves the connection until it ends. When `leave` is cancelled it is ended gracefully: what the client has
+/// sent by then is answered, and an idle connection is closed at once.
 pub(super) async fn run(
     context: Arc<Context>,
     stream: TcpStream,
     peer_port: u16,
     terms: Terms,
-    stop: CancellationToken,
+    leave: CancellationToken,
 ) {
+    let leaving = AtomicBool::new(false);
+    let mut stream = ClientStream::new(stream, &leaving);
     let guest = matches!(terms, Terms::Reserve(_));
-    let service = service_fn(|request| respond(&context, &terms, peer_port, request));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT })
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .keep_alive(!guest)
-        .serve_connection(TokioIo::new(ClientStream::new(stream)), service);
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let result = {
+        let service = service_fn(|request| respond(&context, &terms, peer_port, &leaving, request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT })
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .keep_alive(!guest)
+            .serve_connection(TokioIo::new(&mut stream), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = leave.cancelled() => {
+                leaving.store(true, Ordering::Relaxed);
+                let already = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
+                match already {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
+            }
         }
     };
     if let Err(error) = result {
@@ -92,6 +121,29 @@ pub(super) async fn run(
             peer.port = peer_port,
             "A connection ended early"
         );
+        if error.is_parse() && !stream.is_closed() {
+            // To HTTP/2 hyper does not say a word.
+            let _ = stream.write_all(BAD_REQUEST).await;
+            let _ = stream.shutdown().await;
+        }
+    }
+    if let Terms::Reserve(guest) = &terms {
+        guest.set_waiting(false);
+    }
+    if stream.is_closed() {
+        linger(stream, &leave).await;
+    }
+}
+
+/// Waits for the client to close as well. Closing with bytes of it unread would reset the connection, and the
+/// client might never see the answer.
+async fn linger(mut stream: ClientStream<'_>, leave: &CancellationToken) {
+    let mut limit = LINGER_BYTES;
+    tokio::select! {
+        biased;
+        () = poll_fn(|cx| stream.poll_drain(cx, &mut limit)) => {}
+        () = leave.cancelled() => {}
+        () = tokio::time::sleep(LINGER_LIMIT) => {}
     }
 }
 
@@ -99,11 +151,11 @@ async fn respond(
     context: &Context,
     terms: &Terms,
     peer_port: u16,
+    leaving: &AtomicBool,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let app = &context.app;
-    let clock = app.service.timeline().clock();
-    let began_at = access::is_logged().then(|| clock.boot());
+    let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
     let format = app.settings.format_of(parts.uri.path());
     let (admission, mut response) = match admit(context, terms, &parts) {
@@ -114,7 +166,7 @@ async fn respond(
         }
         Err(error) => (None, render::error(format, &error)),
     };
-    if admission != Some(Admission::Token) {
+    if admission != Some(Admission::Token) || leaving.load(Ordering::Relaxed) {
         // Who has shown no token gets an answer, not a connection to keep.
         response
             .headers_mut()
@@ -122,7 +174,7 @@ async fn respond(
     }
     app.metrics.count(response.status());
     if let Some(began_at) = began_at {
-        access::log(&response, peer_port, clock.boot().saturating_sub(began_at));
+        access::log(&response, peer_port, context.now().saturating_sub(began_at));
     }
     Ok(response)
 }
@@ -133,7 +185,7 @@ fn admit(
     parts: &http::request::Parts,
 ) -> Result<Admission, ApiError> {
     if let Terms::Reserve(guest) = terms {
-        guest.has_asked();
+        guest.set_waiting(true);
         if !guard::is_health(parts.uri.path()) {
             let mut error = Reject::TooManyConnections.because(format!(
                 "All {} connections that Server.MaxConn allows are in use; close idle ones or try again.",

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 /// How many connections may wait to be accepted: a thousand readers may come in one moment.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 1024;
 
 /// How often a free port is drawn anew when the other address family has it taken.
 const FREE_PORT_TRIES: usize = 20;

@@ -16,7 +16,8 @@ pub(super) struct Reserve(Arc<Mutex<VecDeque<Arc<Place>>>>);
 #[derive(Debug)]
 struct Place {
     leave: CancellationToken,
-    has_asked: AtomicBool,
+    /// The guest has asked and has not been answered yet.
+    is_waiting: AtomicBool,
 }
 
 /// A guest's stay; dropping it frees the place.
@@ -27,21 +28,22 @@ pub(super) struct Guest {
 }
 
 impl Reserve {
-    /// A place for a new guest. Where all are taken the guest that has been silent for longest gives way;
-    /// `None` if every one has asked something. Guests leave when `stop` is cancelled, too.
+    /// A place for a new guest. Where all are taken the oldest guest gives way that waits for no answer: it
+    /// has not asked yet, or has had its answer and does not go. `None` if every one waits. Guests leave when
+    /// `stop` is cancelled, too.
     pub(super) fn take_in(&self, stop: &CancellationToken) -> Option<Guest> {
         let mut places = lock(&self.0);
         if places.len() >= PLACES {
-            let silent = places
+            let idle = places
                 .iter()
-                .position(|place| !place.has_asked.load(Ordering::Relaxed))?;
-            if let Some(place) = places.remove(silent) {
+                .position(|place| !place.is_waiting.load(Ordering::Relaxed))?;
+            if let Some(place) = places.remove(idle) {
                 place.leave.cancel();
             }
         }
         let place = Arc::new(Place {
             leave: stop.child_token(),
-            has_asked: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
         });
         places.push_back(Arc::clone(&place));
         Some(Guest {
@@ -57,9 +59,9 @@ impl Guest {
         self.place.leave.clone()
     }
 
-    /// Notes that the guest is no longer silent.
-    pub(super) fn has_asked(&self) {
-        self.place.has_asked.store(true, Ordering::Relaxed);
+    /// Notes whether the guest waits for an answer.
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        self.place.is_waiting.store(is_waiting, Ordering::Relaxed);
     }
 }
 
@@ -78,12 +80,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_silent_guest_gives_way_and_one_that_asked_does_not() {
+    fn the_oldest_guest_that_waits_for_nothing_gives_way() {
         let (reserve, stop) = (Reserve::default(), CancellationToken::new());
         let guests: Vec<Guest> = (0..PLACES)
             .map(|_| reserve.take_in(&stop).unwrap())
             .collect();
-        guests[0].has_asked();
+        guests[0].set_waiting(true);
         let late = reserve.take_in(&stop).unwrap();
         let left: Vec<bool> = guests
             .iter()
@@ -91,9 +93,13 @@ mod tests {
             .collect();
         assert_eq!(left, [false, true, false, false]);
         for guest in guests.iter().skip(2).chain([&late]) {
-            guest.has_asked();
+            guest.set_waiting(true);
         }
         assert!(reserve.take_in(&stop).is_none());
+        guests[0].set_waiting(false);
+        let later = reserve.take_in(&stop).unwrap();
+        assert!(guests[0].leave().is_cancelled());
+        later.set_waiting(true);
         drop(late);
         assert!(reserve.take_in(&stop).is_some());
     }

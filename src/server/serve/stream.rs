@@ -1,11 +1,14 @@
-//! A client's stream as the server wants it: answers must be taken in time, and the end is orderly.
+//! A client's stream as the server wants it: answers must be taken in time, nothing that was sent before the
+//! end is overlooked, and the end is orderly.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -13,28 +16,45 @@ use tokio::time::Sleep;
 /// How long an answer may take to be taken.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long, and for how many bytes, the client's leftovers are read after the last answer. Closing with
-/// unread bytes would reset the connection, and the client might never see the answer.
-const LINGER_LIMIT: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
-
-/// A TCP stream with those two manners.
+/// A TCP stream with those manners.
 #[derive(Debug)]
-pub(super) struct ClientStream {
+pub(super) struct ClientStream<'a> {
     tcp: TcpStream,
+    /// Whether the client will not be listened to any longer than it has spoken already.
+    leaving: &'a AtomicBool,
     /// Runs from the first moment that an answer could not be written on until all of it has been.
     taking: Option<Pin<Box<Sleep>>>,
-    /// Runs once our side is closed.
-    lingering: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Our side is closed, and all there was to say has been written.
+    is_closed: bool,
 }
 
-impl ClientStream {
-    pub(super) fn new(tcp: TcpStream) -> Self {
+impl<'a> ClientStream<'a> {
+    pub(super) fn new(tcp: TcpStream, leaving: &'a AtomicBool) -> Self {
         Self {
             tcp,
+            leaving,
             taking: None,
-            lingering: None,
+            is_closed: false,
         }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Reads what the client still sends and drops it, `limit` bytes at most, until the client closes too.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, limit: &mut usize) -> Poll<()> {
+        let mut scrap = [0; 4096];
+        while *limit > 0 {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            let outcome = ready!(Pin::new(&mut *self).poll_read(cx, &mut scrap));
+            // An error is an end like any other.
+            if outcome.is_err() || scrap.filled().is_empty() {
+                break;
+            }
+            *limit = limit.saturating_sub(scrap.filled().len());
+        }
+        Poll::Ready(())
     }
 
     /// Passes on the outcome of a write, unless it has been pending for too long.
@@ -50,21 +70,39 @@ impl ClientStream {
             .taking
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(TAKE_LIMIT)));
         ready!(taking.as_mut().poll(cx));
+        // What the system still holds for the client is thrown away with the connection. Failing that, the
+        // system holds it for a while.
+        let _ = self.tcp.set_zero_linger();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Asks the system itself for what has arrived, which the runtime may not have heard of yet.
+    fn read_what_is_there(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::DONTWAIT) {
+            Ok((length, _)) => {
+                buf.advance(length);
+                Poll::Ready(Ok(()))
+            }
+            Err(rustix::io::Errno::AGAIN) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 }
 
-impl AsyncRead for ClientStream {
+impl AsyncRead for ClientStream<'_> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        match Pin::new(&mut self.tcp).poll_read(cx, buf) {
+            Poll::Pending if self.leaving.load(Ordering::Relaxed) => self.read_what_is_there(buf),
+            outcome => outcome,
+        }
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl AsyncWrite for ClientStream<'_> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -95,26 +133,8 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.tcp).poll_shutdown(cx))?;
-        }
-        let (limit, seen) = this
-            .lingering
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER_LIMIT)), 0));
-        let mut scrap = [0; 4096];
-        while *seen < LINGER_BYTES {
-            let mut scrap = ReadBuf::new(&mut scrap);
-            match Pin::new(&mut this.tcp).poll_read(cx, &mut scrap) {
-                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => *seen += scrap.filled().len(),
-                // The end, or an error that makes no difference any more.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => {
-                    ready!(limit.as_mut().poll(cx));
-                    break;
-                }
-            }
-        }
+        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        self.is_closed = true;
         Poll::Ready(Ok(()))
     }
 }

@@ -1,0 +1,66 @@
+//! The config loader: no text makes it panic, every problem has its line, and no value is ever repeated.
+
+#![no_main]
+
+/// The loader's own files, since a binary crate has nothing to link to.
+#[path = "../../../src/agent"]
+mod agent {
+    pub(crate) mod backends;
+    #[expect(dead_code, unused_imports, reason = "what is parsed is not run")]
+    pub(crate) mod config;
+}
+use agent::{backends, config};
+
+use config::Config;
+use libfuzzer_sys::fuzz_target;
+
+/// Stands for a secret that somebody wrote where it does not belong.
+const CANARY: &str = "hunter2";
+
+/// A key of every type.
+const KEYS: [(&str, &str); 8] = [
+    ("Server", "HttpPort"),
+    ("Server", "SSRFHeaders"),
+    ("Server", "PathPrefix"),
+    ("KMS", "Endpoint"),
+    ("Cache", "CacheType"),
+    ("Cache", "RefreshAhead"),
+    ("Cache", "Prefetch"),
+    ("Log", "LogLevel"),
+];
+
+fuzz_target!(|text: &str| {
+    let problems = problems(text);
+    // What is missing at the end is missed after the last line break.
+    let lines = text.split('\n').count();
+    for problem in problems.lines().map(str::trim_start) {
+        let Some(rest) = problem.strip_prefix("config.toml:") else {
+            assert!(problem.starts_with("config.toml has "), "{problem}");
+            continue;
+        };
+        // A problem of the file as a whole has no line.
+        let line = rest.split_once(':').and_then(|(line, _)| line.parse().ok());
+        assert!(
+            line.is_none_or(|line| (1..=lines).contains(&line)),
+            "{problem}"
+        );
+    }
+
+    // As a value, cut in two by the canary. A name in it would rightly be told: it is a key.
+    if text.contains(['\n', '\r', '{', '#']) {
+        return;
+    }
+    for (at, (table, key)) in KEYS.into_iter().enumerate() {
+        let (before, after) = text.split_at(text.floor_char_boundary(at * text.len() / KEYS.len()));
+        let said = self::problems(&format!("[{table}]\n{key} = {before}{CANARY}{after}\n"));
+        assert!(!said.contains(CANARY), "{said}");
+    }
+});
+
+/// What the loader says of `text`.
+fn problems(text: &str) -> String {
+    match Config::parse(text, "config.toml") {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,209 @@
+//! More connections than `MaxConn` allows.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kms_agent_test_support::http::{self, Connection};
+use kms_agent_test_support::{TOKEN, TestAgent};
+
+use super::{fill, wait_until, with_lines};
+use crate::cloud::Cloud;
+
+const MAX_CONN: usize = 8;
+
+/// The connections over the limit that are listened to.
+const RESERVE: usize = 4;
+
+const HEALTH: [&str; 4] = ["/ping", "/livez", "/readyz", "/metrics"];
+
+fn crowded() -> (Cloud, TestAgent) {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud
+        .setup()
+        .config(format!(
+            "[Server]\nHttpPort = 0\nMaxConn = {MAX_CONN}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\n[Log]\nLogPath = \"\"\n",
+            cloud.base_url()
+        ))
+        .start();
+    (cloud, agent)
+}
+
+fn connect(agent: &TestAgent) -> Connection {
+    Connection::open(agent.port()).unwrap()
+}
+
+/// Takes every connection that there is, and says nothing on it.
+fn take_all(agent: &TestAgent) -> Vec<Connection> {
+    let taken = (0..MAX_CONN).map(|_| connect(agent)).collect();
+    wait_until("the limit is reached", || {
+        status(agent.port(), &without_token("/v1/s")) == Some(429)
+    });
+    taken
+}
+
+/// What `request` comes to. One that has not arrived by the time that others push in gives way to them, as a
+/// silent one does: `None`.
+fn status(port: u16, request: &str) -> Option<u16> {
+    let mut connection = Connection::open(port).ok()?;
+    connection.send(&fill(request, port)).ok()?;
+    Some(connection.reply().ok()?.status)
+}
+
+fn without_token(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n")
+}
+
+fn assert_health_is_answered(agent: &TestAgent) {
+    for path in HEALTH {
+        assert_eq!(http::get(agent.port(), path, &[]).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn past_the_limit_health_is_answered_and_all_else_is_429() {
+    let (_cloud, agent) = crowded();
+    let taken = take_all(&agent);
+    for (request, status) in [
+        (with_lines(""), 429),
+        ("GET /nothing HTTP/1.1\r\n\r\n".to_owned(), 429),
+        (with_lines("Via: x\r\n"), 429),
+        (
+            "POST /v1/s HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc".to_owned(),
+            429,
+        ),
+        (
+            "GET /livez HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n".to_owned(),
+            200,
+        ),
+        (
+            "GET /livez HTTP/1.1\r\nHost: evil:PORT\r\n\r\n".to_owned(),
+            403,
+        ),
+        (
+            "DELETE /livez HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n".to_owned(),
+            405,
+        ),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+    ] {
+        let mut connection = connect(&agent);
+        connection.send(&fill(&request, agent.port())).unwrap();
+        let reply = connection.reply().unwrap();
+        assert_eq!(reply.status, status, "{request}");
+        assert_eq!(reply.header("connection"), Some("close"), "{request}");
+        assert_eq!(reply.header("retry-after").is_some(), status == 429);
+        if status == 429 {
+            assert_eq!(reply.json()["Code"], "TooManyConnections", "{request}");
+        }
+        assert_eq!(connection.end(), b"", "{request}");
+    }
+    assert_health_is_answered(&agent);
+    drop(taken);
+    wait_until("service is back", || agent.read("s").status == 200);
+}
+
+#[test]
+fn past_the_limit_the_silent_give_way_to_whoever_comes_next() {
+    let (_cloud, agent) = crowded();
+    let _taken = take_all(&agent);
+    let mut silent: Vec<Connection> = (0..20).map(|_| connect(&agent)).collect();
+    let late = silent.split_off(20 - RESERVE);
+    let began = Instant::now();
+    for connection in silent {
+        assert_eq!(connection.end(), b"", "it gave way");
+    }
+    for connection in late {
+        assert_eq!(connection.end(), b"", "a second is all it gets");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "they do not get what others get"
+    );
+    assert_health_is_answered(&agent);
+}
+
+#[test]
+fn health_is_answered_while_others_ask_and_do_not_go() {
+    let (_cloud, agent) = crowded();
+    let _taken = take_all(&agent);
+    let mut lingering = Vec::new();
+    for _ in 0..10 {
+        for _ in 0..2 * RESERVE {
+            let mut connection = connect(&agent);
+            let request = fill(with_lines(""), agent.port());
+            connection.send(&request).unwrap();
+            assert_eq!(connection.reply().unwrap().status, 429);
+            lingering.push(connection);
+        }
+        assert_health_is_answered(&agent);
+    }
+}
+
+/// Ends a flood, however the test does.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn half_open_floods_stop_neither_health_nor_what_comes_after() {
+    let (_cloud, agent) = crowded();
+    let port = agent.port();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for said in [&b""[..], b"GET /v1/s HTTP/1.1\r\nHost:"] {
+            let over = &over;
+            scope.spawn(move || {
+                let mut held = std::collections::VecDeque::new();
+                while !over.load(Ordering::Relaxed) {
+                    // Where the system cannot keep up, neither can the flood.
+                    let Ok(mut connection) = Connection::open(port) else {
+                        continue;
+                    };
+                    let _ = connection.send(said);
+                    held.push_back(connection);
+                    if held.len() > 500 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        let _ends = Ends(&over);
+        wait_until("the limit is reached", || {
+            status(port, &without_token("/v1/s")) == Some(429)
+        });
+        let lost = (0..200)
+            .map(|round| HEALTH[round % HEALTH.len()])
+            .filter(|path| status(port, &without_token(path)) != Some(200))
+            .count();
+        assert!(lost < 20, "{lost} of 200 probes were lost");
+    });
+    let request = with_lines("Connection: close\r\n");
+    wait_until("service is back", || {
+        (0..MAX_CONN).all(|_| status(port, &request) == Some(200))
+    });
+}
+
+#[test]
+fn connections_within_the_limit_notice_nothing_of_a_crowd() {
+    let (_cloud, agent) = crowded();
+    let mut kept = connect(&agent);
+    let request = fill(with_lines(""), agent.port());
+    kept.send(&request).unwrap();
+    assert_eq!(kept.reply().unwrap().status, 200);
+    let _rest: Vec<Connection> = (1..MAX_CONN).map(|_| connect(&agent)).collect();
+    let _crowd: Vec<TcpStream> = (0..50)
+        .map(|_| TcpStream::connect(("127.0.0.1", agent.port())).unwrap())
+        .collect();
+    for _ in 0..20 {
+        kept.send(&request).unwrap();
+        assert_eq!(kept.reply().unwrap().status, 200);
+        let other = http::get(agent.port(), "/v1/s", &[("X-KMS-Token", TOKEN)]);
+        assert_eq!(other.status, 429);
+    }
+}

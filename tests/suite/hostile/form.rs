@@ -1,0 +1,257 @@
+//! Requests that are not in the form in which an application sends them.
+
+use super::{Healthy, Outcome, Refused, Served, Unread, agent, expect, with_lines};
+
+const INVALID: Outcome = Refused(400, "InvalidRequest");
+
+#[test]
+fn only_a_path_is_a_target() {
+    let (_cloud, agent) = agent();
+    for (line, expected) in [
+        ("GET http://localhost:PORT/v1/s", INVALID),
+        ("GET http://localhost:PORT/ping", INVALID),
+        ("GET http://evil.example/v1/s", INVALID),
+        ("GET HTTPS://evil.example/", INVALID),
+        ("GET ftp://evil.example/v1/s", INVALID),
+        ("GET localhost:PORT", INVALID),
+        ("CONNECT localhost:PORT", INVALID),
+        ("CONNECT evil.example:443", INVALID),
+        ("CONNECT /v1/s", INVALID),
+        ("OPTIONS *", Refused(404, "UnknownPath")),
+        ("GET *", Refused(404, "UnknownPath")),
+        ("GET //v1/s", Refused(404, "UnknownPath")),
+        ("GET //evil.example/v1/s", Refused(404, "UnknownPath")),
+        ("GET /x/../v1/s", Refused(404, "UnknownPath")),
+        ("GET /%76%31/s", Refused(404, "UnknownPath")),
+        ("GET /V1/s", Refused(404, "UnknownPath")),
+        ("GET /v1", Refused(404, "UnknownPath")),
+        ("GET /", Refused(404, "UnknownPath")),
+        ("GET /v1/s#fragment", Served),
+        ("GET /v1/%73", Served),
+        ("GET v1/s", Unread(400)),
+        ("GET \\v1\\s", Unread(400)),
+        ("GET", Unread(400)),
+        ("GET ", Unread(400)),
+    ] {
+        expect(
+            &agent,
+            format!("{line} HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n\r\n"),
+            expected,
+        );
+    }
+    let without = "OPTIONS * HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n";
+    expect(&agent, without, Refused(403, "InvalidToken"));
+}
+
+#[test]
+fn a_body_is_refused_however_it_is_announced() {
+    let (_cloud, agent) = agent();
+    let chunk = "\r\n1\r\nx\r\n0\r\n";
+    for (lines, expected) in [
+        ("Content-Length: 0\r\n", Served),
+        ("Content-Length: 0\r\nContent-Length: 0\r\n", Served),
+        ("Content-Length: 1\r\n\r\nx", INVALID),
+        ("Content-Length: 1\r\nContent-Length: 1\r\n\r\nx", INVALID),
+        ("Content-Length: 00\r\n", INVALID),
+        ("Content-Length: 9999999999\r\n", INVALID),
+        ("Content-Length: 5\r\nExpect: 100-continue\r\n", INVALID),
+        (
+            "Content-Length: 0\r\nContent-Length: 1\r\n\r\nx",
+            Unread(400),
+        ),
+        ("Content-Length: 0, 0\r\n", Unread(400)),
+        ("Content-Length: -1\r\n", Unread(400)),
+        ("Content-Length: +1\r\n", Unread(400)),
+        ("Content-Length: 0x1\r\n", Unread(400)),
+        ("Content-Length: one\r\n", Unread(400)),
+        ("Content-Length:\r\n", Unread(400)),
+        ("Content-Length: 99999999999999999999999\r\n", Unread(400)),
+        (&format!("Transfer-Encoding: chunked\r\n{chunk}"), INVALID),
+        (&format!("transfer-encoding: CHUNKED\r\n{chunk}"), INVALID),
+        (
+            &format!("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n{chunk}"),
+            INVALID,
+        ),
+        (
+            &format!("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n{chunk}"),
+            INVALID,
+        ),
+        (
+            &format!("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n{chunk}"),
+            INVALID,
+        ),
+        (
+            &format!("Transfer-Encoding: gzip, chunked\r\n{chunk}"),
+            INVALID,
+        ),
+        (
+            &format!("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n{chunk}"),
+            INVALID,
+        ),
+        ("Transfer-Encoding: chunked\r\n\r\nnot a chunk", INVALID),
+        ("Transfer-Encoding: identity\r\n", Unread(400)),
+        ("Transfer-Encoding: gzip\r\n", Unread(400)),
+        ("Transfer-Encoding: chunked, identity\r\n", Unread(400)),
+        ("Transfer-Encoding:\r\n", Unread(400)),
+    ] {
+        expect(&agent, with_lines(lines), expected);
+    }
+    for (lines, expected) in [
+        ("Transfer-Encoding: chunked\r\n", Unread(400)),
+        ("Content-Length: 1\r\n\r\nx", INVALID),
+        ("Content-Length: 0\r\n", Served),
+    ] {
+        expect(
+            &agent,
+            with_lines(lines).replace("HTTP/1.1", "HTTP/1.0"),
+            expected,
+        );
+    }
+}
+
+#[test]
+fn lines_that_are_no_header_lines_end_the_connection() {
+    let (_cloud, agent) = agent();
+    for (lines, expected) in [
+        ("X: a\r\n folded\r\n", Unread(400)),
+        ("X: a\r\n\tfolded\r\n", Unread(400)),
+        (" X: a\r\n", Unread(400)),
+        ("X : a\r\n", Unread(400)),
+        ("X\r\n", Unread(400)),
+        (": a\r\n", Unread(400)),
+        ("X Y: a\r\n", Unread(400)),
+        ("X(): a\r\n", Unread(400)),
+        ("X: a\rb\r\n", Unread(400)),
+        ("X: a\0b\r\n", Unread(400)),
+        ("X\0: a\r\n", Unread(400)),
+        ("X: \x1b[31m\r\n", Unread(400)),
+        ("X: \x7f\r\n", Unread(400)),
+        ("X:a\r\n", Served),
+        ("X:\r\n", Served),
+        ("X: a\tb\r\n", Served),
+        ("X: ä\r\n", Served),
+    ] {
+        expect(&agent, with_lines(lines), expected);
+    }
+    let invalid_utf8 = with_lines("X: BAD\r\n").replace("BAD", "\u{1}");
+    let bytes: Vec<u8> = invalid_utf8
+        .bytes()
+        .map(|byte| if byte == 1 { 0xFF } else { byte })
+        .collect();
+    expect(&agent, bytes, Served);
+    // A single LF ends a line for many clients, and no proxy stands in between that could read it otherwise.
+    expect(&agent, with_lines("").replace("\r\n", "\n"), Served);
+    expect(
+        &agent,
+        with_lines("X: a\nVia: b\r\n"),
+        Refused(400, "ForwardedRequest"),
+    );
+    expect(&agent, format!("\r\n\r\n{}", with_lines("")), Served);
+}
+
+#[test]
+fn bytes_that_no_target_holds_are_refused() {
+    let (_cloud, agent) = agent();
+    let parameter = Refused(400, "InvalidParameter");
+    for (target, expected) in [
+        (&b"/v1/s\0"[..], Unread(400)),
+        (b"/v1/\x01s", Unread(400)),
+        (b"/v1/\xFF", Unread(400)),
+        (b"/v1/s?versionId=\xC3\x28", Unread(400)),
+        (b"/v1/\x7F", Unread(400)),
+        (b"/v1/s x", Unread(400)),
+        (b"/v1/s\tx", Unread(400)),
+        (b"/v1/%00", parameter),
+        (b"/v1/a%0D%0AX:y", parameter),
+        (b"/v1/%FF", parameter),
+        (b"/v1/%C0%AF", parameter),
+        (b"/v1/%ED%A0%80", parameter),
+        (b"/v1/%", parameter),
+        (b"/v1/%5", parameter),
+        (b"/v1/%5g", parameter),
+        (b"/secretsmanager/get?secretId=%00", parameter),
+        (b"/secretsmanager/get?secretId=s%7F", parameter),
+        (b"/secretsmanager/get?secretId=s&secretId=s", parameter),
+        (b"/secretsmanager/get?secretId=s&x", parameter),
+        (b"/secretsmanager/get?secretId=s&s%65cretId=s", parameter),
+        (b"/secretsmanager/get?%73ecretId=s", Served),
+    ] {
+        let request = [
+            b"GET ",
+            target,
+            b" HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n\r\n",
+        ]
+        .concat();
+        expect(&agent, request, expected);
+    }
+}
+
+#[test]
+fn an_id_may_have_512_bytes() {
+    let (_cloud, agent) = agent();
+    for (id, goes_to_kms) in [
+        ("s".repeat(512), true),
+        ("s".repeat(513), false),
+        ("%C3%A4".repeat(256), true),
+        ("%C3%A4".repeat(257), false),
+    ] {
+        for target in [
+            format!("/v1/{id}"),
+            format!("/secretsmanager/get?secretId={id}"),
+        ] {
+            let reply = agent.get(&target);
+            assert!(reply.status >= 400, "{target}");
+            // What KMS refused carries its id of the request.
+            let by_kms = reply.json()["RequestId"].is_string();
+            assert_eq!(by_kms, goes_to_kms, "{target}: {}", reply.text());
+        }
+    }
+}
+
+#[test]
+fn other_protocols_are_not_spoken() {
+    let (_cloud, agent) = agent();
+    for (version, expected) in [
+        ("HTTP/1.1", Served),
+        ("HTTP/1.0", Served),
+        ("HTTP/1.2", Unread(400)),
+        ("HTTP/0.9", Unread(400)),
+        ("HTTP/2.0", Unread(400)),
+        ("HTTP/3", Unread(400)),
+        ("http/1.1", Unread(400)),
+        ("HTTP/1.1 ", Unread(400)),
+        ("HTTP/11.1", Unread(400)),
+        ("ICAP/1.0", Unread(400)),
+        ("", Unread(400)),
+    ] {
+        expect(
+            &agent,
+            with_lines("").replace("HTTP/1.1", version),
+            expected,
+        );
+    }
+    for (bytes, expected) in [
+        (&b"GET /v1/s\r\n\r\n"[..], Unread(400)),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", Unread(400)),
+        (b"PRI * HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", Refused(403, "InvalidToken")),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Unread(400)),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", Unread(400)),
+        (b"*1\r\n$4\r\nPING\r\n", Unread(400)),
+        (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET /ping HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", Unread(400)),
+        (b"\0\0\0\0", Unread(400)),
+    ] {
+        expect(&agent, bytes, expected);
+    }
+    // An offer to speak something else is not taken up.
+    for lines in [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n",
+        "Upgrade: TLS/1.0\r\n",
+    ] {
+        expect(&agent, with_lines(lines), Served);
+    }
+    let ping = "GET /ping HTTP/1.0\r\nHost: localhost:PORT\r\n\r\n";
+    expect(&agent, ping, Healthy);
+    let no_host = "GET /ping HTTP/1.0\r\n\r\n";
+    expect(&agent, no_host, INVALID);
+}
