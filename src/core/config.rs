@@ -280,7 +280,10 @@ impl<'r> ConfigTable<'r> {
                 .min()
                 .filter(|(distance, known)| *distance <= known.len() / 2)
                 .map_or_else(
-                    || format!("known here: {}", self.known.join(", ")),
+                    || match &*self.known {
+                        [] => "this table has no keys".to_owned(),
+                        known => format!("known here: {}", known.join(", ")),
+                    },
                     |(_, known)| format!("did you mean {known}?"),
                 );
             let what = match located.value {

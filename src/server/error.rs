@@ -115,7 +115,7 @@ impl From<Arc<SourceError>> for ApiError {
             SourceErrorKind::Decision | SourceErrorKind::Refused | SourceErrorKind::ServerFailure => by_kms(),
             SourceErrorKind::Unavailable => own(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "KMS could not be reached and no copy may be served; check the agent's network and its KMS.Endpoint.".to_owned(),
+                "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.Endpoint, KMS.CaFile).".to_owned(),
             ),
             SourceErrorKind::TimedOut => own(
                 StatusCode::GATEWAY_TIMEOUT,

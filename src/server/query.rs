@@ -106,8 +106,10 @@ impl<'a> Parameters<'a> {
             let name = decode(name, "a parameter's name")?;
             let known_name = known.iter().find(|known| **known == name);
             let (Some(slot), Some(name)) = (parameters.slot(&name), known_name) else {
+                // Cut, since it may be anything.
+                let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
                 return Err(Reject::InvalidParameter.because(format!(
-                    "Unknown parameter; there are {}.",
+                    "Unknown parameter {shown}; there are {}.",
                     known.join(", ")
                 )));
             };

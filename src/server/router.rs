@@ -69,7 +69,9 @@ async fn unknown_path(State(app): State<Arc<App>>, method: Method, uri: Uri) -> 
     if method == Method::HEAD {
         return not_allowed(&app, &uri, "GET");
     }
-    render::error(ResponseType::Kms, &Reject::UnknownPath.because(
-        "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
-    ))
+    let prefix = &app.settings.path_prefix;
+    let error = Reject::UnknownPath.because(format!(
+        "There is {SECRET_BY_QUERY}?secretId=<id>, {prefix}<id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics."
+    ));
+    render::error(ResponseType::Kms, &error)
 }

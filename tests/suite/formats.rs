@@ -240,7 +240,7 @@ const USE_GET: Error = Error(405, "MethodNotAllowed", "Use GET.");
 const UNKNOWN_PATH: Error = Error(
     404,
     "UnknownPath",
-    "There is /secretsmanager/get?secretId=<id>, <PathPrefix><id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
+    "There is /secretsmanager/get?secretId=<id>, /v1/<id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
 );
 
 /// What KMS says of a secret.
@@ -281,7 +281,7 @@ const OWN_ERRORS: [(&str, Error); 8] = [
         Error(
             400,
             "InvalidParameter",
-            "Unknown parameter; there are secretId, versionId, versionStage, refreshNow.",
+            "Unknown parameter x; there are secretId, versionId, versionStage, refreshNow.",
         ),
     ),
     (
@@ -303,7 +303,7 @@ const OWN_ERRORS: [(&str, Error); 8] = [
         Error(
             503,
             "KmsUnavailable",
-            "KMS could not be reached and no copy may be served; check the agent's network and its KMS.Endpoint.",
+            "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.Endpoint, KMS.CaFile).",
         ),
     ),
 ];

@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_secret)]
     secret: Vec<(String, String)>,
     /// The agent's port; 0 draws a free one
-    #[arg(long, default_value_t = 2025)]
+    #[arg(long, default_value_t = 2025, value_parser = parse_port)]
     port: u16,
     /// Keep the cache in this folder, encrypted, instead of in memory
     #[arg(long, value_name = "DIR")]
@@ -173,6 +173,13 @@ fn config_text(endpoint: &str, port: u16, persist: Option<&Path>) -> Result<Stri
     Ok(format!(
         "[Server]\nHttpPort = {port}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{endpoint}\"\n[Log]\nLogPath = \"stderr\"\n{cache}"
     ))
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port) if port == 0 || port >= 1024 => Ok(port),
+        _ => Err("0 or a port from 1024 to 65535".to_owned()),
+    }
 }
 
 fn parse_secret(text: &str) -> Result<(String, String), String> {

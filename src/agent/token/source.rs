@@ -112,10 +112,19 @@ impl TokenSource {
             Self::File(path) => path,
         };
         let remedy = |error: &dyn std::fmt::Display| {
-            Failure::config(format!(
-                "the token file {0}: {error}. Make one with: alibabacloud-kms-agent token {0}",
-                path.display()
-            ))
+            let shown = path.display();
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+            let how = match folder {
+                Some(folder) => format!(
+                    "Make the folder {} first, writable for the agent",
+                    folder.display()
+                ),
+                None if path.is_dir() => "Name a file, not a folder".to_owned(),
+                None => format!("Make a new one with: alibabacloud-kms-agent token {shown}"),
+            };
+            Failure::config(format!("the token file {shown}: {error}. {how}"))
         };
         let bytes = match file::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

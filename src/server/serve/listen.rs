@@ -22,7 +22,7 @@ pub struct Listeners {
 pub enum BindError {
     /// Another process holds it, on one of the two addresses.
     #[error(
-        "port {port} on {address} is held by another process; stop it or set Server.HttpPort to another port"
+        "port {port} on {address} is held by another process; stop it or choose another one (Server.HttpPort, or --port of dev)"
     )]
     InUse {
         /// The port asked for.

@@ -1,25 +1,32 @@
-//! GET and nothing else.
+//! One method a route, and nothing else.
 
-use kms_agent_test_support::http::Connection;
+use kms_agent_test_support::http::{self, Connection};
 
 use super::{Refused, agent, expect, fill};
 
-const PATHS: [&str; 6] = [
-    "/secretsmanager/get?secretId=s",
-    "/v1/s",
-    "/ping",
-    "/livez",
-    "/readyz",
-    "/metrics",
+/// Every route with its method.
+const ROUTES: [(&str, &str); 8] = [
+    ("GET", "/secretsmanager/get?secretId=s"),
+    ("GET", "/v1/s"),
+    ("GET", "/ping"),
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+    ("GET", "/agent/status"),
+    ("POST", "/agent/purge?all=true"),
 ];
 
 #[test]
-fn every_other_method_is_405_and_told_to_use_get() {
+fn every_other_method_is_405_and_told_which_one_to_use() {
     let (_cloud, agent) = agent();
-    for path in PATHS {
+    for (allowed, path) in ROUTES {
         for method in [
-            "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LIST", "get", "BREW",
+            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LIST", "get",
+            "BREW",
         ] {
+            if method == allowed {
+                continue;
+            }
             let lines = "Host: localhost:PORT\r\nX-KMS-Token: TOKEN\r\nX-Mark: echo\r\n";
             let request = format!("{method} {path} HTTP/1.1\r\n{lines}\r\n");
             let mut connection = Connection::open(agent.port()).unwrap();
@@ -34,7 +41,7 @@ fn every_other_method_is_405_and_told_to_use_get() {
                 reply
             };
             assert_eq!(reply.status, 405, "{name}");
-            assert_eq!(reply.header("allow"), Some("GET"), "{name}");
+            assert_eq!(reply.header("allow"), Some(allowed), "{name}");
             assert_eq!(reply.header("content-type"), Some("application/json"));
             connection
                 .stream()
@@ -48,7 +55,12 @@ fn every_other_method_is_405_and_told_to_use_get() {
 #[test]
 fn without_the_token_every_method_is_refused_alike() {
     let (_cloud, agent) = agent();
-    for path in ["/v1/s", "/nothing", "/agent/status"] {
+    for path in [
+        "/v1/s",
+        "/nothing",
+        "/agent/status",
+        "/agent/purge?all=true",
+    ] {
         for method in ["GET", "POST", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n");
             expect(&agent, request, Refused(403, "InvalidToken"));
@@ -59,4 +71,12 @@ fn without_the_token_every_method_is_refused_alike() {
         assert_eq!(connection.reply_to_head().unwrap().status, 403);
         assert_eq!(connection.end(), b"");
     }
+}
+
+#[test]
+fn head_is_405_where_there_is_nothing_too() {
+    let (_cloud, agent) = agent();
+    let request = "HEAD /nothing HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n\r\n";
+    let reply = http::send_head(agent.port(), &fill(request, agent.port())).unwrap();
+    assert_eq!((reply.status, reply.header("allow")), (405, Some("GET")));
 }
