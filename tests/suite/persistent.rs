@@ -97,3 +97,73 @@ fn a_second_agent_on_the_same_store_ends_with_78_and_names_the_file() {
     assert_eq!(output.status.code(), Some(78), "{stderr}");
     assert!(stderr.contains("store.redb"), "{stderr}");
 }
+
+#[test]
+fn an_agent_that_cannot_learn_who_it_is_answers_as_who_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    cloud.set_metadata(kms_agent_emulator::MetadataSettings {
+        role: Some("app-role".to_owned()),
+        ..kms_agent_emulator::MetadataSettings::default()
+    });
+    let url = cloud.base_url();
+    let paths = folder.path().display();
+    let setup = Setup::new(crate::cloud::BINARY)
+        .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "false")
+        .and_config(&format!(
+            "[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{url}\"\n[Credentials]\nMetadataEndpoint = \"{url}\"\n\
+             [Cache]\nCacheType = \"Persistent\"\n\
+             [Cache.Persistent]\nPath = \"{paths}/cache/store.redb\"\nKeyFile = \"{paths}/keys/store.key\"\n"
+        ));
+    let first = setup.clone().start();
+    assert_eq!(first.read("s").status, 200, "{}", first.stderr());
+    first.stop();
+    // Now neither KMS nor the metadata service answers.
+    drop(cloud);
+    let second = setup.start();
+    let reply = second.read("s");
+    assert_eq!(reply.status, 200, "{}\n{}", reply.text(), second.stderr());
+    assert!(
+        reply
+            .header("cache-status")
+            .unwrap()
+            .starts_with("kms-agent; hit; ttl=")
+    );
+    let ready = http::get(second.port(), "/readyz", &[]);
+    assert_eq!(
+        (
+            ready.status,
+            &ready.json()["checks"]["credentials"]["state"]
+        ),
+        (200, &"degraded".into())
+    );
+}
+
+#[test]
+fn entries_of_another_identity_are_answered_to_nobody_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let first = setup(&cloud, folder.path()).start();
+    first.read("s");
+    first.stop();
+    let other = cloud.issue_access_key();
+    let second = setup(&cloud, folder.path())
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", other.id())
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", other.expose_secret())
+        .start();
+    assert_eq!(
+        second.read("s").header("cache-status"),
+        Some("kms-agent; fwd=miss; stored")
+    );
+    let began = std::time::Instant::now();
+    while second.get("/agent/status").json()["cache"]["entries"] != 1 {
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(30),
+            "the old entry never goes"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(second.stderr().contains("another endpoint or identity"));
+}

@@ -9,7 +9,7 @@ use crate::backend::{BackendError, CacheEntry};
 use crate::lifetime::Lifetime;
 use crate::policy::Policy;
 use crate::purge::Purged;
-use crate::secret::{SecretId, SecretKey};
+use crate::secret::{Scope, SecretId, SecretKey};
 use crate::source::SecretSource;
 
 /// How many entries are looked at in one go where all of them are.
@@ -61,23 +61,7 @@ impl SecretService {
         let _alone = self.writing.write().await;
         self.purges.note(purged.clone());
         self.negative.purge(&purged);
-        let mut count = 0;
-        let mut from = None;
-        loop {
-            let page = self.backend.scan(from, SCAN_PAGE).await?;
-            for item in page
-                .items
-                .iter()
-                .filter(|item| purged.covers(&item.key.secret.id))
-            {
-                self.backend.remove(&item.key).await?;
-                count += 1;
-            }
-            match page.next {
-                Some(next) => from = Some(next),
-                None => return Ok(count),
-            }
-        }
+        self.remove_where(|key| purged.covers(&key.secret.id)).await
     }
 
     /// The same for everything.
@@ -97,13 +81,51 @@ impl SecretService {
 
     /// Does what must happen without readers: once a second, for as long as it is polled.
     pub async fn maintain(self: Arc<Self>) {
+        let mut resumed = self.backend.info().resumed;
         loop {
             self.timeline.sleep(SWEEP_EVERY).await;
+            if let Some((last, scope)) = resumed.as_ref().zip(self.source.load().scope()) {
+                if *last != scope {
+                    self.drop_scope(last).await;
+                }
+                resumed = None;
+            }
             let now = self.timeline.now();
             self.negative.sweep(self.policy.load().negative_ttl, now);
             self.outage.sweep(self.boot());
             // A failed sweep is counted and logged by the backend's wrapper, and comes again.
             let _ = self.backend.sweep(now).await;
+        }
+    }
+
+    /// Drops the entries of a scope that stood in until the agent's own was known, and proved to be another.
+    async fn drop_scope(&self, scope: &Scope) {
+        tracing::warn!(
+            endpoint = &*scope.endpoint,
+            "The store was last used with another endpoint or identity; its entries of then are dropped"
+        );
+        let _alone = self.writing.write().await;
+        // A failure is counted and logged by the backend's wrapper; what stays is answered to nobody.
+        let _ = self.remove_where(|key| *key.scope == *scope).await;
+    }
+
+    /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many.
+    async fn remove_where(
+        &self,
+        is_meant: impl Fn(&SecretKey) -> bool,
+    ) -> Result<usize, BackendError> {
+        let mut count = 0;
+        let mut from = None;
+        loop {
+            let page = self.backend.scan(from, SCAN_PAGE).await?;
+            for item in page.items.iter().filter(|item| is_meant(&item.key)) {
+                self.backend.remove(&item.key).await?;
+                count += 1;
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(count),
+            }
         }
     }
 
