@@ -130,6 +130,13 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    /// The subscriber outlives this and holds the way to the file, so what waits for the file is written now.
+    fn drop(&mut self) {
+        self.file.close();
+    }
+}
+
 fn non_blocking(
     writer: impl io::Write + Send + 'static,
 ) -> (tracing_appender::non_blocking::NonBlocking, WorkerGuard) {
