@@ -12,53 +12,66 @@ mod server {
 }
 use server::{error, query};
 
-use kms_agent_core::SecretRef;
+use error::ApiError;
+use kms_agent_core::SecretId;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use query::{Question, parse_path, parse_query, parse_vault_path};
+use query::{PurgeOrder, Question, parse_path, parse_purge, parse_query, parse_vault_path};
 
 fuzz_target!(|target: &str| {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let by_query = check(parse_query(query));
-    let by_path = check(parse_path(path, query));
-    let by_vault = check(parse_vault_path(path, query));
+    let by_query = checked(parse_query(query));
+    let by_path = checked(parse_path(path, query));
+    let by_vault = checked(parse_vault_path(path, query));
 
-    if let Some(secret) = &by_query {
-        let id = encode(secret.id.as_str());
-        let again = check(parse_query(&format!("secretId={id}")));
-        assert_eq!(again.map(|secret| secret.id).as_ref(), Some(&secret.id));
+    if let Some(question) = by_query {
+        let asked = ask_for(&question.secret.id);
+        assert_eq!(id_by_query(&asked), Some(question.secret.id));
     }
-    if let Some(secret) = &by_path {
-        let id = encode(secret.id.as_str());
-        assert_eq!(check(parse_path(&id, query)).as_ref(), Some(secret));
-        let asked = format!("secretId={id}&{query}");
-        assert_eq!(check(parse_query(&asked)).as_ref(), Some(secret));
+    if let Some(question) = by_path {
+        let id = &question.secret.id;
+        let by_its_id = parse_path(&encode(id), query);
+        assert_eq!(checked(by_its_id).as_ref(), Some(&question));
+        let asked = format!("{}&{query}", ask_for(id));
+        assert_eq!(checked(parse_query(&asked)).as_ref(), Some(&question));
         let prefixed = format!("secret/data/{path}");
         assert_eq!(
-            check(parse_vault_path(&prefixed, query)).as_ref(),
-            Some(secret)
+            checked(parse_vault_path(&prefixed, query)).as_ref(),
+            Some(&question)
         );
         if !path.starts_with("secret/data/") {
-            assert_eq!(by_vault.as_ref(), Some(secret));
+            assert_eq!(by_vault.as_ref(), Some(&question));
         }
+    }
+    if let Some(PurgeOrder::Secret(id)) = allowed(parse_purge(query)) {
+        assert_eq!(id_by_query(&ask_for(&id)), Some(id));
     }
 });
 
 /// What was asked for, if it may be asked for.
-fn check(question: Result<Question, error::ApiError>) -> Option<SecretRef> {
-    match question {
-        Ok(question) => {
-            let id = question.secret.id.as_str();
-            assert!((1..=512).contains(&id.len()) && !id.contains(char::is_control));
-            Some(question.secret)
-        }
-        Err(error) => {
-            assert!(["InvalidParameter", "MissingParameter"].contains(&error.code.as_str()));
-            None
-        }
-    }
+fn checked(question: Result<Question, ApiError>) -> Option<Question> {
+    let question = allowed(question)?;
+    let id = question.secret.id.as_str();
+    assert!((1..=512).contains(&id.len()) && !id.contains(char::is_control));
+    Some(question)
 }
 
-fn encode(id: &str) -> String {
-    utf8_percent_encode(id, NON_ALPHANUMERIC).to_string()
+/// What was understood; what was not is the asker's fault.
+fn allowed<T>(result: Result<T, ApiError>) -> Option<T> {
+    if let Err(error) = &result {
+        assert!(["InvalidParameter", "MissingParameter"].contains(&error.code.as_str()));
+    }
+    result.ok()
+}
+
+fn id_by_query(query: &str) -> Option<SecretId> {
+    checked(parse_query(query)).map(|question| question.secret.id)
+}
+
+fn ask_for(id: &SecretId) -> String {
+    format!("secretId={}", encode(id))
+}
+
+fn encode(id: &SecretId) -> String {
+    utf8_percent_encode(id.as_str(), NON_ALPHANUMERIC).to_string()
 }
