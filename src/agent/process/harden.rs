@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 /// What did not work; the agent goes on without, and says so once it can.
 pub(crate) type Warnings = Vec<String>;
@@ -22,6 +24,16 @@ pub(crate) fn harden(_writable: &[PathBuf]) -> Warnings {
         current: Some(0),
         maximum: Some(0),
     };
+    // A thousand connections and their upstream calls need more descriptors than the usual soft limit.
+    let files = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: files.maximum,
+        ..files
+    };
+    attempt(
+        "the limit on open files cannot be raised",
+        setrlimit(Resource::Nofile, all),
+    );
     attempt(
         "core files cannot be switched off",
         setrlimit(Resource::Core, none),
