@@ -4,7 +4,7 @@ mod attempt;
 mod pursuit;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +40,8 @@ pub struct KmsSource {
     /// Says when a call may be made.
     budget: Budget,
     metrics: KmsMetrics,
+    /// The scope as it was last told, since every read asks for it. Its endpoint does not change once known.
+    last_scope: Mutex<Option<Arc<Scope>>>,
 }
 
 impl KmsSource {
@@ -85,6 +87,7 @@ impl KmsSource {
             settings,
             clock,
             metrics,
+            last_scope: Mutex::default(),
         })
     }
 
@@ -98,10 +101,17 @@ impl KmsSource {
 #[async_trait]
 impl SecretSource for KmsSource {
     fn scope(&self) -> Option<Arc<Scope>> {
-        Some(scope(
-            &self.locator.known_endpoint()?,
-            &self.credentials.identity()?,
-        ))
+        let identity = self.credentials.identity()?;
+        let mut last = self
+            .last_scope
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(scope) = last.as_ref().filter(|scope| *scope.identity == *identity) {
+            return Some(Arc::clone(scope));
+        }
+        let made = scope(&self.locator.known_endpoint()?, &identity);
+        *last = Some(Arc::clone(&made));
+        Some(made)
     }
 
     fn region(&self) -> Option<Arc<str>> {
