@@ -23,6 +23,7 @@ impl SecretService {
         secret: &SecretRef,
         demand: Demand,
     ) -> Result<Answer, Arc<SourceError>> {
+        // Whatever asks KMS is boxed: a hit, which is nearly every read, then carries none of its state.
         let policy = self.policy.load();
         let scope = self.scope();
         let known = scope.is_some();
@@ -34,10 +35,10 @@ impl SecretService {
         match demand {
             Demand::RefreshNow => {
                 let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next);
-                return self.forwarded(ticket, ForwardReason::Request).await;
+                return Box::pin(self.forwarded(ticket, ForwardReason::Request)).await;
             }
             Demand::Any if policy.ttl.is_zero() => {
-                return self.fetch(&key, &policy, ForwardReason::Bypass).await;
+                return Box::pin(self.fetch(&key, &policy, ForwardReason::Bypass)).await;
             }
             Demand::Any => {}
         }
@@ -49,7 +50,7 @@ impl SecretService {
             None
         };
         let Some(entry) = entry else {
-            return self.fetch(&key, &policy, ForwardReason::Miss).await;
+            return Box::pin(self.fetch(&key, &policy, ForwardReason::Miss)).await;
         };
         let freshness = policy.judge(&entry.lifetime, now);
         match freshness {
@@ -65,10 +66,12 @@ impl SecretService {
                 })
             }
             Freshness::Expired { .. } if policy.serve_stale => {
-                self.fetch_or_stale(&key, &policy, entry).await
+                Box::pin(self.fetch_or_stale(&key, &policy, entry)).await
             }
-            Freshness::Expired { .. } => self.fetch(&key, &policy, ForwardReason::Stale).await,
-            Freshness::Dead => self.fetch(&key, &policy, ForwardReason::Miss).await,
+            Freshness::Expired { .. } => {
+                Box::pin(self.fetch(&key, &policy, ForwardReason::Stale)).await
+            }
+            Freshness::Dead => Box::pin(self.fetch(&key, &policy, ForwardReason::Miss)).await,
         }
     }
 
