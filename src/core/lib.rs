@@ -12,7 +12,7 @@ pub mod backend;
 pub mod clock;
 pub mod config;
 mod flight;
-mod jitter;
+pub mod jitter;
 pub mod lifetime;
 pub mod metric;
 mod negative;

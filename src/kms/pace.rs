@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::retry::jitter;
+use kms_agent_core::jitter;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ impl Pace {
             .min(LONGEST_PAUSE);
         Self {
             failures: failures.saturating_add(1),
-            retry_at: now + bound / 2 + jitter(bound / 2),
+            retry_at: now + bound / 2 + jitter::up_to(bound / 2),
         }
     }
 

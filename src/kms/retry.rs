@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kms_agent_core::Timestamp;
 use kms_agent_core::source::SourceErrorKind;
+use kms_agent_core::{Timestamp, jitter};
 
 use crate::http::HttpResponse;
 use crate::wire::parse_http_date;
@@ -26,7 +26,7 @@ pub(crate) const fn is_worth(kind: SourceErrorKind) -> bool {
 /// The pause after the failure of attempt number `attempt`, counted from 1: any part of a bound that doubles,
 /// but never less than what the server asked for.
 pub(crate) fn pause(attempt: u32, asked: Option<Duration>) -> Duration {
-    jitter(bound(attempt)).max(asked.unwrap_or_default())
+    jitter::up_to(bound(attempt)).max(asked.unwrap_or_default())
 }
 
 fn bound(attempt: u32) -> Duration {
@@ -34,13 +34,6 @@ fn bound(attempt: u32) -> Duration {
     FIRST_PAUSE
         .saturating_mul(1 << doublings)
         .min(LONGEST_PAUSE)
-}
-
-/// A duration in `[0, limit)`. It spreads work out and guards nothing.
-pub(crate) fn jitter(limit: Duration) -> Duration {
-    // The 53 high bits are what a double holds exactly.
-    let bits = getrandom::u64().unwrap_or(1 << 63) >> 11;
-    limit.mul_f64(bits as f64 / (1_u64 << 53) as f64)
 }
 
 /// The longest pause that is taken at its word; more is a mistake or malice.
