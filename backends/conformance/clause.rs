@@ -425,7 +425,8 @@ pub async fn stats_count_what_is_held(fixture: &impl Fixture) {
     assert_eq!(backend.stats().await.expect("stats work").entries, 1);
 }
 
-/// What `info` says about durability is true, and a durable backend remembers the scope it was used in.
+/// What `info` says about durability is true, and a durable backend remembers in which scope and until when it
+/// was used.
 pub async fn durable_entries_survive_reopening_and_others_do_not(fixture: &impl Fixture) {
     let backend = fixture.open(capacity(10)).await;
     put(&backend, "a").await;
@@ -434,8 +435,11 @@ pub async fn durable_entries_survive_reopening_and_others_do_not(fixture: &impl 
     let backend = fixture.open(capacity(10)).await;
     let info = backend.info();
     assert_eq!(present(&backend, &["a"]).await, [info.durable]);
-    let scope = key("a").scope;
-    assert_eq!(info.resumed, info.durable.then_some(scope));
+    assert_eq!(info.resumed.is_some(), info.durable);
+    if let Some(resumed) = info.resumed {
+        assert_eq!(resumed.scope, key("a").scope);
+        assert!(resumed.written_at >= entry(b"a").lifetime.fetched_at);
+    }
 }
 
 /// A removal needs no flush to survive, and neither does `clear`.

@@ -1,12 +1,11 @@
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanItem, ScanPage};
 use kms_agent_core::{
-    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Scope, Secret, SecretKey,
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed, Secret, SecretKey,
     SecretValue, Timestamp,
 };
 
@@ -21,7 +20,7 @@ pub(crate) const NAME: &str = "Persistent";
 pub(crate) struct RedbBackend {
     store: Store,
     is_durable: bool,
-    resumed: Option<Arc<Scope>>,
+    resumed: Option<Resumed>,
     closed: AtomicBool,
 }
 
@@ -30,7 +29,7 @@ impl RedbBackend {
         Self {
             store: started.store,
             is_durable: started.is_durable,
-            resumed: started.scope,
+            resumed: started.resumed,
             closed: AtomicBool::new(false),
         }
     }

@@ -1,7 +1,6 @@
 //! What the store has not been told yet. The newest write of a record takes the place of older ones.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use crate::seal::{RecordHash, SealedRecord};
 
@@ -24,7 +23,6 @@ pub(crate) struct Queue {
     order: BTreeMap<Ticket, RecordHash>,
     /// The store is to be emptied before anything else is written.
     emptying: Option<Emptying>,
-    scope: Option<(Ticket, SealedRecord)>,
     issued: Ticket,
 }
 
@@ -49,7 +47,8 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Batch {
     emptying: Option<Emptying>,
-    scope: Option<(Ticket, SealedRecord)>,
+    /// What the next process is to know, sealed.
+    resumed: Option<SealedRecord>,
     writes: Vec<(RecordHash, Ticket, Write)>,
 }
 
@@ -75,11 +74,6 @@ impl Queue {
             self.writes.insert(place, waiting);
         }
         version
-    }
-
-    pub(crate) fn push_scope(&mut self, sealed: SealedRecord) {
-        let version = self.issue();
-        self.scope = Some((version, sealed));
     }
 
     /// Asks for the store to become exactly `held`, in place of all that was asked before.
@@ -124,7 +118,7 @@ impl Queue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.emptying.is_none() && self.scope.is_none()
+        self.writes.is_empty() && self.emptying.is_none()
     }
 
     /// How many records wait.
@@ -160,10 +154,7 @@ impl Queue {
         }
         Batch {
             emptying: self.emptying,
-            scope: self
-                .scope
-                .as_ref()
-                .map(|(at, sealed)| (*at, Arc::clone(sealed))),
+            resumed: None,
             writes,
         }
     }
@@ -176,9 +167,6 @@ impl Queue {
             } else {
                 asked.since = asked.version;
             }
-        }
-        if self.scope.as_ref().map(|(at, _)| *at) == batch.scope.as_ref().map(|(at, _)| *at) {
-            self.scope = None;
         }
         for (place, version, _) in &batch.writes {
             let Some(waiting) = self.writes.get_mut(place) else {
@@ -199,7 +187,6 @@ impl Queue {
         let oldest = [
             self.order.first_key_value().map(|(at, _)| *at),
             self.emptying.map(|emptying| emptying.since),
-            self.scope.as_ref().map(|(at, _)| *at),
         ];
         oldest
             .into_iter()
@@ -215,14 +202,19 @@ impl Queue {
 }
 
 impl Batch {
+    /// The same with word for the next process.
+    pub(crate) fn resumed_by(self, resumed: Option<SealedRecord>) -> Self {
+        Self { resumed, ..self }
+    }
+
     /// Whether the store is to be emptied first.
     pub(crate) fn empties(&self) -> bool {
         self.emptying.is_some()
     }
 
-    /// The scope to note.
-    pub(crate) fn scope(&self) -> Option<&[u8]> {
-        self.scope.as_ref().map(|(_, sealed)| &**sealed)
+    /// What to leave word of for the next process.
+    pub(crate) fn resumed(&self) -> Option<&[u8]> {
+        self.resumed.as_deref()
     }
 
     pub(crate) fn writes(&self) -> impl Iterator<Item = (&RecordHash, &Write)> {

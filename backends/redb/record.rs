@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kms_agent_core::{CacheEntry, Lifetime, Scope, SecretKey, Timestamp};
+use kms_agent_core::{CacheEntry, Lifetime, Resumed, Scope, SecretKey, Timestamp};
 
 /// The header of a record. Which secret it is stays encoded until somebody asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,20 +66,23 @@ impl<'a> Header<'a> {
     }
 }
 
-pub(crate) fn encode_scope(scope: &Scope) -> Vec<u8> {
+/// What the next process is to know of this one.
+pub(crate) fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_text(&mut bytes, &scope.endpoint);
-    put_text(&mut bytes, &scope.identity);
+    put_instant(&mut bytes, resumed.written_at);
+    put_text(&mut bytes, &resumed.scope.endpoint);
+    put_text(&mut bytes, &resumed.scope.identity);
     bytes
 }
 
-pub(crate) fn decode_scope(bytes: &[u8]) -> Option<Scope> {
+pub(crate) fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
     let mut rest = Rest(bytes);
-    let scope = Scope {
+    let written_at = rest.instant()?;
+    let scope = Arc::new(Scope {
         endpoint: rest.text()?.into(),
         identity: rest.text()?.into(),
-    };
-    rest.0.is_empty().then_some(scope)
+    });
+    rest.0.is_empty().then_some(Resumed { scope, written_at })
 }
 
 fn put_length(bytes: &mut Vec<u8>, length: usize) {
@@ -183,10 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_round_trips() {
+    fn what_is_resumed_round_trips() {
         let (key, _) = sample(None);
-        let bytes = encode_scope(&key.scope);
-        assert_eq!(decode_scope(&bytes).as_ref(), Some(&*key.scope));
-        assert_eq!(decode_scope(&bytes[1..]), None);
+        let resumed = Resumed {
+            scope: key.scope,
+            written_at: Timestamp::from_millis(1_234_567),
+        };
+        let bytes = encode_resumed(&resumed);
+        assert_eq!(decode_resumed(&bytes), Some(resumed));
+        assert_eq!(decode_resumed(&bytes[1..]), None);
     }
 }

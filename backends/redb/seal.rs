@@ -36,8 +36,8 @@ impl KeyId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RecordHash(pub(crate) [u8; HASH_BYTES]);
 
-/// The place of the one record that belongs to no secret: the scope last used.
-pub(crate) const SCOPE: RecordHash = RecordHash([0; HASH_BYTES]);
+/// The place of the one record that belongs to no secret: what the next process resumes.
+pub(crate) const RESUMED: RecordHash = RecordHash([0; HASH_BYTES]);
 
 /// A record as it lies in the store and in memory. Cheap to clone.
 pub(crate) type SealedRecord = Arc<[u8]>;

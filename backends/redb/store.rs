@@ -21,7 +21,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use kms_agent_core::backend::{BackendErrorKind, StoreStats};
-use kms_agent_core::{BackendError, BackendStats, Lifetime, Scope, Timestamp};
+use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp};
 use tokio::sync::oneshot;
 
 pub(crate) use self::place::Place;
@@ -48,8 +48,8 @@ pub(crate) struct Started {
     pub(crate) store: Store,
     /// Whether anything will survive the process.
     pub(crate) is_durable: bool,
-    /// The scope of the records found.
-    pub(crate) scope: Option<Arc<Scope>>,
+    /// What an earlier process left.
+    pub(crate) resumed: Option<Resumed>,
 }
 
 impl Store {
@@ -69,7 +69,7 @@ impl Store {
             Err(_) => Arc::new(Sealer::new(&drawn)),
         };
         let shared = Arc::new(Shared::new(place, State::new(capacity, sealer)));
-        let mut scope = None;
+        let mut resumed = None;
         let mut drawn = Some(drawn);
         match opening {
             Ok(opened) => {
@@ -78,7 +78,7 @@ impl Store {
                     store.entries = opened.records,
                     "The cache's store is open"
                 );
-                scope.clone_from(&opened.scope);
+                resumed.clone_from(&opened.resumed);
                 drawn = None;
                 shared.install(opened);
             }
@@ -101,7 +101,7 @@ impl Store {
         Ok(Started {
             store: Self { shared, lookups },
             is_durable,
-            scope,
+            resumed,
         })
     }
 

@@ -153,7 +153,10 @@ async fn open_service(
     };
     let opened = cache.backend.config.open(context).await;
     let backend = opened.map_err(|error| Failure::config(error.to_string()))?;
-    let timeline = Timeline::new(clock);
+    let timeline = match backend.info().resumed {
+        Some(resumed) => Timeline::resume(clock, resumed.written_at),
+        None => Timeline::new(clock),
+    };
     let store_metrics = StoreMetrics::register(registry);
     Ok(SecretService::new(
         Arc::new(ObservedBackend::new(

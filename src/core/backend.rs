@@ -87,8 +87,17 @@ pub struct BackendInfo {
     pub name: &'static str,
     /// Whether entries survive the process.
     pub durable: bool,
-    /// The scope of the entries found at opening, for an agent that starts without network.
-    pub resumed: Option<Arc<Scope>>,
+    /// What an earlier process left in the store that was opened.
+    pub resumed: Option<Resumed>,
+}
+
+/// What an earlier process left, as an agent must know it that starts without network or with a wrong clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// The scope it last stored an entry under.
+    pub scope: Arc<Scope>,
+    /// The latest moment that it wrote down, on its own timeline; no entry was fetched later.
+    pub written_at: Timestamp,
 }
 
 /// How a backend is doing.

@@ -31,13 +31,38 @@ pub struct Timeline {
     clock: Arc<dyn Clock>,
     /// What the wall said at boot time zero.
     origin: Timestamp,
+    /// Where it began, if the wall clock was then behind what an earlier process wrote down.
+    behind_at: Option<Timestamp>,
 }
 
 impl Timeline {
     /// Begins a timeline at the present moment of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let origin = clock.wall().minus(clock.boot());
-        Self { clock, origin }
+        Self {
+            clock,
+            origin,
+            behind_at: None,
+        }
+    }
+
+    /// Carries on after `written_at`, the last moment that an earlier process wrote down. If the wall clock
+    /// says less, this timeline begins there all the same, so that nothing becomes younger than it was.
+    pub fn resume(clock: Arc<dyn Clock>, written_at: Timestamp) -> Self {
+        let mut timeline = Self::new(clock);
+        let now = timeline.now();
+        if now < written_at {
+            let start = written_at.plus(Duration::from_millis(1));
+            timeline.origin = start.minus(timeline.clock.boot());
+            timeline.behind_at = Some(start);
+        }
+        timeline
+    }
+
+    /// Whether something of `at` is older by an unknown time than this timeline says: it is of an earlier
+    /// process, and how long ago that ended the wall clock could not tell.
+    pub fn doubts(&self, at: Timestamp) -> bool {
+        self.behind_at.is_some_and(|start| at < start)
     }
 
     /// The present moment.

@@ -29,7 +29,7 @@ pub mod source;
 pub mod value;
 
 pub use answer::{Answer, CacheStatus, Demand};
-pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry};
+pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed};
 pub use clock::{Clock, SystemClock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};
 pub use policy::Policy;

@@ -15,11 +15,11 @@ pub use self::fetch::MAX_STORED_BYTES;
 use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend, ScanCursor, ScanPage};
 use crate::clock::Timeline;
 use crate::flight::Flights;
-use crate::lifetime::Timestamp;
+use crate::lifetime::{Lifetime, Timestamp};
 use crate::metric::ReadMetrics;
 use crate::negative::NegativeMemory;
 use crate::outage::Outage;
-use crate::policy::Policy;
+use crate::policy::{Freshness, Policy};
 use crate::purge::PurgeLog;
 use crate::secret::{Scope, Secret};
 use crate::source::{CredentialState, SecretSource, SourceError};
@@ -145,7 +145,19 @@ impl SecretService {
         self.source
             .load()
             .scope()
-            .or_else(|| self.backend.info().resumed)
+            .or_else(|| Some(self.backend.info().resumed?.scope))
+    }
+
+    /// What an entry is worth at `now`. Whatever is older by an unknown time is not fresh.
+    pub fn judge(&self, policy: &Policy, lifetime: &Lifetime, now: Timestamp) -> Freshness {
+        match policy.judge(lifetime, now) {
+            Freshness::Fresh { .. } if self.timeline.doubts(lifetime.fetched_at) => {
+                Freshness::Expired {
+                    since: Duration::ZERO,
+                }
+            }
+            freshness => freshness,
+        }
     }
 
     fn boot(&self) -> Duration {

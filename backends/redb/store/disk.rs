@@ -17,7 +17,7 @@ const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("rec
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_KEY_ID: &str = "key id";
-const META_SCOPE: &str = "scope";
+const META_RESUMED: &str = "resumed";
 
 /// Pages that redb keeps in memory; records in use are held outside of it.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
@@ -25,8 +25,8 @@ const PAGE_CACHE_BYTES: usize = 4 << 20;
 /// What a store that was just opened has in it.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    /// The scope last used, sealed.
-    pub(crate) scope: Option<Vec<u8>>,
+    /// What the process before left word of, sealed.
+    pub(crate) resumed: Option<Vec<u8>>,
     /// How many records.
     pub(crate) records: u64,
     /// Nothing, because it was just begun.
@@ -78,7 +78,9 @@ fn identify(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fa
         return Err(Fault::OtherKey);
     }
     Ok(Some(Contents {
-        scope: meta.get(META_SCOPE)?.map(|scope| scope.value().to_vec()),
+        resumed: meta
+            .get(META_RESUMED)?
+            .map(|resumed| resumed.value().to_vec()),
         records: transaction.open_table(RECORDS)?.len()?,
         is_new: false,
     }))
@@ -94,7 +96,7 @@ fn begin(database: &Database, sealer: &Sealer) -> Result<Contents, Fault> {
     }
     transaction.commit()?;
     Ok(Contents {
-        scope: None,
+        resumed: None,
         records: 0,
         is_new: true,
     })
@@ -113,7 +115,7 @@ pub(crate) fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     let transaction = durable_write(database)?;
     if batch.empties() {
         transaction.delete_table(RECORDS)?;
-        transaction.open_table(META)?.remove(META_SCOPE)?;
+        transaction.open_table(META)?.remove(META_RESUMED)?;
     }
     {
         let mut records = transaction.open_table(RECORDS)?;
@@ -124,8 +126,10 @@ pub(crate) fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
             };
         }
     }
-    if let Some(scope) = batch.scope() {
-        transaction.open_table(META)?.insert(META_SCOPE, scope)?;
+    if let Some(resumed) = batch.resumed() {
+        transaction
+            .open_table(META)?
+            .insert(META_RESUMED, resumed)?;
     }
     transaction.commit()?;
     Ok(())

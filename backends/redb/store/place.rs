@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kms_agent_core::{Clock, Scope, Timestamp};
+use kms_agent_core::{Clock, Resumed, Timestamp};
 use redb::Database;
 
 use super::disk::{self, Contents};
@@ -14,7 +14,7 @@ use super::fault::{Failure, Fault};
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
 use crate::record;
-use crate::seal::{SCOPE, Sealer};
+use crate::seal::{RESUMED, Sealer};
 
 /// Where everything is.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub(crate) struct Place {
 pub(crate) struct Opened {
     pub(crate) database: Database,
     pub(crate) sealer: Arc<Sealer>,
-    /// The scope last used.
-    pub(crate) scope: Option<Arc<Scope>>,
+    /// What the process before left word of.
+    pub(crate) resumed: Option<Resumed>,
     pub(crate) records: u64,
     /// It was just begun.
     pub(crate) is_new: bool,
@@ -261,15 +261,15 @@ fn failed(error: io::Error) -> OpenFailure {
 }
 
 fn opened(database: Database, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
-    // A scope that cannot be read is one that is not known.
-    let scope = contents
-        .scope
-        .and_then(|sealed| sealer.open_header(&SCOPE, &sealed).ok())
-        .and_then(|bytes| record::decode_scope(&bytes));
+    // What cannot be read is not known.
+    let resumed = contents
+        .resumed
+        .and_then(|sealed| sealer.open_header(&RESUMED, &sealed).ok())
+        .and_then(|bytes| record::decode_resumed(&bytes));
     Opened {
         database,
         sealer: Arc::clone(sealer),
-        scope: scope.map(Arc::new),
+        resumed,
         records: contents.records,
         is_new: contents.is_new,
     }

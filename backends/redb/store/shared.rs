@@ -169,7 +169,7 @@ impl Shared {
         } else {
             Stored::Records {
                 count: opened.records,
-                scope: opened.scope,
+                resumed: opened.resumed,
             }
         };
         if let Some(old) = self.put_database(Some(opened.database)) {

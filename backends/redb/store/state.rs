@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use kms_agent_core::{Lifetime, Scope, Timestamp};
+use kms_agent_core::{Lifetime, Resumed, Scope, Timestamp};
 
 use super::fault::Fault;
 use crate::map::{Found, SealedMap};
 use crate::queue::{Queue, Ticket, Write};
 use crate::record;
-use crate::seal::{RecordHash, SCOPE, SealedRecord, Sealer};
+use crate::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
 
 /// The longest pause between attempts to heal, in sweeps, which come about once a second.
 const LONGEST_PAUSE: u32 = 32;
@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) queue: Queue,
     /// The scope last used.
     scope: Option<Arc<Scope>>,
+    /// The latest moment that was heard of, in this process or the one before.
+    latest: Timestamp,
     pub(crate) index: Index,
     /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
     /// here, so that what was read is not taken for what is.
@@ -93,6 +95,7 @@ impl State {
             map: SealedMap::new(capacity),
             queue: Queue::default(),
             scope: None,
+            latest: Timestamp::EPOCH,
             index: Index::Reading {
                 after: None,
                 left: 0,
@@ -129,6 +132,7 @@ impl State {
 
     /// Takes a record, sealed by the sealer of now, in place of an older one.
     pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        self.latest = self.latest.max(lifetime.fetched_at);
         self.map.hold(place, Arc::clone(&record), lifetime);
         self.written(place, Write::Put(record));
         self.evict();
@@ -144,18 +148,19 @@ impl State {
     pub(crate) fn use_scope(&mut self, scope: &Arc<Scope>) {
         if self.scope.as_ref() != Some(scope) {
             self.scope = Some(Arc::clone(scope));
-            self.write_scope();
         }
     }
 
-    fn write_scope(&mut self) {
-        if let Some(scope) = &self.scope
-            && self.has_store
-            // Without random numbers no record gets as far as this.
-            && let Ok(sealed) = self.sealer.seal(&SCOPE, &record::encode_scope(scope), &[])
-        {
-            self.queue.push_scope(sealed);
-        }
+    /// What to leave word of for the next process, at a moment when the wall clock says `wall`.
+    pub(crate) fn resumed(&self, wall: Timestamp) -> Option<SealedRecord> {
+        let resumed = Resumed {
+            scope: Arc::clone(self.scope.as_ref()?),
+            written_at: self.latest.max(wall),
+        };
+        // Without random numbers no record gets as far as this.
+        self.sealer
+            .seal(&RESUMED, &record::encode_resumed(&resumed), &[])
+            .ok()
     }
 
     /// Drops a record. None: the store has nothing of it, so there is nothing to wait for.
@@ -185,9 +190,7 @@ impl State {
         self.map.forget_stored();
         self.index = Index::Complete;
         self.loading = None;
-        let ticket = self.queue.rewrite(self.map.held());
-        self.write_scope();
-        ticket
+        self.queue.rewrite(self.map.held())
     }
 
     /// Drops all records.
@@ -208,6 +211,7 @@ impl State {
 
     /// Drops what is dead at `now` or over capacity, and counts the pause until the next attempt to heal.
     pub(crate) fn sweep(&mut self, now: Timestamp) {
+        self.latest = self.latest.max(now);
         for place in self.map.dead(now) {
             self.remove(&place);
         }
@@ -262,11 +266,11 @@ impl State {
                 for (place, record) in self.map.held() {
                     self.queue.push(place, Write::Put(record));
                 }
-                self.write_scope();
             }
-            Stored::Records { count, scope } => {
-                if self.scope.is_none() {
-                    self.scope = scope;
+            Stored::Records { count, resumed } => {
+                if let Some(resumed) = resumed {
+                    self.latest = self.latest.max(resumed.written_at);
+                    self.scope.get_or_insert(resumed.scope);
                 }
                 if let Index::Reading { after: None, left } = &mut self.index {
                     *left = count;
@@ -312,6 +316,6 @@ pub(crate) enum Stored {
     Nothing,
     Records {
         count: u64,
-        scope: Option<Arc<Scope>>,
+        resumed: Option<Resumed>,
     },
 }

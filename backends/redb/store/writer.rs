@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::{self, Listed};
-use super::fault::{Failure, Fault};
+use super::fault::{Failure, Fault, contained};
 use super::place::{Keys, OpenFailure};
 use super::shared::{Shared, log_damaged_record};
 use super::state::{Index, State, Stop};
@@ -108,7 +108,8 @@ impl Writer {
             }
             if !state.queue.is_empty() {
                 if gathered || state.attempt {
-                    return Job::Write(state.queue.batch(BATCH_BYTES));
+                    let resumed = state.resumed(self.shared.place.clock.wall());
+                    return Job::Write(state.queue.batch(BATCH_BYTES).resumed_by(resumed));
                 }
                 state = self.shared.wait_while(state, GATHERING, is_calm);
                 gathered = true;
@@ -271,24 +272,31 @@ impl Writer {
     }
 
     fn close(&self) {
-        let records = {
+        let (records, last_words) = {
             let mut state = self.shared.lock();
-            let records = (state.index == Index::Complete && state.trouble.is_none())
-                .then(|| state.map.bytes());
+            let works = state.trouble.is_none();
+            let records = (state.index == Index::Complete && works).then(|| state.map.bytes());
+            let resumed = state.resumed(self.shared.place.clock.wall());
+            let last_words = resumed
+                .filter(|_| works)
+                .map(|resumed| state.queue.batch(0).resumed_by(Some(resumed)));
             state.map.clear();
-            records
+            (records, last_words)
         };
         if let Some(mut database) = self.shared.take_database() {
+            // The entries were this old when the process ended: they will not be younger in the next one.
+            let written =
+                last_words.map_or(Ok(()), |batch| contained(|| disk::write(&database, &batch)));
             let bytes = self.shared.place.bytes();
             let worthwhile = records.is_some_and(|records| {
                 bytes > SMALL_STORE_BYTES && bytes / 2 > records && records < LARGE_STORE_BYTES
             });
-            let closed = if worthwhile {
+            let compacted = if worthwhile {
                 disk::compact(&mut database)
             } else {
                 Ok(())
             };
-            if let Err(fault) = closed.and(disk::close(database)) {
+            if let Err(fault) = written.and(compacted).and(disk::close(database)) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
             }
         }

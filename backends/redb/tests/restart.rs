@@ -26,7 +26,7 @@ async fn what_was_flushed_survives_a_kill_with_its_scope() {
     }
     backend.flush().await.unwrap();
     let later = folder.as_after_a_kill().open().await.unwrap();
-    assert_eq!(later.info().resumed, Some(key("s0").scope));
+    assert_eq!(later.info().resumed.unwrap().scope, key("s0").scope);
     for n in (0..20).rev() {
         let name = format!("s{n}");
         assert_eq!(value(&later, &name).await, Some(name.into_bytes()));

@@ -52,7 +52,7 @@ impl SecretService {
         let Some(entry) = entry else {
             return Box::pin(self.fetch(&key, &policy, ForwardReason::Miss)).await;
         };
-        let freshness = policy.judge(&entry.lifetime, now);
+        let freshness = self.judge(&policy, &entry.lifetime, now);
         match freshness {
             Freshness::Fresh { left } => {
                 if policy.refresh_ahead && refresh::is_due(&key, &entry.lifetime, freshness, now) {
@@ -140,7 +140,7 @@ impl SecretService {
         detail: &str,
     ) -> Option<Answer> {
         let now = self.timeline.now();
-        let Freshness::Expired { since } = policy.judge(&copy.lifetime, now) else {
+        let Freshness::Expired { since } = self.judge(policy, &copy.lifetime, now) else {
             return None;
         };
         self.metrics.stale.inc();

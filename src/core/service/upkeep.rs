@@ -85,8 +85,8 @@ impl SecretService {
         loop {
             self.timeline.sleep(SWEEP_EVERY).await;
             if let Some((last, scope)) = resumed.as_ref().zip(self.source.load().scope()) {
-                if *last != scope {
-                    self.drop_scope(last).await;
+                if last.scope != scope {
+                    self.drop_scope(&last.scope).await;
                 }
                 resumed = None;
             }

@@ -17,8 +17,8 @@ use kms_agent_backend_redb::FACTORY;
 use kms_agent_core::config::{ConfigTable, Located, RawTable, RawValue, Report};
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
 use kms_agent_core::{
-    CacheBackend, CacheEntry, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef, SecretValue,
-    SystemClock, Timestamp, VersionSelector,
+    CacheBackend, CacheEntry, Clock, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef,
+    SecretValue, SystemClock, Timestamp, VersionSelector,
 };
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -66,11 +66,15 @@ impl Folder {
         &self,
         capacity: NonZeroUsize,
     ) -> Result<Arc<dyn CacheBackend>, OpenError> {
-        let context = BackendContext {
-            capacity,
-            clock: Arc::new(SystemClock),
-        };
-        self.config().open(context).await
+        self.open_at(capacity, Arc::new(SystemClock)).await
+    }
+
+    pub(crate) async fn open_at(
+        &self,
+        capacity: NonZeroUsize,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn CacheBackend>, OpenError> {
+        self.config().open(BackendContext { capacity, clock }).await
     }
 
     /// Opens the store for a hundred entries.

@@ -9,7 +9,7 @@ use http::Response;
 use kms_agent_core::backend::{ScanItem, StoreStats};
 use kms_agent_core::policy::Freshness;
 use kms_agent_core::prefetch::PrefetchState;
-use kms_agent_core::{Policy, Timestamp};
+use kms_agent_core::Timestamp;
 use serde::Serialize;
 
 use crate::App;
@@ -131,11 +131,10 @@ async fn entries(app: &App, now: Timestamp) -> (Vec<Entry>, bool) {
     let mut from = None;
     // A page that cannot be read ends the list: the store is in trouble, and `cache.store` says so.
     while let Ok(page) = app.service.entries(from, PAGE).await {
-        entries.extend(
-            page.items
-                .into_iter()
-                .map(|item| Entry::new(item, &policy, now)),
-        );
+        entries.extend(page.items.into_iter().map(|item| {
+            let freshness = app.service.judge(&policy, &item.lifetime, now);
+            Entry::new(item, freshness, now)
+        }));
         from = page.next;
         if from.is_none() {
             break;
@@ -148,10 +147,10 @@ async fn entries(app: &App, now: Timestamp) -> (Vec<Entry>, bool) {
 }
 
 impl Entry {
-    fn new(item: ScanItem, policy: &Policy, now: Timestamp) -> Self {
+    fn new(item: ScanItem, freshness: Freshness, now: Timestamp) -> Self {
         let seconds =
             |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let (state, ttl_seconds) = match policy.judge(&item.lifetime, now) {
+        let (state, ttl_seconds) = match freshness {
             Freshness::Fresh { left } => ("fresh", seconds(left)),
             Freshness::Expired { since } => ("expired", -seconds(since)),
             Freshness::Dead => ("dead", 0),

@@ -1,0 +1,159 @@
+//! What a restart makes of the age of entries, whatever the wall clock says by then.
+#![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kms_agent_core::metric::ReadMetrics;
+use kms_agent_core::{
+    Answer, CacheBackend, CacheStatus, Clock, Demand, Policy, SecretService, Timeline,
+};
+use kms_agent_test_support::{ManualClock, ScriptedSource, secret_ref, throttled};
+
+use self::support::Folder;
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// One process on the store in a folder.
+struct Process {
+    service: Arc<SecretService>,
+    source: Arc<ScriptedSource>,
+    backend: Arc<dyn CacheBackend>,
+    clock: ManualClock,
+}
+
+impl Process {
+    async fn start(folder: &Folder, clock: ManualClock) -> Self {
+        let capacity = NonZeroUsize::new(10).expect("not zero");
+        let shared = Arc::new(clock.clone());
+        let backend = folder
+            .open_at(capacity, shared.clone())
+            .await
+            .expect("it opens");
+        let timeline = match backend.info().resumed {
+            Some(resumed) => Timeline::resume(shared, resumed.written_at),
+            None => Timeline::new(shared),
+        };
+        let source = ScriptedSource::new();
+        let service = SecretService::new(
+            Arc::clone(&backend),
+            Arc::clone(&source) as _,
+            timeline,
+            Policy {
+                ttl: Duration::from_mins(5),
+                max_stale: Duration::from_hours(1),
+                refresh_ahead: false,
+                ..Policy::default()
+            },
+            capacity,
+            ReadMetrics::register(&mut prometheus_client::registry::Registry::default()),
+        );
+        Self {
+            service,
+            source,
+            backend,
+            clock,
+        }
+    }
+
+    async fn read(&self) -> Answer {
+        self.service
+            .read(&secret_ref("s"), Demand::Any)
+            .await
+            .expect("an answer")
+    }
+
+    /// Lets time pass, with the sweep that comes every second.
+    async fn live(&self, time: Duration) {
+        self.clock.advance(time);
+        let now = self.service.timeline().now();
+        self.backend.sweep(now).await.expect("sweeping works");
+    }
+}
+
+/// A folder in which a process stored a secret, and went on for a hundred seconds.
+async fn hundred_seconds_after(stop: bool) -> (Folder, ManualClock) {
+    let folder = Folder::default();
+    let clock = ManualClock::default();
+    let process = Process::start(&folder, clock.clone()).await;
+    process.source.then_value("kept");
+    process.read().await;
+    process.live(Duration::from_secs(100)).await;
+    if stop {
+        process.service.close().await.expect("it closes");
+        return (folder, clock);
+    }
+    process.source.then_value("later");
+    let later = secret_ref("later");
+    let read = process.service.read(&later, Demand::Any).await;
+    read.expect("an answer");
+    process.backend.flush().await.expect("it flushes");
+    (folder.as_after_a_kill(), clock)
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_by_the_wall_clock() {
+    for stop in [true, false] {
+        let (folder, clock) = hundred_seconds_after(stop).await;
+        // Boot time of another machine, or of this one booted again, says nothing.
+        let wall = clock.wall().plus(Duration::from_secs(60));
+        let rebooted = ManualClock::default();
+        rebooted.set_wall(wall);
+        let answer = Process::start(&folder, rebooted).await.read().await;
+        assert_eq!(answer.age, Duration::from_secs(160));
+        assert!(matches!(answer.status, CacheStatus::Hit { .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_behind_makes_entries_expired_and_no_younger() {
+    for stop in [true, false] {
+        let (folder, clock) = hundred_seconds_after(stop).await;
+        let behind = ManualClock::default();
+        behind.set_wall(clock.wall().minus(DAY));
+        let process = Process::start(&folder, behind.clone()).await;
+        process.source.then_error(throttled());
+        let answer = process.read().await;
+        assert!(answer.age >= Duration::from_secs(100), "{:?}", answer.age);
+        assert!(
+            matches!(answer.status, CacheStatus::Stale { .. }),
+            "{:?}",
+            answer.status
+        );
+        // What that process has seen of time counts for the next one, though the clock is still behind.
+        process.live(Duration::from_secs(50)).await;
+        process.service.close().await.expect("it closes");
+        let process = Process::start(&folder, behind).await;
+        process.source.then_error(throttled());
+        let answer = process.read().await;
+        assert!(answer.age >= Duration::from_secs(150), "{:?}", answer.age);
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_under_a_wall_clock_behind_is_fresh() {
+    let (folder, clock) = hundred_seconds_after(true).await;
+    let behind = ManualClock::default();
+    behind.set_wall(clock.wall().minus(DAY));
+    let process = Process::start(&folder, behind).await;
+    process.source.then_value("new");
+    process.read().await;
+    process.live(Duration::from_secs(10)).await;
+    let answer = process.read().await;
+    assert_eq!(answer.age, Duration::from_secs(10));
+    assert!(matches!(answer.status, CacheStatus::Hit { .. }));
+}
+
+#[tokio::test]
+async fn a_wall_clock_far_ahead_makes_entries_dead() {
+    let (folder, clock) = hundred_seconds_after(true).await;
+    let ahead = ManualClock::default();
+    ahead.set_wall(clock.wall().plus(DAY));
+    let process = Process::start(&folder, ahead).await;
+    process.source.then_error(throttled());
+    let read = process.service.read(&secret_ref("s"), Demand::Any).await;
+    read.expect_err("nothing may be answered");
+}
