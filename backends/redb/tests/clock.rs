@@ -99,7 +99,7 @@ async fn a_restart_goes_on_by_the_wall_clock() {
     for stop in [true, false] {
         let (folder, clock) = hundred_seconds_after(stop).await;
         // Boot time of another machine, or of this one booted again, says nothing.
-        let wall = clock.wall().plus(Duration::from_secs(60));
+        let wall = clock.wall().plus(Duration::from_mins(1));
         let rebooted = ManualClock::default();
         rebooted.set_wall(wall);
         let answer = Process::start(&folder, rebooted).await.read().await;
