@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use http::Response;
+use kms_agent_core::Timestamp;
 use kms_agent_core::backend::{ScanItem, StoreStats};
 use kms_agent_core::policy::Freshness;
 use kms_agent_core::prefetch::PrefetchState;
-use kms_agent_core::Timestamp;
 use serde::Serialize;
 
 use crate::App;
