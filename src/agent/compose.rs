@@ -100,6 +100,7 @@ impl Prepared {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let mut registry = Registry::with_prefix("kms_agent");
             register_build(&mut registry);
+            log.register(&mut registry);
             let sources = Sources {
                 environment: self.environment,
                 clock: Arc::clone(&clock),

@@ -1,5 +1,6 @@
 //! Where log lines go: the log the operator configured, and stderr for what must not be missed.
 
+mod dropped;
 mod filter;
 mod format;
 mod rotate;
@@ -7,13 +8,15 @@ mod writer;
 
 use std::io;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use prometheus_client::registry::Registry as Metrics;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt};
 
+use self::dropped::DroppedLines;
 use self::format::EitherFormat;
 use self::rotate::RotatingFile;
 use self::writer::Outlet;
@@ -64,6 +67,7 @@ pub(crate) struct Log {
     file: Outlet,
     file_filter: reload::Handle<Targets, Registry>,
     stderr_filter: reload::Handle<Targets, Registry>,
+    stderr_dropped: ErrorCounter,
     _stderr_worker: WorkerGuard,
 }
 
@@ -73,6 +77,7 @@ impl Log {
         let format = EitherFormat::default();
         let file = Outlet::default();
         let (stderr, stderr_worker) = non_blocking(io::stderr());
+        let stderr_dropped = stderr.error_counter();
         let (off, file_filter) = reload::Layer::new(Targets::new());
         let file_layer = fmt::layer()
             .event_format(format.clone())
@@ -96,10 +101,20 @@ impl Log {
             file,
             file_filter,
             stderr_filter,
+            stderr_dropped,
             _stderr_worker: stderr_worker,
         };
         log.apply(opened);
         Ok(log)
+    }
+
+    /// Registers `log_lines_dropped`.
+    pub(crate) fn register(&self, metrics: &mut Metrics) {
+        metrics.register_collector(Box::new(DroppedLines {
+            lost: self.file.lost().clone(),
+            file: self.file.clone(),
+            stderr: self.stderr_dropped.clone(),
+        }));
     }
 
     /// Goes on as another config says, losing no line.

@@ -12,6 +12,8 @@ pub const MAX_ID_BYTES: usize = 512;
 /// The longest version id or stage accepted, in bytes.
 pub const MAX_SELECTOR_BYTES: usize = 512;
 
+const MAX_LOGGED_BYTES: usize = 256;
+
 /// The stage KMS answers when none is named.
 pub const CURRENT_STAGE: &str = "ACSCurrent";
 
@@ -83,6 +85,11 @@ impl SecretId {
         })
     }
 
+    /// The bare secret name as a log line may hold it.
+    pub(crate) fn loggable_name(&self) -> &str {
+        loggable(self.name())
+    }
+
     /// The bare secret name: of an ARN its last part, otherwise the id itself.
     pub fn name(&self) -> &str {
         self.arn().map_or(&self.0, |arn| arn.name)
@@ -93,6 +100,12 @@ impl fmt::Debug for SecretId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
     }
+}
+
+/// As much of a client's text as a log line may hold: 256 bytes, cut between characters.
+pub fn loggable(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_LOGGED_BYTES))
+        .unwrap_or(text)
 }
 
 /// `acs:kms:<region>:<account>:secret/<name>`.

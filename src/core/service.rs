@@ -2,6 +2,7 @@
 
 mod fetch;
 mod read;
+mod tally;
 mod upkeep;
 
 use std::num::NonZeroUsize;
@@ -12,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::RwLock;
 
 pub use self::fetch::MAX_STORED_BYTES;
+use self::tally::Tally;
 use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend, ScanCursor, ScanPage};
 use crate::clock::Timeline;
 use crate::flight::Flights;
@@ -58,6 +60,8 @@ pub struct SecretService {
     writing: RwLock<()>,
     /// What reads came to.
     metrics: ReadMetrics,
+    /// What of it the log is still to be told.
+    tally: Tally,
 }
 
 /// What a flight brings.
@@ -92,6 +96,7 @@ impl SecretService {
             purges: PurgeLog::default(),
             writing: RwLock::default(),
             metrics,
+            tally: Tally::default(),
         })
     }
 

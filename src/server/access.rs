@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Response;
+use kms_agent_core::secret::loggable;
 
 /// The target operators filter by.
 pub(crate) const TARGET: &str = "access";
@@ -23,7 +24,7 @@ pub(crate) fn is_logged() -> bool {
 /// Writes the line of one request.
 pub(crate) fn log<B>(response: &Response<B>, peer_port: u16, took: Duration) {
     let record = response.extensions().get::<Record>();
-    let field = |pick: fn(&Record) -> &String| record.map_or("-", |record| pick(record).as_str());
+    let field = |pick: fn(&Record) -> &String| record.map_or("-", |record| loggable(pick(record)));
     tracing::debug!(
         target: TARGET,
         secret = field(|record| &record.secret),

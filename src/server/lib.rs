@@ -11,6 +11,7 @@ mod error;
 mod guard;
 mod metric;
 mod query;
+mod refusal;
 mod render;
 mod router;
 mod routes;

@@ -1,6 +1,7 @@
 //! The counters of the HTTP layer.
 
 use http::StatusCode;
+use kms_agent_core::BackendStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +12,7 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     entries: Gauge,
+    store_bytes: Gauge,
     ok: Counter,
     invalid: Counter,
     forbidden: Counter,
@@ -25,15 +27,22 @@ struct OutcomeLabels {
 }
 
 impl HttpMetrics {
-    /// Registers `requests{outcome}` and `cache_entries` under the registry's prefix.
+    /// Registers `requests{outcome}`, `cache_entries` and `store_bytes` under the registry's prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let family = Family::<OutcomeLabels, Counter>::default();
         registry.register("requests", "HTTP requests by outcome", family.clone());
         let entries = Gauge::default();
         registry.register("cache_entries", "Entries in the cache", entries.clone());
+        let store_bytes = Gauge::default();
+        registry.register(
+            "store_bytes",
+            "Size of the cache's store on disk; 0 without one",
+            store_bytes.clone(),
+        );
         let counter = |outcome| family.get_or_create(&OutcomeLabels { outcome }).clone();
         Self {
             entries,
+            store_bytes,
             ok: counter("ok"),
             invalid: counter("invalid"),
             forbidden: counter("forbidden"),
@@ -43,8 +52,13 @@ impl HttpMetrics {
         }
     }
 
-    pub(crate) fn set_entries(&self, entries: usize) {
-        self.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    /// Takes what only the backend knows.
+    pub(crate) fn set_cache(&self, cache: &BackendStats) {
+        let bytes = cache.store.as_ref().map_or(0, |store| store.bytes);
+        self.entries
+            .set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
+        self.store_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn count(&self, status: StatusCode) {

@@ -58,6 +58,7 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
             "Not every connection ended in time; closing the rest"
         );
     }
+    doorman.context.tell_refusals();
     Ok(())
 }
 

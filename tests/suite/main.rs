@@ -18,6 +18,7 @@ mod hostile;
 mod layering;
 mod main_job;
 mod names;
+mod observe;
 mod openapi;
 mod operate;
 mod outage;

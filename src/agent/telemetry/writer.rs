@@ -6,17 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::dropped::{Lost, dropped};
 use super::non_blocking;
 use super::rotate::RotatingFile;
 
 /// Writes to the file that was opened last, or nowhere.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outlet(Arc<Mutex<Option<(NonBlocking, WorkerGuard)>>>);
+pub(super) struct Outlet {
+    open: Arc<Mutex<Option<(NonBlocking, WorkerGuard)>>>,
+    lost: Lost,
+}
 
 impl Outlet {
     /// Leads to `file` from now on. What waits for the old one is written first.
     pub(super) fn open(&self, file: RotatingFile) {
-        self.replace(Some(non_blocking(file)));
+        self.replace(Some(non_blocking(Faultless {
+            file,
+            lost: self.lost.clone(),
+        })));
     }
 
     /// Leads nowhere from now on. What waits is written first.
@@ -27,11 +34,26 @@ impl Outlet {
     fn replace(&self, next: Option<(NonBlocking, WorkerGuard)>) {
         let old = std::mem::replace(&mut *self.lock(), next);
         // Outside the lock: the guard waits for its worker.
-        drop(old);
+        if let Some((writer, worker)) = old {
+            drop(worker);
+            self.lost.add(dropped(&writer.error_counter()));
+        }
+    }
+
+    /// The lines that the disk has cost, and those that an earlier file had no time for.
+    pub(super) fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
+    /// The lines that the present file had no time for.
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock()
+            .as_ref()
+            .map_or(0, |(writer, _)| dropped(&writer.error_counter()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(NonBlocking, WorkerGuard)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -40,6 +62,25 @@ impl<'a> MakeWriter<'a> for Outlet {
 
     fn make_writer(&'a self) -> OutletWriter {
         OutletWriter(self.lock().as_ref().map(|(writer, _)| writer.clone()))
+    }
+}
+
+/// A file whose faults cost lines, which are counted, and nothing else.
+struct Faultless {
+    file: RotatingFile,
+    lost: Lost,
+}
+
+impl io::Write for Faultless {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.file.write(line).is_err() {
+            self.lost.add(1);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -68,7 +68,7 @@ impl SecretService {
                     let _ = self.backend.remove(&key).await;
                 }
                 tracing::info!(
-                    secret = key.secret.id.name(),
+                    secret = key.secret.id.loggable_name(),
                     code = error.code(),
                     "KMS refused a secret"
                 );
@@ -111,7 +111,7 @@ impl SecretService {
     fn answered(&self, key: &SecretKey) {
         if self.outage.answered(key, self.boot()) {
             tracing::info!(
-                secret = key.secret.id.name(),
+                secret = key.secret.id.loggable_name(),
                 "KMS answers for this secret again"
             );
         }
@@ -134,7 +134,7 @@ fn require_version(secret: &SecretRef, fetched: Fetched) -> Result<Fetched, Sour
 }
 
 fn report_failure(key: &SecretKey, error: &SourceError, first: bool) {
-    let secret = key.secret.id.name();
+    let secret = key.secret.id.loggable_name();
     let (code, cause) = (error.code(), error.report());
     if first {
         tracing::warn!(secret, code, cause, "KMS could not be asked for a secret");

@@ -83,6 +83,7 @@ impl SecretService {
         reason: ForwardReason,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
+            self.tally.failed();
             return Err(refusal);
         }
         let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any);
@@ -97,6 +98,7 @@ impl SecretService {
         copy: CacheEntry,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
+            self.tally.failed();
             return Err(refusal);
         }
         if let Some(standing) = self.outage.standing(key, self.boot()) {
@@ -144,6 +146,7 @@ impl SecretService {
             return None;
         };
         self.metrics.stale.inc();
+        self.tally.stale();
         Some(Answer {
             secret: copy.secret.clone(),
             age: now.since(copy.lifetime.fetched_at),
@@ -199,7 +202,8 @@ impl SecretService {
                 SourceErrorKind::Unavailable,
                 "the fetch crashed; this is a defect of the agent",
             )))
-        })?;
+        });
+        let landed = landed.inspect_err(|_| self.tally.failed())?;
         if collapsed {
             self.metrics.collapsed.inc();
         } else {

@@ -93,6 +93,7 @@ impl SecretService {
             let now = self.timeline.now();
             self.negative.sweep(self.policy.load().negative_ttl, now);
             self.outage.sweep(self.boot());
+            self.tally.tell(self.boot());
             // A failed sweep is counted and logged by the backend's wrapper, and comes again.
             let _ = self.backend.sweep(now).await;
         }

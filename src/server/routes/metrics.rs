@@ -15,7 +15,7 @@ const OPENMETRICS: HeaderValue =
 /// `/metrics`
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response<Body> {
     if let Ok(stats) = app.service.backend_stats().await {
-        app.metrics.set_entries(stats.entries);
+        app.metrics.set_cache(&stats);
     }
     let mut text = String::new();
     // Writing to a String cannot fail.

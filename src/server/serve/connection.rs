@@ -25,6 +25,7 @@ use super::reserve::Guest;
 use super::stream::ClientStream;
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
+use crate::refusal::Refusals;
 use crate::router::router;
 use crate::{App, access, render};
 
@@ -52,6 +53,7 @@ pub(super) struct Context {
     app: Arc<App>,
     router: Router,
     port: u16,
+    refusals: Arc<Refusals>,
 }
 
 impl Context {
@@ -60,7 +62,13 @@ impl Context {
             router: router(Arc::clone(&app)),
             app,
             port,
+            refusals: Arc::default(),
         }
+    }
+
+    /// Tells of what was refused and not told of yet.
+    pub(super) fn tell_refusals(&self) {
+        self.refusals.tell();
     }
 
     /// Boot time.
@@ -164,7 +172,10 @@ async fn respond(
             let Ok(response) = context.router.clone().call(request).await;
             (Some(admission), response)
         }
-        Err(error) => (None, render::error(format, &error)),
+        Err(error) => {
+            context.refusals.note(&error.code);
+            (None, render::error(format, &error))
+        }
     };
     if admission != Some(Admission::Token) || leaving.load(Ordering::Relaxed) {
         // Who has shown no token gets an answer, not a connection to keep.
