@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::process::harden;
+use crate::process::reach::Reach;
 use crate::process::signal::{Endings, hangups};
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
@@ -40,6 +41,9 @@ pub(crate) struct Prepared {
     listeners: Listeners,
     log: telemetry::Opened,
     rust_log: Option<String>,
+    workers: usize,
+    /// What the process may open from now on.
+    reach: Reach,
     warnings: harden::Warnings,
 }
 
@@ -56,7 +60,10 @@ impl Prepared {
         let token = TokenStore::new(token_source.open()?);
         let listeners = Listeners::open(config.server.http_port)
             .map_err(|error| Failure::failed(error.to_string()))?;
-        let warnings = harden::harden(&config.folders());
+        // The system tells it by files that will be out of reach.
+        let workers = workers(config.server.worker_threads);
+        let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
+        let (reach, warnings) = harden::harden(reach);
         Ok(Self {
             config,
             path,
@@ -66,6 +73,8 @@ impl Prepared {
             listeners,
             log,
             rust_log,
+            workers,
+            reach,
             warnings,
         })
     }
@@ -77,7 +86,7 @@ impl Prepared {
 
     /// Starts the runtime and runs the agent until a signal ends it. `ready` is called once it serves.
     pub(crate) fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
-        let runtime = runtime(self.config.server.worker_threads)?;
+        let runtime = runtime(self.workers)?;
         // Dropped last, so that the last words are written.
         let log = Arc::new(Log::start(self.log, self.rust_log)?);
         for warning in &self.warnings {
@@ -129,6 +138,7 @@ impl Prepared {
                 service,
                 log: Arc::clone(&log),
                 maintenance,
+                reach: self.reach,
             };
             background.spawn(reloader.run(hangups.zip(self.path)));
             run(app, background, self.listeners, endings, ready).await
@@ -198,13 +208,17 @@ async fn run(
     }
 }
 
-fn runtime(worker_threads: usize) -> Result<Runtime, Failure> {
-    let workers = match worker_threads {
+/// How many worker threads there will be; 0 asks for the default.
+fn workers(asked: usize) -> usize {
+    match asked {
         0 => std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
             .min(MOST_WORKERS_BY_DEFAULT),
         given => given,
-    };
+    }
+}
+
+fn runtime(workers: usize) -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("kms-agent")

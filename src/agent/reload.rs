@@ -9,7 +9,8 @@ use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio::signal::unix::Signal;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::Config;
+use crate::config::{Config, LogTarget};
+use crate::process::reach::Reach;
 use crate::telemetry::{Log, Opened};
 
 /// Tables whose keys all take effect at once, and keys of other tables that do.
@@ -58,6 +59,8 @@ pub(crate) struct Reloader {
     pub(crate) log: Arc<Log>,
     /// Keeps the source in use going.
     pub(crate) maintenance: AbortOnDropHandle<()>,
+    /// What the process may open.
+    pub(crate) reach: Reach,
 }
 
 impl Reloader {
@@ -75,7 +78,7 @@ impl Reloader {
 
     async fn reload(&mut self, path: &Path) {
         let path = path.to_owned();
-        let loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
+        let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
@@ -92,7 +95,10 @@ impl Reloader {
             .into_iter()
             .map(str::to_owned)
             .collect();
-        let (live, fixed): (Vec<_>, Vec<_>) = differing.into_iter().partition(|key| is_live(key));
+        let barred = self.keep_what_is_barred(&mut loaded);
+        let (live, fixed): (Vec<_>, Vec<_>) = differing
+            .into_iter()
+            .partition(|key| is_live(key) && !barred.iter().any(|prefix| key.starts_with(prefix)));
         let touches = |tables: &[&str]| {
             live.iter()
                 .any(|key| tables.iter().any(|table| key.starts_with(table)))
@@ -100,9 +106,11 @@ impl Reloader {
 
         if touches(&["Log."]) {
             self.log.apply(Opened::open(&loaded.log));
+            self.config.log = loaded.log.clone();
         }
         if touches(&["KMS.", "Credentials."]) {
             self.replace_source(&loaded).await;
+            self.config.kms = loaded.kms.clone();
         }
         if touches(&["Cache.", "Server."]) {
             self.service.set_policy(loaded.cache.policy.clone()).await;
@@ -114,6 +122,34 @@ impl Reloader {
         if !fixed.is_empty() {
             tracing::warn!(keys = fixed.join(", "), "These changes need a restart");
         }
+        if !barred.is_empty() {
+            tracing::warn!(
+                "Some of them name files outside the folders that the process may open since its start"
+            );
+        }
+    }
+
+    /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin
+    /// that are thereby left alone.
+    fn keep_what_is_barred(&self, loaded: &mut Config) -> Vec<&'static str> {
+        let mut barred = Vec::new();
+        if let LogTarget::Folder(folder) = &loaded.log.target
+            && loaded.log.target != self.config.log.target
+            && !self.reach.may_write(folder)
+        {
+            loaded.log.target = self.config.log.target.clone();
+            barred.push("Log.LogPath");
+        }
+        let files = |config: &Config| config.kms.files(&self.sources.environment);
+        let known = files(&self.config);
+        if files(loaded)
+            .iter()
+            .any(|file| !known.contains(file) && !self.reach.may_read(file))
+        {
+            loaded.kms = self.config.kms.clone();
+            barred.extend(["KMS.", "Credentials."]);
+        }
+        barred
     }
 
     /// Hands readers over to a new source once that has credentials, so that none of them waits for it.

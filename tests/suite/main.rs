@@ -22,6 +22,7 @@ mod openapi;
 mod operate;
 mod outage;
 mod persistent;
+mod process;
 mod promises;
 mod reload;
 mod sdk;
