@@ -3,12 +3,14 @@
 mod agent;
 mod check;
 mod dev;
+mod exec;
 mod get;
 mod health;
 mod purge;
 mod status;
 mod target;
 mod token;
+mod value;
 
 use clap::{Parser, Subcommand};
 
@@ -35,6 +37,7 @@ enum Command {
     Token(token::Args),
     Dev(dev::Args),
     Get(get::Args),
+    Exec(exec::Args),
     Status(status::Args),
     Purge(purge::Args),
     Health(health::Args),
@@ -49,6 +52,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Token(args) => token::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Get(args) => get::run(&args),
+        Command::Exec(args) => exec::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Health(args) => health::run(&args),

@@ -21,6 +21,7 @@ use crate::exit::Failure;
 use crate::process::harden;
 use crate::process::reach::Reach;
 use crate::process::signal::{Endings, hangups};
+use crate::process::supervisor::Supervisor;
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
 use crate::token::source::TokenSource;
@@ -44,6 +45,7 @@ pub(crate) struct Prepared {
     workers: usize,
     /// What the process may open from now on.
     reach: Reach,
+    supervisor: Supervisor,
     warnings: harden::Warnings,
 }
 
@@ -60,6 +62,7 @@ impl Prepared {
         let token = TokenStore::new(token_source.open()?);
         let listeners = Listeners::open(config.server.http_port)
             .map_err(|error| Failure::failed(error.to_string()))?;
+        let supervisor = Supervisor::from_environment();
         // The system tells it by files that will be out of reach.
         let workers = workers(config.server.worker_threads);
         let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
@@ -75,6 +78,7 @@ impl Prepared {
             rust_log,
             workers,
             reach,
+            supervisor,
             warnings,
         })
     }
@@ -128,6 +132,7 @@ impl Prepared {
                 registry,
             });
 
+            let supervisor = Arc::new(self.supervisor);
             let mut background = JoinSet::new();
             background.spawn(Arc::clone(&service).maintain());
             background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
@@ -139,9 +144,10 @@ impl Prepared {
                 log: Arc::clone(&log),
                 maintenance,
                 reach: self.reach,
+                supervisor: Arc::clone(&supervisor),
             };
             background.spawn(reloader.run(hangups.zip(self.path)));
-            run(app, background, self.listeners, endings, ready).await
+            run(app, background, self.listeners, endings, supervisor, ready).await
         });
         // What still runs belongs to nobody any more.
         runtime.shutdown_background();
@@ -185,12 +191,17 @@ async fn run(
     mut background: JoinSet<()>,
     listeners: Listeners,
     endings: Endings,
+    supervisor: Arc<Supervisor>,
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     for address in listeners.addresses() {
         tracing::info!(target: telemetry::READY, "listening on {address}");
     }
+    let port = listeners.port();
+    supervisor.ready(&format!("listening on 127.0.0.1:{port}"));
     ready();
+    let fed = Arc::clone(&supervisor);
+    background.spawn(async move { fed.feed_watchdog(port).await });
     let stop = CancellationToken::new();
     let gracefully = async {
         let served = kms_agent_server::serve(Arc::clone(&app), listeners, stop.clone()).await;
@@ -204,7 +215,10 @@ async fn run(
             tracing::info!("Stopped");
             result
         }
-        () = endings.watch(stop.clone()) => Ok(()),
+        () = endings.watch(|| {
+            supervisor.stopping();
+            stop.cancel();
+        }) => Ok(()),
     }
 }
 

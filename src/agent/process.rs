@@ -5,3 +5,4 @@ mod confine;
 pub(crate) mod harden;
 pub(crate) mod reach;
 pub(crate) mod signal;
+pub(crate) mod supervisor;

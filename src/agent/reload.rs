@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, LogTarget};
 use crate::process::reach::Reach;
+use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, Opened};
 
 /// Tables whose keys all take effect at once, and keys of other tables that do.
@@ -61,6 +62,7 @@ pub(crate) struct Reloader {
     pub(crate) maintenance: AbortOnDropHandle<()>,
     /// What the process may open.
     pub(crate) reach: Reach,
+    pub(crate) supervisor: Arc<Supervisor>,
 }
 
 impl Reloader {
@@ -69,14 +71,17 @@ impl Reloader {
     pub(crate) async fn run(mut self, hangups: Option<(Signal, PathBuf)>) {
         if let Some((mut hangups, path)) = hangups {
             while hangups.recv().await.is_some() {
-                self.reload(&path).await;
+                self.supervisor.reloading();
+                let status = self.reload(&path).await;
+                self.supervisor.ready(status);
             }
         }
         // Ends only with the process.
         let _ = self.maintenance.await;
     }
 
-    async fn reload(&mut self, path: &Path) {
+    /// Returns how it went, in a few words.
+    async fn reload(&mut self, path: &Path) -> &'static str {
         let path = path.to_owned();
         let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
             Ok(Ok(config)) => config,
@@ -85,10 +90,9 @@ impl Reloader {
                     problems = %error,
                     "The config file was not reloaded; the old configuration stays in force"
                 );
-                return;
+                return "the config file was refused; the old configuration stays in force";
             }
-            // The runtime is ending.
-            Err(_) => return,
+            Err(_) => return "ending",
         };
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)
@@ -119,14 +123,16 @@ impl Reloader {
             self.config.adopt(key, &loaded);
         }
         tracing::info!(changed = live.join(", "), "The configuration was reloaded");
-        if !fixed.is_empty() {
-            tracing::warn!(keys = fixed.join(", "), "These changes need a restart");
+        if fixed.is_empty() {
+            return "the configuration was reloaded";
         }
+        tracing::warn!(keys = fixed.join(", "), "These changes need a restart");
         if !barred.is_empty() {
             tracing::warn!(
                 "Some of them name files outside the folders that the process may open since its start"
             );
         }
+        "the configuration was reloaded; the log names what needs a restart"
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin

@@ -30,7 +30,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn every_command_has_help_with_an_example() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["agent", "check", "token", "dev", "get", "health"] {
+    for command in ["agent", "check", "token", "dev", "get", "exec", "health"] {
         let output = run(&[command, "--help"], &[], folder.path());
         assert_eq!(output.status.code(), Some(0));
         assert!(

@@ -15,6 +15,7 @@ use super::{LIMIT, wait_until_said};
 use crate::cloud::{BINARY, Cloud};
 
 const NEEDS_RESTART: &str = "These changes need a restart";
+const OTHER: &str = "another-token-0123456789";
 const UNCONFINED: &str = "the process may open every file of its user";
 
 /// Whether this kernel confines; otherwise the test has nothing to see.
@@ -54,7 +55,6 @@ fn files_outside_its_folders_stay_shut_to_a_running_agent() {
     if !kernel_confines() {
         return;
     }
-    const OTHER: &str = "another-token-0123456789";
     let (inside, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let token = inside.path().join("kmstoken");
     fs::write(&token, TOKEN).unwrap();
