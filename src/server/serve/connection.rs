@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::reserve::Guest;
-use super::stream::ClientStream;
+use super::stream::{ClientStream, Progress};
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
 use crate::router::router;
@@ -33,6 +33,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// The same for a connection over the limit.
 const GUEST_HEAD_LIMIT: Duration = Duration::from_secs(1);
+
+/// The same for one that has begun to speak when the end comes.
+const LAST_HEAD_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most header fields.
 const MAX_HEADERS: usize = 100;
@@ -78,7 +81,7 @@ pub(super) enum Terms {
 }
 
 /// Serves the connection until it ends. When `leave` is cancelled it is ended gracefully: what the client has
-/// sent by then is answered, and an idle connection is closed at once.
+/// sent by then is answered, an idle connection is closed at once, and half a request has a second to become one.
 pub(super) async fn run(
     context: Arc<Context>,
     stream: TcpStream,
@@ -86,11 +89,12 @@ pub(super) async fn run(
     terms: Terms,
     leave: CancellationToken,
 ) {
-    let leaving = AtomicBool::new(false);
-    let mut stream = ClientStream::new(stream, &leaving);
+    let progress = Progress::default();
+    let mut stream = ClientStream::new(stream, &progress);
     let guest = matches!(terms, Terms::Reserve(_));
     let result = {
-        let service = service_fn(|request| respond(&context, &terms, peer_port, &leaving, request));
+        let service =
+            service_fn(|request| respond(&context, &terms, peer_port, &progress, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT })
@@ -103,13 +107,18 @@ pub(super) async fn run(
             biased;
             result = connection.as_mut() => result,
             () = leave.cancelled() => {
-                leaving.store(true, Ordering::Relaxed);
+                progress.is_leaving.store(true, Ordering::Relaxed);
                 let already = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
                 match already {
                     Poll::Ready(result) => result,
                     Poll::Pending => {
                         connection.as_mut().graceful_shutdown();
-                        connection.await
+                        match tokio::time::timeout(LAST_HEAD_LIMIT, connection.as_mut()).await {
+                            Ok(result) => result,
+                            Err(_) if progress.is_owing() => connection.await,
+                            // Nothing is owed to half a request.
+                            Err(_) => Ok(()),
+                        }
                     }
                 }
             }
@@ -151,9 +160,10 @@ async fn respond(
     context: &Context,
     terms: &Terms,
     peer_port: u16,
-    leaving: &AtomicBool,
+    progress: &Progress,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    progress.is_answering.store(true, Ordering::Relaxed);
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
@@ -166,7 +176,7 @@ async fn respond(
         }
         Err(error) => (None, render::error(format, &error)),
     };
-    if admission != Some(Admission::Token) || leaving.load(Ordering::Relaxed) {
+    if admission != Some(Admission::Token) || progress.is_leaving.load(Ordering::Relaxed) {
         // Who has shown no token gets an answer, not a connection to keep.
         response
             .headers_mut()
@@ -176,6 +186,7 @@ async fn respond(
     if let Some(began_at) = began_at {
         access::log(&response, peer_port, context.now().saturating_sub(began_at));
     }
+    progress.is_answering.store(false, Ordering::Relaxed);
     Ok(response)
 }
 
