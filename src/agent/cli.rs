@@ -2,17 +2,19 @@
 
 mod agent;
 mod check;
+mod completions;
 mod dev;
 mod exec;
 mod get;
 mod health;
+mod man;
 mod purge;
 mod status;
 mod target;
 mod token;
 mod value;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Failure;
 
@@ -41,6 +43,10 @@ enum Command {
     Status(status::Args),
     Purge(purge::Args),
     Health(health::Args),
+    #[command(hide = true)]
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -56,5 +62,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

@@ -86,7 +86,8 @@ impl Supervisor {
         let Some((socket, address)) = &self.socket else {
             return;
         };
-        let message: String = states.iter().map(|state| format!("{state}\n")).collect();
+        let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+        let message = lines.join("\n");
         match socket.send_to_addr(message.as_bytes(), address) {
             Ok(_) => self.is_deaf.store(false, Ordering::Relaxed),
             Err(error) if !self.is_deaf.swap(true, Ordering::Relaxed) => tracing::warn!(

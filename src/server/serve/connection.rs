@@ -107,7 +107,7 @@ pub(super) async fn run(
             biased;
             result = connection.as_mut() => result,
             () = leave.cancelled() => {
-                progress.is_leaving.store(true, Ordering::Relaxed);
+                progress.leaving.store(true, Ordering::Relaxed);
                 let already = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
                 match already {
                     Poll::Ready(result) => result,
@@ -163,7 +163,7 @@ async fn respond(
     progress: &Progress,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    progress.is_answering.store(true, Ordering::Relaxed);
+    progress.answering.store(true, Ordering::Relaxed);
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
@@ -176,7 +176,7 @@ async fn respond(
         }
         Err(error) => (None, render::error(format, &error)),
     };
-    if admission != Some(Admission::Token) || progress.is_leaving.load(Ordering::Relaxed) {
+    if admission != Some(Admission::Token) || progress.leaving.load(Ordering::Relaxed) {
         // Who has shown no token gets an answer, not a connection to keep.
         response
             .headers_mut()
@@ -186,7 +186,7 @@ async fn respond(
     if let Some(began_at) = began_at {
         access::log(&response, peer_port, context.now().saturating_sub(began_at));
     }
-    progress.is_answering.store(false, Ordering::Relaxed);
+    progress.answering.store(false, Ordering::Relaxed);
     Ok(response)
 }
 

@@ -20,17 +20,17 @@ const TAKE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The client will not be listened to any longer than it has spoken already.
-    pub(super) is_leaving: AtomicBool,
+    pub(super) leaving: AtomicBool,
     /// A request is whole and has no answer yet.
-    pub(super) is_answering: AtomicBool,
+    pub(super) answering: AtomicBool,
     /// Some of an answer could not be written yet.
-    is_writing: AtomicBool,
+    writing: AtomicBool,
 }
 
 impl Progress {
     /// Whether the client is waiting for something, and not the other way round.
     pub(super) fn is_owing(&self) -> bool {
-        self.is_answering.load(Ordering::Relaxed) || self.is_writing.load(Ordering::Relaxed)
+        self.answering.load(Ordering::Relaxed) || self.writing.load(Ordering::Relaxed)
     }
 }
 
@@ -83,7 +83,7 @@ impl<'a> ClientStream<'a> {
         if outcome.is_ready() {
             return outcome;
         }
-        self.progress.is_writing.store(true, Ordering::Relaxed);
+        self.progress.writing.store(true, Ordering::Relaxed);
         let taking = self
             .taking
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(TAKE_LIMIT)));
@@ -114,7 +114,7 @@ impl AsyncRead for ClientStream<'_> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.tcp).poll_read(cx, buf) {
-            Poll::Pending if self.progress.is_leaving.load(Ordering::Relaxed) => {
+            Poll::Pending if self.progress.leaving.load(Ordering::Relaxed) => {
                 self.read_what_is_there(buf)
             }
             outcome => outcome,
@@ -149,7 +149,7 @@ impl AsyncWrite for ClientStream<'_> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Flushed only after the last byte was written.
         self.taking = None;
-        self.progress.is_writing.store(false, Ordering::Relaxed);
+        self.progress.writing.store(false, Ordering::Relaxed);
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
