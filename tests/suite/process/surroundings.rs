@@ -13,7 +13,7 @@ use crate::cloud::{BINARY, Cloud};
 
 /// As a user that no file of the system knows, who has no home and may write nothing but the agent's folder.
 /// The binary comes along, because such a user may not get to where it is.
-pub(super) const AS_ANYBODY: &str = "ln \"$1\" binary 2>/dev/null || cp \"$1\" binary; shift; chown -R 54321:54321 .; \
+pub(super) const AS_ANYBODY: &str = "cp \"$1\" binary; shift; chown -R 54321:54321 .; \
      exec setpriv --reuid=54321 --regid=54321 --clear-groups ./binary \"$@\"";
 
 const PERSISTENT: &str = "[Cache]\nCacheType = \"Persistent\"\n";
