@@ -21,6 +21,10 @@ impl BackendConfig for MemoryConfig {
         Vec::new()
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
         Ok(Arc::new(MemoryBackend::new(context.capacity)))
     }

@@ -45,14 +45,17 @@ struct RedbConfig {
 
 #[async_trait]
 impl BackendConfig for RedbConfig {
+    /// The key's folder is written too: `purge --all` replaces the key.
     fn folders(&self) -> Vec<PathBuf> {
-        [
-            Some(private::folder(&self.path).to_owned()),
-            self.key.folder(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let key = self.key.path().filter(|_| self.key.is_ours());
+        std::iter::once(&self.path)
+            .chain(key.as_ref())
+            .map(|file| private::folder(file).to_owned())
+            .collect()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.key.path().into_iter().collect()
     }
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {

@@ -77,11 +77,13 @@ impl KeySource {
         }
     }
 
-    /// The folder to look for the key in; `None` for a credential where none are handed out.
-    pub(crate) fn folder(&self) -> Option<PathBuf> {
+    /// Where to look for the key; `None` for a credential where none are handed out.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
-            Self::File(path) => Some(private::folder(path).to_owned()),
-            Self::Credential(_) => std::env::var_os(CREDENTIALS_FOLDER).map(PathBuf::from),
+            Self::File(path) => Some(path.clone()),
+            Self::Credential(name) => {
+                std::env::var_os(CREDENTIALS_FOLDER).map(|folder| Path::new(&folder).join(name))
+            }
         }
     }
 
@@ -90,13 +92,13 @@ impl KeySource {
         match self {
             Self::File(path) => read(path, private::exposed),
             Self::Credential(name) => {
-                let folder = self.folder().ok_or_else(|| {
+                let path = self.path().ok_or_else(|| {
                     KeyError::Missing(format!(
                         "the credential {name} cannot be looked up: {CREDENTIALS_FOLDER} is not set; \
                          add LoadCredential={name}:/path/to/key to the unit"
                     ))
                 })?;
-                read(&folder.join(name), |_, _, _| None)
+                read(&path, |_, _, _| None)
             }
         }
     }

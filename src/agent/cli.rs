@@ -2,15 +2,19 @@
 
 mod agent;
 mod check;
+mod completions;
 mod dev;
+mod exec;
 mod get;
 mod health;
+mod man;
 mod purge;
 mod status;
 mod target;
 mod token;
+mod value;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Failure;
 
@@ -35,9 +39,14 @@ enum Command {
     Token(token::Args),
     Dev(dev::Args),
     Get(get::Args),
+    Exec(exec::Args),
     Status(status::Args),
     Purge(purge::Args),
     Health(health::Args),
+    #[command(hide = true)]
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -49,8 +58,11 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Token(args) => token::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Get(args) => get::run(&args),
+        Command::Exec(args) => exec::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

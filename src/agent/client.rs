@@ -74,7 +74,8 @@ impl Client {
         })
     }
 
-    async fn ask(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
+    /// Sends one request, for as long as the caller waits.
+    pub(crate) async fn ask(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
         let port = self.port;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::failed(format!(

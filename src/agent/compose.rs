@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::process::harden;
+use crate::process::reach::Reach;
 use crate::process::signal::{Endings, hangups};
+use crate::process::supervisor::Supervisor;
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
 use crate::token::source::TokenSource;
@@ -40,6 +42,10 @@ pub(crate) struct Prepared {
     listeners: Listeners,
     log: telemetry::Opened,
     rust_log: Option<String>,
+    workers: usize,
+    /// What the process may open from now on.
+    reach: Reach,
+    supervisor: Supervisor,
     warnings: harden::Warnings,
 }
 
@@ -56,7 +62,11 @@ impl Prepared {
         let token = TokenStore::new(token_source.open()?);
         let listeners = Listeners::open(config.server.http_port)
             .map_err(|error| Failure::failed(error.to_string()))?;
-        let warnings = harden::harden(&config.folders());
+        let supervisor = Supervisor::from_environment();
+        // The system tells it by files that will be out of reach.
+        let workers = workers(config.server.worker_threads);
+        let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
+        let (reach, warnings) = harden::harden(reach);
         Ok(Self {
             config,
             path,
@@ -66,6 +76,9 @@ impl Prepared {
             listeners,
             log,
             rust_log,
+            workers,
+            reach,
+            supervisor,
             warnings,
         })
     }
@@ -77,7 +90,7 @@ impl Prepared {
 
     /// Starts the runtime and runs the agent until a signal ends it. `ready` is called once it serves.
     pub(crate) fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
-        let runtime = runtime(self.config.server.worker_threads)?;
+        let runtime = runtime(self.workers)?;
         // Dropped last, so that the last words are written.
         let log = Arc::new(Log::start(self.log, self.rust_log)?);
         for warning in &self.warnings {
@@ -120,6 +133,7 @@ impl Prepared {
                 registry,
             });
 
+            let supervisor = Arc::new(self.supervisor);
             let mut background = JoinSet::new();
             background.spawn(Arc::clone(&service).maintain());
             background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
@@ -130,9 +144,11 @@ impl Prepared {
                 service,
                 log: Arc::clone(&log),
                 maintenance,
+                reach: self.reach,
+                supervisor: Arc::clone(&supervisor),
             };
             background.spawn(reloader.run(hangups.zip(self.path)));
-            run(app, background, self.listeners, endings, ready).await
+            run(app, background, self.listeners, endings, supervisor, ready).await
         });
         // What still runs belongs to nobody any more.
         runtime.shutdown_background();
@@ -179,12 +195,17 @@ async fn run(
     mut background: JoinSet<()>,
     listeners: Listeners,
     endings: Endings,
+    supervisor: Arc<Supervisor>,
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     for address in listeners.addresses() {
         tracing::info!(target: telemetry::READY, "listening on {address}");
     }
+    let port = listeners.port();
+    supervisor.ready(&format!("listening on 127.0.0.1:{port}"));
     ready();
+    let fed = Arc::clone(&supervisor);
+    background.spawn(async move { fed.feed_watchdog(port).await });
     let stop = CancellationToken::new();
     let gracefully = async {
         let served = kms_agent_server::serve(Arc::clone(&app), listeners, stop.clone()).await;
@@ -198,17 +219,24 @@ async fn run(
             tracing::info!("Stopped");
             result
         }
-        () = endings.watch(stop.clone()) => Ok(()),
+        () = endings.watch(|| {
+            supervisor.stopping();
+            stop.cancel();
+        }) => Ok(()),
     }
 }
 
-fn runtime(worker_threads: usize) -> Result<Runtime, Failure> {
-    let workers = match worker_threads {
+/// How many worker threads there will be; 0 asks for the default.
+fn workers(asked: usize) -> usize {
+    match asked {
         0 => std::thread::available_parallelism()
             .map_or(1, std::num::NonZero::get)
             .min(MOST_WORKERS_BY_DEFAULT),
         given => given,
-    };
+    }
+}
+
+fn runtime(workers: usize) -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("kms-agent")

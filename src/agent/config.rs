@@ -8,7 +8,7 @@ mod server;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kms_agent_core::config::{ConfigTable, Problem, Report};
 use kms_agent_kms::Settings as KmsSettings;
@@ -129,21 +129,6 @@ impl Config {
         if let (Some(mine), Some(theirs)) = (self.keys.get_mut(key), other.keys.get(key)) {
             mine.clone_from(theirs);
         }
-    }
-
-    /// The folders that the backend and the log will write to.
-    pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let log = match &self.log.target {
-            LogTarget::Folder(folder) => Some(folder.clone()),
-            LogTarget::Stderr => None,
-        };
-        self.cache
-            .backend
-            .config
-            .folders()
-            .into_iter()
-            .chain(log)
-            .collect()
     }
 }
 

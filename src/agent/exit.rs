@@ -42,6 +42,14 @@ impl Failure {
         }
     }
 
+    /// The same, with what it is about.
+    pub(crate) fn about(self, what: impl std::fmt::Display) -> Self {
+        Self {
+            message: format!("{what}: {}", self.message),
+            ..self
+        }
+    }
+
     /// Says it on stderr and gives the code.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell where stderr is closed.

@@ -1,4 +1,8 @@
-//! The process itself: hardening and signals.
+//! The process itself: hardening, signals, and what the service manager is told.
 
+#[cfg(target_os = "linux")]
+mod confine;
 pub(crate) mod harden;
+pub(crate) mod reach;
 pub(crate) mod signal;
+pub(crate) mod supervisor;

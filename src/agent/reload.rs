@@ -9,7 +9,9 @@ use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio::signal::unix::Signal;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::Config;
+use crate::config::{Config, LogTarget};
+use crate::process::reach::Reach;
+use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, Opened};
 
 /// Tables whose keys all take effect at once, and keys of other tables that do.
@@ -58,6 +60,9 @@ pub(crate) struct Reloader {
     pub(crate) log: Arc<Log>,
     /// Keeps the source in use going.
     pub(crate) maintenance: AbortOnDropHandle<()>,
+    /// What the process may open.
+    pub(crate) reach: Reach,
+    pub(crate) supervisor: Arc<Supervisor>,
 }
 
 impl Reloader {
@@ -66,33 +71,38 @@ impl Reloader {
     pub(crate) async fn run(mut self, hangups: Option<(Signal, PathBuf)>) {
         if let Some((mut hangups, path)) = hangups {
             while hangups.recv().await.is_some() {
-                self.reload(&path).await;
+                self.supervisor.reloading();
+                let status = self.reload(&path).await;
+                self.supervisor.ready(status);
             }
         }
         // Ends only with the process.
         let _ = self.maintenance.await;
     }
 
-    async fn reload(&mut self, path: &Path) {
+    /// Returns how it went, in a few words.
+    async fn reload(&mut self, path: &Path) -> &'static str {
         let path = path.to_owned();
-        let loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
+        let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
                     problems = %error,
                     "The config file was not reloaded; the old configuration stays in force"
                 );
-                return;
+                return "the config file was refused; the old configuration stays in force";
             }
-            // The runtime is ending.
-            Err(_) => return,
+            Err(_) => return "ending",
         };
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)
             .into_iter()
             .map(str::to_owned)
             .collect();
-        let (live, fixed): (Vec<_>, Vec<_>) = differing.into_iter().partition(|key| is_live(key));
+        let barred = self.keep_what_is_barred(&mut loaded);
+        let (live, fixed): (Vec<_>, Vec<_>) = differing
+            .into_iter()
+            .partition(|key| is_live(key) && !barred.iter().any(|prefix| key.starts_with(prefix)));
         let touches = |tables: &[&str]| {
             live.iter()
                 .any(|key| tables.iter().any(|table| key.starts_with(table)))
@@ -100,9 +110,11 @@ impl Reloader {
 
         if touches(&["Log."]) {
             self.log.apply(Opened::open(&loaded.log));
+            self.config.log = loaded.log.clone();
         }
         if touches(&["KMS.", "Credentials."]) {
             self.replace_source(&loaded).await;
+            self.config.kms = loaded.kms.clone();
         }
         if touches(&["Cache.", "Server."]) {
             self.service.set_policy(loaded.cache.policy.clone()).await;
@@ -111,9 +123,39 @@ impl Reloader {
             self.config.adopt(key, &loaded);
         }
         tracing::info!(changed = live.join(", "), "The configuration was reloaded");
-        if !fixed.is_empty() {
-            tracing::warn!(keys = fixed.join(", "), "These changes need a restart");
+        if fixed.is_empty() {
+            return "the configuration was reloaded";
         }
+        tracing::warn!(keys = fixed.join(", "), "These changes need a restart");
+        if !barred.is_empty() {
+            tracing::warn!(
+                "Some of them name files outside the folders that the process may open since its start"
+            );
+        }
+        "the configuration was reloaded; the log names what needs a restart"
+    }
+
+    /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin
+    /// that are thereby left alone.
+    fn keep_what_is_barred(&self, loaded: &mut Config) -> Vec<&'static str> {
+        let mut barred = Vec::new();
+        if let LogTarget::Folder(folder) = &loaded.log.target
+            && loaded.log.target != self.config.log.target
+            && !self.reach.may_write(folder)
+        {
+            loaded.log.target = self.config.log.target.clone();
+            barred.push("Log.LogPath");
+        }
+        let files = |config: &Config| config.kms.files(&self.sources.environment);
+        let known = files(&self.config);
+        if files(loaded)
+            .iter()
+            .any(|file| !known.contains(file) && !self.reach.may_read(file))
+        {
+            loaded.kms = self.config.kms.clone();
+            barred.extend(["KMS.", "Credentials."]);
+        }
+        barred
     }
 
     /// Hands readers over to a new source once that has credentials, so that none of them waits for it.

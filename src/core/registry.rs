@@ -29,9 +29,12 @@ impl fmt::Debug for BackendFactory {
 /// A backend's validated settings.
 #[async_trait]
 pub trait BackendConfig: fmt::Debug + Send + Sync {
-    /// The folders the backend will read and write, for the process to confine itself to. They may not
-    /// exist yet.
+    /// The folders the backend will read and write, for the process to confine itself to. Those that do not
+    /// exist yet are made for this user alone before the backend is opened.
     fn folders(&self) -> Vec<PathBuf>;
+
+    /// The files the backend will read, wherever they are.
+    fn files(&self) -> Vec<PathBuf>;
 
     /// Opens the backend. Called once per process, on the runtime.
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError>;

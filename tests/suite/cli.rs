@@ -1,5 +1,7 @@
 //! The command line.
 
+mod page;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -30,7 +32,19 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn every_command_has_help_with_an_example() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["agent", "check", "token", "dev", "get", "health"] {
+    for command in [
+        "agent",
+        "check",
+        "token",
+        "dev",
+        "get",
+        "exec",
+        "status",
+        "purge",
+        "health",
+        "completions",
+        "man",
+    ] {
         let output = run(&[command, "--help"], &[], folder.path());
         assert_eq!(output.status.code(), Some(0));
         assert!(

@@ -131,17 +131,22 @@ fn a_bad_file_is_refused_whole_and_fixed_keys_are_told() {
 }
 
 #[test]
-fn the_log_moves_to_a_file_and_loses_no_line() {
+fn the_log_moves_to_another_file_and_loses_no_line() {
     let cloud = Cloud::start();
     cloud.put("s", "value");
-    let agent = cloud.setup().start();
+    let config = format!(
+        "[Server]\nHttpPort = 0\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\n\
+         [Log]\nLogLevel = \"Debug\"\nLogPath = \"./logs/\"\n",
+        cloud.base_url()
+    );
+    let agent = cloud.setup().config(config).start();
     agent.read("s");
-    let path = agent.folder().join("logs/kms-agent.log");
+    let path = agent.folder().join("logs/json/kms-agent.log");
     let config = agent.folder().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(
         &config,
-        text.replace("LogPath = \"\"", "LogPath = \"./logs/\"\nFormat = \"Json\""),
+        text.replace("\"./logs/\"", "\"./logs/json\"\nFormat = \"Json\""),
     )
     .unwrap();
     agent.signal(Signal::HUP);

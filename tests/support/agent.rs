@@ -1,5 +1,6 @@
 //! The real binary, run by a test.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,6 +30,8 @@ pub struct TestAgent {
 #[derive(Clone, Debug)]
 pub struct Setup {
     executable: PathBuf,
+    /// What the binary is started by, if not by the test itself.
+    starter: Vec<String>,
     config: String,
     environment: Vec<(String, String)>,
 }
@@ -39,6 +42,7 @@ impl Setup {
     pub fn new(executable: impl AsRef<Path>) -> Self {
         Self {
             executable: executable.as_ref().to_owned(),
+            starter: Vec::new(),
             config: "[Server]\nHttpPort = 0\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"\"\n"
                 .to_owned(),
             environment: [
@@ -83,12 +87,27 @@ impl Setup {
         .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", access_key_secret)
     }
 
+    /// Starts the agent by a bash script that has it in `"$@"` and ends with `exec`, in the agent's folder.
+    #[must_use]
+    pub fn by(mut self, script: &str) -> Self {
+        self.starter = ["bash", "-euc", script, "bash"].map(str::to_owned).into();
+        self
+    }
+
     /// Starts the agent in a new folder and waits until it is ready. Panics with what it said otherwise.
     pub fn start(self) -> TestAgent {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let config = folder.path().join("config.toml");
         std::fs::write(&config, &self.config).expect("the config can be written");
-        let mut child = Command::new(&self.executable)
+        let executable = self.executable.as_os_str();
+        let words: Vec<&OsStr> = self
+            .starter
+            .iter()
+            .map(OsStr::new)
+            .chain([executable])
+            .collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .arg("agent")
             .arg(&config)
             .env_clear()

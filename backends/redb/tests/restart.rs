@@ -261,10 +261,13 @@ fn the_config_opens_nothing_and_names_its_folders() {
     let config = folder.config();
     let expected = [folder.store(), folder.key()].map(|path| path.parent().unwrap().to_owned());
     assert_eq!(config.folders(), expected);
+    assert_eq!(config.files(), [folder.key()]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     let (config, report) = configure(&[]);
     assert_eq!(report.problems, []);
     assert_eq!(config.folders(), ["./cache", "./keys"].map(Path::new));
+    let (config, _) = configure(&[("KeyFile", "credential:agent")]);
+    assert_eq!(config.folders(), ["./cache"].map(Path::new));
 }
 
 #[test]

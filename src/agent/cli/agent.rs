@@ -14,7 +14,8 @@ use crate::token::source::TokenSource;
     HTTPS_PROXY and NO_PROXY for KMS and STS, RUST_LOG for the level of the agent's own lines.\n\
     Signals: SIGTERM and SIGINT finish what is in flight and stop; a second one stops at once.\n\
     SIGHUP reads the config file again: Log, KMS, Credentials, the times of Cache and\n\
-    IgnoreTransientErrors take effect at once, other changes are logged as needing a restart.")]
+    IgnoreTransientErrors take effect at once, other changes are logged as needing a restart.\n\
+    Under systemd: Type=notify-reload and WatchdogSec= work; the watchdog is fed while the agent answers itself.")]
 pub(super) struct Args {
     /// The config file (TOML)
     config: PathBuf,

@@ -3,7 +3,6 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// SIGHUP, listened for from now on instead of ending the process.
 pub(crate) fn hangups() -> io::Result<Signal> {
@@ -26,11 +25,11 @@ impl Endings {
         })
     }
 
-    /// Cancels `stop` at the first signal; returns at the second, which means: at once.
-    pub(crate) async fn watch(mut self, stop: CancellationToken) {
+    /// Calls `stop` at the first signal; returns at the second, which means: at once.
+    pub(crate) async fn watch(mut self, stop: impl FnOnce()) {
         self.next().await;
         tracing::info!("Stopping: finishing what is in flight");
-        stop.cancel();
+        stop();
         self.next().await;
     }
 

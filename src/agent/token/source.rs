@@ -105,6 +105,14 @@ impl TokenSource {
             .map_err(|error| Failure::config(format!("no valid token: {error}")))
     }
 
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Literal(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// The token to begin with. A missing file is made.
     pub(crate) fn open(&self) -> Result<Token, Failure> {
         let path = match self {

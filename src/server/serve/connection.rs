@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::reserve::Guest;
-use super::stream::ClientStream;
+use super::stream::{ClientStream, Progress};
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
 use crate::refusal::Refusals;
@@ -34,6 +34,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// The same for a connection over the limit.
 const GUEST_HEAD_LIMIT: Duration = Duration::from_secs(1);
+
+/// The same for one that has begun to speak when the end comes.
+const LAST_HEAD_LIMIT: Duration = Duration::from_secs(1);
 
 /// The most header fields.
 const MAX_HEADERS: usize = 100;
@@ -86,7 +89,7 @@ pub(super) enum Terms {
 }
 
 /// Serves the connection until it ends. When `leave` is cancelled it is ended gracefully: what the client has
-/// sent by then is answered, and an idle connection is closed at once.
+/// sent by then is answered, an idle connection is closed at once, and half a request has a second to become one.
 pub(super) async fn run(
     context: Arc<Context>,
     stream: TcpStream,
@@ -94,11 +97,12 @@ pub(super) async fn run(
     terms: Terms,
     leave: CancellationToken,
 ) {
-    let leaving = AtomicBool::new(false);
-    let mut stream = ClientStream::new(stream, &leaving);
+    let progress = Progress::default();
+    let mut stream = ClientStream::new(stream, &progress);
     let guest = matches!(terms, Terms::Reserve(_));
     let result = {
-        let service = service_fn(|request| respond(&context, &terms, peer_port, &leaving, request));
+        let service =
+            service_fn(|request| respond(&context, &terms, peer_port, &progress, request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT })
@@ -111,13 +115,18 @@ pub(super) async fn run(
             biased;
             result = connection.as_mut() => result,
             () = leave.cancelled() => {
-                leaving.store(true, Ordering::Relaxed);
+                progress.leaving.store(true, Ordering::Relaxed);
                 let already = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
                 match already {
                     Poll::Ready(result) => result,
                     Poll::Pending => {
                         connection.as_mut().graceful_shutdown();
-                        connection.await
+                        match tokio::time::timeout(LAST_HEAD_LIMIT, connection.as_mut()).await {
+                            Ok(result) => result,
+                            Err(_) if progress.is_owing() => connection.await,
+                            // Nothing is owed to half a request.
+                            Err(_) => Ok(()),
+                        }
                     }
                 }
             }
@@ -159,9 +168,10 @@ async fn respond(
     context: &Context,
     terms: &Terms,
     peer_port: u16,
-    leaving: &AtomicBool,
+    progress: &Progress,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    progress.answering.store(true, Ordering::Relaxed);
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
@@ -177,7 +187,7 @@ async fn respond(
             (None, render::error(format, &error))
         }
     };
-    if admission != Some(Admission::Token) || leaving.load(Ordering::Relaxed) {
+    if admission != Some(Admission::Token) || progress.leaving.load(Ordering::Relaxed) {
         // Who has shown no token gets an answer, not a connection to keep.
         response
             .headers_mut()
@@ -187,6 +197,7 @@ async fn respond(
     if let Some(began_at) = began_at {
         access::log(&response, peer_port, context.now().saturating_sub(began_at));
     }
+    progress.answering.store(false, Ordering::Relaxed);
     Ok(response)
 }
 

@@ -16,12 +16,29 @@ use tokio::time::Sleep;
 /// How long an answer may take to be taken.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How far a connection is, for its stream and its end.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The client will not be listened to any longer than it has spoken already.
+    pub(super) leaving: AtomicBool,
+    /// A request is whole and has no answer yet.
+    pub(super) answering: AtomicBool,
+    /// Some of an answer could not be written yet.
+    writing: AtomicBool,
+}
+
+impl Progress {
+    /// Whether the client is waiting for something, and not the other way round.
+    pub(super) fn is_owing(&self) -> bool {
+        self.answering.load(Ordering::Relaxed) || self.writing.load(Ordering::Relaxed)
+    }
+}
+
 /// A TCP stream with those manners.
 #[derive(Debug)]
 pub(super) struct ClientStream<'a> {
     tcp: TcpStream,
-    /// Whether the client will not be listened to any longer than it has spoken already.
-    leaving: &'a AtomicBool,
+    progress: &'a Progress,
     /// Runs from the first moment that an answer could not be written on until all of it has been.
     taking: Option<Pin<Box<Sleep>>>,
     /// Our side is closed, and all there was to say has been written.
@@ -29,10 +46,10 @@ pub(super) struct ClientStream<'a> {
 }
 
 impl<'a> ClientStream<'a> {
-    pub(super) fn new(tcp: TcpStream, leaving: &'a AtomicBool) -> Self {
+    pub(super) fn new(tcp: TcpStream, progress: &'a Progress) -> Self {
         Self {
             tcp,
-            leaving,
+            progress,
             taking: None,
             is_closed: false,
         }
@@ -66,6 +83,7 @@ impl<'a> ClientStream<'a> {
         if outcome.is_ready() {
             return outcome;
         }
+        self.progress.writing.store(true, Ordering::Relaxed);
         let taking = self
             .taking
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(TAKE_LIMIT)));
@@ -96,7 +114,9 @@ impl AsyncRead for ClientStream<'_> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.tcp).poll_read(cx, buf) {
-            Poll::Pending if self.leaving.load(Ordering::Relaxed) => self.read_what_is_there(buf),
+            Poll::Pending if self.progress.leaving.load(Ordering::Relaxed) => {
+                self.read_what_is_there(buf)
+            }
             outcome => outcome,
         }
     }
@@ -129,6 +149,7 @@ impl AsyncWrite for ClientStream<'_> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Flushed only after the last byte was written.
         self.taking = None;
+        self.progress.writing.store(false, Ordering::Relaxed);
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 

@@ -1,0 +1,141 @@
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use http::StatusCode;
+use zeroize::Zeroizing;
+
+use super::target::{Target, encoded};
+use super::value;
+use crate::client::Client;
+use crate::exit::Failure;
+
+/// Reads secrets through a running agent into the environment of a command and becomes it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The command gets this environment and the variables asked for, in place of ones of the same name.\n\
+    It is not started unless every secret could be read. Values are never on a command line.\n\n\
+    Example:\n  \
+    KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent exec \\\n    \
+    -e DB_USER=app/db#user -e DB_PASSWORD=app/db#password -- ./server --port 8080"
+)]
+pub(super) struct Args {
+    /// A variable and the secret it gets, or the field of its JSON value (dots go deeper); may be given many times
+    #[arg(short, long, required = true, value_name = "VAR=SECRET_ID[#field]", value_parser = Variable::parse)]
+    env: Vec<Variable>,
+    #[command(flatten)]
+    target: Target,
+    /// The command to become, and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// A variable and where its value comes from.
+#[derive(Clone, Debug)]
+struct Variable {
+    name: String,
+    secret_id: String,
+    field: Option<String>,
+}
+
+impl Variable {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, source) = text
+            .split_once('=')
+            .ok_or("write VAR=SECRET_ID or VAR=SECRET_ID#field")?;
+        // No secret has # in its name.
+        let (secret_id, field) = match source.split_once('#') {
+            Some((secret_id, field)) => (secret_id, Some(field)),
+            None => (source, None),
+        };
+        if name.is_empty() || secret_id.is_empty() || field == Some("") {
+            return Err(
+                "neither the variable nor the secret nor the field may be empty".to_owned(),
+            );
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            secret_id: secret_id.to_owned(),
+            field: field.map(str::to_owned),
+        })
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let [program, arguments @ ..] = args.command.as_slice() else {
+        return Err(Failure::usage("there is no command to become"));
+    };
+    let values = read(&args.env, &args.target)?;
+    let error = Command::new(program)
+        .args(arguments)
+        .envs(
+            values
+                .iter()
+                .map(|(name, value)| (name, OsStr::from_bytes(value))),
+        )
+        .exec();
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such command".to_owned(),
+        io::ErrorKind::ArgumentListTooLong => {
+            "the values are too large for an environment; read them from the agent instead"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    };
+    Err(Failure::failed(format!(
+        "{} cannot be run: {why}",
+        program.display()
+    )))
+}
+
+/// The variables' values. A secret that several of them come from is read once, so that they belong together.
+fn read<'a>(
+    variables: &'a [Variable],
+    target: &Target,
+) -> Result<BTreeMap<&'a str, Zeroizing<Vec<u8>>>, Failure> {
+    let mut secrets = BTreeMap::new();
+    let mut values = BTreeMap::new();
+    let client = target.client()?;
+    for variable in variables {
+        let Variable {
+            name,
+            secret_id,
+            field,
+        } = variable;
+        let failed = |failure: Failure| failure.about(format_args!("{name} from {secret_id}"));
+        if !secrets.contains_key(secret_id) {
+            secrets.insert(secret_id, ask(&client, secret_id).map_err(failed)?);
+        }
+        let Some(whole) = secrets.get(secret_id) else {
+            continue;
+        };
+        let value = match field {
+            Some(field) => value::member(whole, field).map_err(failed)?,
+            None => whole.clone(),
+        };
+        if value.contains(&0) {
+            return Err(failed(Failure::failed(
+                "the value has a zero byte in it, which no environment variable can hold",
+            )));
+        }
+        if values.insert(name.as_str(), value).is_some() {
+            return Err(Failure::usage(format!("{name} is asked for twice")));
+        }
+    }
+    Ok(values)
+}
+
+fn ask(client: &Client, secret_id: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let reply = client.get(&format!(
+        "/secretsmanager/get?secretId={}",
+        encoded(secret_id)
+    ))?;
+    if reply.status == StatusCode::OK {
+        value::of(&reply.body)
+    } else {
+        Err(reply.refusal())
+    }
+}

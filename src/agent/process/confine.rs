@@ -1,0 +1,38 @@
+//! Landlock: what lies out of reach stays shut, whoever steers the process.
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, path_beneath_rules,
+};
+
+use super::reach::Reach;
+
+/// Confines this thread, and those it will start, to `reach`. Older kernels enforce what they know of it.
+/// Says why nothing is enforced.
+pub(super) fn confine(reach: &Reach) -> Result<(), String> {
+    match enforce(reach) {
+        Ok(RulesetStatus::NotEnforced) => {
+            Err("this kernel has no Landlock, or it is switched off".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn enforce(reach: &Reach) -> Result<RulesetStatus, RulesetError> {
+    let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = read
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile;
+    let status = Ruleset::default()
+        // The newest version that was tried. What later ones add is not given up.
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .create()?
+        .add_rules(path_beneath_rules(reach.readable(), read))?
+        .add_rules(path_beneath_rules(reach.writable(), write))?
+        .restrict_self()?;
+    Ok(status.ruleset)
+}

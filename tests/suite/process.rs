@@ -1,0 +1,52 @@
+//! The process as the system sees it: what it has given up, and the places it has to work in.
+
+#[cfg(target_os = "linux")]
+mod confinement;
+#[cfg(target_os = "linux")]
+mod limits;
+mod surroundings;
+
+use std::time::{Duration, Instant};
+
+use kms_agent_test_support::TestAgent;
+
+/// For what happens soon unless something hangs.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until the agent has said `text`, in whichever line.
+fn wait_until_said(agent: &TestAgent, text: &str) {
+    let began = Instant::now();
+    while !agent.stderr().contains(text) {
+        assert!(
+            began.elapsed() < LIMIT,
+            "no {text:?} in:\n{}",
+            agent.stderr()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether this test may do what only root may; CI must.
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "CI runs as root");
+        eprintln!("skipped: only root may make these surroundings");
+    }
+    root
+}
+
+/// A field of `/proc/<pid>/status`.
+#[cfg(target_os = "linux")]
+fn status_of(pid: u32, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    field_of(&status, field)
+}
+
+#[cfg(target_os = "linux")]
+fn field_of(status: &str, field: &str) -> String {
+    let mut values = status
+        .lines()
+        .filter_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    values.next().expect(field).trim().to_owned()
+}
