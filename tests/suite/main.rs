@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod check;
 mod cli;
 mod clients;
 mod cloud;
@@ -18,6 +19,7 @@ mod hostile;
 mod layering;
 mod main_job;
 mod names;
+mod network;
 mod openapi;
 mod operate;
 mod outage;
@@ -28,4 +30,5 @@ mod sdk;
 mod security;
 mod silence;
 mod token;
+mod upstream;
 mod wiping;
