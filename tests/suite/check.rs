@@ -21,9 +21,19 @@ struct Check {
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// In a network of its own, where nobody is.
-    alone: bool,
+    /// What runs the binary, if not the test itself.
+    wrapper: &'static [&'static str],
 }
+
+/// In a network of its own, where nobody is.
+const ALONE: &[&str] = &["unshare", "--map-root-user", "--net"];
+
+/// As a user whom permissions count for, even if it is root.
+const UNPRIVILEGED: &[&str] = &[
+    "setpriv",
+    "--bounding-set",
+    "-dac_override,-dac_read_search",
+];
 
 /// What `check` said.
 #[derive(Debug)]
@@ -41,7 +51,7 @@ impl Check {
             config: format!("[Server]\nHttpPort = 0\n[KMS]\nEndpoint = \"{endpoint}\"\n"),
             arguments: Vec::new(),
             environment: Vec::new(),
-            alone: false,
+            wrapper: &[],
         }
         .env("KMS_TOKEN", TOKEN)
         .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
@@ -88,13 +98,9 @@ impl Check {
 
     fn run(&self) -> Said {
         std::fs::write(self.path("config.toml"), &self.config).unwrap();
-        let mut command = if self.alone {
-            let mut command = Command::new("unshare");
-            command.args(["--map-root-user", "--net", BINARY]);
-            command
-        } else {
-            Command::new(BINARY)
-        };
+        let mut words = self.wrapper.iter().copied().chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         let output = command
             .arg("check")
             .args(&self.arguments)

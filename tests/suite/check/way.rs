@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::Check;
+use super::{ALONE, Check};
 use crate::cloud::Cloud;
 use crate::network::{Authority, Front, Proxy};
 
@@ -41,13 +41,13 @@ fn clocks_that_differ() {
 fn a_name_that_nobody_knows() {
     let cloud = Cloud::start();
     let mut check = Check::of(&cloud, "gateway.example");
-    check.alone = true;
+    check.wrapper = ALONE;
     let said = check.fails(1, "dns", &["gateway.example", "KMS.Endpoint"]);
     for step in ["endpoint", "clock", "kms"] {
         assert!(said.line(step).starts_with("skipped"), "{said:?}");
     }
     let mut check = Check::of(&cloud, PUBLIC);
-    check.alone = true;
+    check.wrapper = ALONE;
     check.fails(1, "dns", &[PUBLIC, &format!("KMS.Endpoint = \"{INNER}\"")]);
 }
 
