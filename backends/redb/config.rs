@@ -7,6 +7,7 @@ use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
 
 use crate::backend::RedbBackend;
+use crate::examine::examine;
 use crate::key::KeySource;
 use crate::private;
 use crate::store::{Place, Store};
@@ -56,6 +57,10 @@ impl BackendConfig for RedbConfig {
 
     fn files(&self) -> Vec<PathBuf> {
         self.key.path().into_iter().collect()
+    }
+
+    fn examine(&self) -> Result<String, OpenError> {
+        examine(&self.path, &self.key).map_err(|message| OpenError { message })
     }
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {

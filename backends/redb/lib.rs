@@ -2,6 +2,7 @@
 
 mod backend;
 mod config;
+mod examine;
 mod key;
 mod map;
 mod private;

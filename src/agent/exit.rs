@@ -50,6 +50,16 @@ impl Failure {
         }
     }
 
+    /// What is wrong, for commands that say it in their own form.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether starting again would not help.
+    pub(crate) fn is_config(&self) -> bool {
+        self.code == CONFIG
+    }
+
     /// Says it on stderr and gives the code.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell where stderr is closed.

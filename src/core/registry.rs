@@ -36,6 +36,11 @@ pub trait BackendConfig: fmt::Debug + Send + Sync {
     /// The files the backend will read, wherever they are.
     fn files(&self) -> Vec<PathBuf>;
 
+    /// Says in a few words what [`open`](Self::open) will find. Makes, changes and locks nothing, so that it may
+    /// be asked while an agent runs. What would stop the start, or leave the backend without its store, is an
+    /// error.
+    fn examine(&self) -> Result<String, OpenError>;
+
     /// Opens the backend. Called once per process, on the runtime.
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError>;
 }

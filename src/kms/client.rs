@@ -17,12 +17,13 @@ use crate::budget::Budget;
 use crate::credential::{CachedCredential, Outlets, choose};
 use crate::endpoint::Endpoint;
 use crate::environment::Environment;
-use crate::http::HttpSend;
+use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
 use crate::locator::Locator;
 use crate::metadata::Metadata;
 use crate::metric::KmsMetrics;
 use crate::outlet::Ways;
 use crate::settings::Settings;
+use crate::wire::MAX_ANSWER_BYTES;
 
 /// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
 const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,10 +92,42 @@ impl KmsSource {
         })
     }
 
+    /// Where KMS is, asking the metadata service where nothing else tells.
+    pub(crate) async fn endpoint(&self) -> Result<Endpoint, SourceError> {
+        self.locator.endpoint().await
+    }
+
+    /// Gets credentials, or says why there are none and what to do.
+    pub(crate) async fn authenticate(&self) -> Result<(), String> {
+        match self.credentials.current().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Sends a request that is not signed, by the way that signed ones take.
+    pub(crate) async fn knock(&self, endpoint: &Endpoint) -> Result<HttpResponse, HttpError> {
+        let url = format!("{}/", endpoint.origin());
+        let timeout = self.settings.kms.request_timeout;
+        self.http
+            .send(HttpRequest::get(url, timeout, MAX_ANSWER_BYTES))
+            .await
+    }
+
     /// Does what must happen without readers, for as long as it is polled: finds out the region, gets
-    /// credentials, and renews them ahead of their expiry.
+    /// credentials, and renews them ahead of their expiry. What keeps requests from being sent at all, such
+    /// as a bad `CaFile`, is logged at once and not only when a reader comes.
     pub async fn maintain(&self) {
-        tokio::join!(self.locator.maintain(), self.credentials.maintain());
+        let prepare = async {
+            if let Err(error) = self.http.prepare().await {
+                tracing::error!(cause = %error, "KMS cannot be asked");
+            }
+        };
+        tokio::join!(
+            prepare,
+            self.locator.maintain(),
+            self.credentials.maintain()
+        );
     }
 }
 

@@ -49,6 +49,11 @@ impl Endpoint {
         Self::official(format!("kms.{region}.aliyuncs.com"))
     }
 
+    /// The gateway of KMS in `region` that a VPC reaches without the internet.
+    pub(crate) fn kms_vpc(region: &Region) -> Self {
+        Self::official(format!("kms-vpc.{region}.aliyuncs.com"))
+    }
+
     /// The public gateway of STS, the one of a region, or that region's inner one.
     pub(crate) fn sts(region: Option<&Region>, inner: bool) -> Self {
         Self::official(match region {
@@ -117,6 +122,20 @@ impl Endpoint {
 
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// The name that must be looked up; an address needs none.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::V4(_) | Host::V6(_) => None,
+        }
+    }
+
+    /// The port connected to.
+    pub(crate) fn port(&self) -> u16 {
+        let default = if self.secure { 443 } else { 80 };
+        self.port.unwrap_or(default)
     }
 
     /// Whether it is this very machine, to which no proxy leads.

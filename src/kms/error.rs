@@ -119,7 +119,7 @@ pub(crate) fn from_http(error: HttpError, authority: &str) -> SourceError {
         }
         HttpErrorKind::Setup
         | HttpErrorKind::Connect
-        | HttpErrorKind::Tls
+        | HttpErrorKind::Tls(_)
         | HttpErrorKind::Cut
         | HttpErrorKind::Other => (SourceErrorKind::Unavailable, "could not be reached"),
     };

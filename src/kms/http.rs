@@ -1,35 +1,34 @@
 //! The way out: a port, and the only place that knows the HTTP library.
 
+mod anchor;
 mod body;
+mod classify;
 mod error;
 mod message;
 
-use std::error::Error;
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use self::body::BodyBuffer;
-pub(crate) use self::error::{HttpError, HttpErrorKind};
+use self::classify::{chain, classify};
+pub(crate) use self::error::{HttpError, HttpErrorKind, TlsFault};
 pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
 use crate::environment::Environment;
-use crate::file;
 
 const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERSION"));
 
 /// The buffers of a TLS connection hold plaintext for as long as it is pooled. The pool looks for idle
 /// connections once in this time, so they are closed within twice of it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
-
-const MAX_CA_FILE_BYTES: usize = 1024 * 1024;
 
 /// Sends one request and reads the whole answer.
 ///
@@ -38,6 +37,9 @@ const MAX_CA_FILE_BYTES: usize = 1024 * 1024;
 /// Dropping the future abandons the request.
 #[async_trait]
 pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
+    /// Makes what the first request would make, so that what the operator must mend is known before it.
+    async fn prepare(&self) -> Result<(), HttpError>;
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
 
@@ -83,6 +85,20 @@ impl ProxySettings {
                 .to_owned(),
         })
     }
+
+    /// Where `url` is asked for by way of a proxy: that proxy, without its password.
+    pub(crate) fn on_the_way_to(&self, url: &str) -> Option<String> {
+        let matcher = Matcher::builder()
+            .https(self.url.trim().to_owned())
+            .no(self.bypass.clone())
+            .build();
+        let proxy = matcher.intercept(&url.parse().ok()?)?;
+        let authority = proxy.uri().authority()?;
+        Some(match authority.port() {
+            Some(port) => format!("{}:{port}", authority.host()),
+            None => authority.host().to_owned(),
+        })
+    }
 }
 
 impl fmt::Debug for ProxySettings {
@@ -112,7 +128,7 @@ impl ReqwestSend {
 
     async fn build(&self) -> Result<Client, HttpError> {
         let anchors = match &self.profile.roots {
-            Roots::SystemAnd(path) => read_anchors(path.clone()).await?,
+            Roots::SystemAnd(path) => anchor::read(path.clone()).await?,
             Roots::None | Roots::System => Vec::new(),
         };
         let plain = matches!(self.profile.roots, Roots::None);
@@ -130,6 +146,11 @@ impl ReqwestSend {
 
 #[async_trait]
 impl HttpSend for ReqwestSend {
+    async fn prepare(&self) -> Result<(), HttpError> {
+        self.client.get_or_try_init(|| self.build()).await?;
+        Ok(())
+    }
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let client = self.client.get_or_try_init(|| self.build()).await?;
         let method = match request.method {
@@ -162,23 +183,6 @@ impl HttpSend for ReqwestSend {
             body,
         })
     }
-}
-
-async fn read_anchors(path: PathBuf) -> Result<Vec<Certificate>, HttpError> {
-    let complain = |what: &dyn fmt::Display| {
-        HttpError::new(
-            HttpErrorKind::Setup,
-            format!("KMS.CaFile {}: {what}", path.display()),
-        )
-    };
-    let pem = file::read(path.clone(), MAX_CA_FILE_BYTES)
-        .await
-        .map_err(|error| complain(&error))?;
-    let anchors = Certificate::from_pem_bundle(&pem).map_err(|_| complain(&"is not valid PEM"))?;
-    if anchors.is_empty() {
-        return Err(complain(&"holds no certificate"));
-    }
-    Ok(anchors)
 }
 
 fn proxy(settings: &ProxySettings) -> Result<Proxy, HttpError> {
@@ -252,64 +256,6 @@ async fn read_body(response: &mut Response, limit: usize) -> Result<Zeroizing<Ve
         body.push(&chunk)?;
     }
     Ok(body.finish())
-}
-
-/// Foreign errors stop here.
-fn classify(error: reqwest::Error) -> HttpError {
-    let error = error.without_url();
-    let kind = if causes(&error).any(is_tls) {
-        HttpErrorKind::Tls
-    } else if error.is_connect() {
-        HttpErrorKind::Connect
-    } else if error.is_timeout() {
-        HttpErrorKind::Timeout
-    } else if causes(&error).any(is_garbled) {
-        HttpErrorKind::Garbled
-    } else if error.is_request() || error.is_body() || error.is_decode() {
-        HttpErrorKind::Cut
-    } else {
-        HttpErrorKind::Other
-    };
-    HttpError::new(kind, chain(&error))
-}
-
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
-}
-
-/// An I/O error's `source` leaves out the error that it wraps, so that one is looked at by itself.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let wrapped = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_tls(wrapped))
-}
-
-fn is_garbled(error: &(dyn Error + 'static)) -> bool {
-    error
-        .downcast_ref::<hyper::Error>()
-        .is_some_and(hyper::Error::is_parse)
-}
-
-/// The texts of an error and its causes, without repetitions.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for cause in causes(error) {
-        let line = cause.to_string();
-        if text.ends_with(&line) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&line);
-    }
-    text
 }
 
 #[cfg(test)]

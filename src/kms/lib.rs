@@ -6,6 +6,7 @@
 //! file, a snapshot of the [`Environment`], a clock, and [`KmsMetrics`].
 
 mod budget;
+mod checkup;
 mod client;
 mod credential;
 pub mod endpoint;
@@ -27,6 +28,7 @@ mod skew;
 mod testing;
 mod wire;
 
+pub use checkup::{Finding, Outcome, checkup};
 pub use client::KmsSource;
 pub use environment::Environment;
 pub use metric::KmsMetrics;

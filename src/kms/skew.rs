@@ -16,6 +16,11 @@ impl Skew {
         Some(Self(date.as_millis().saturating_sub(wall.as_millis())))
     }
 
+    /// How many milliseconds the server's clock is ahead; less than none when it is behind.
+    pub(crate) fn ahead_millis(self) -> i64 {
+        self.0
+    }
+
     /// The server's time when the wall says `wall`, as requests write it; `None` outside years 0 to 9999.
     pub(crate) fn date(self, wall: Timestamp) -> Option<String> {
         Timestamp::from_millis(wall.as_millis().saturating_add(self.0)).to_rfc3339()

@@ -154,6 +154,10 @@ impl fmt::Debug for Script {
 
 #[async_trait]
 impl HttpSend for Script {
+    async fn prepare(&self) -> Result<(), HttpError> {
+        Ok(())
+    }
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let step = lock(&self.steps).pop_front();
         let step = step.unwrap_or_else(|| panic!("nobody expected {request:?}"));

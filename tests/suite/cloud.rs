@@ -38,8 +38,13 @@ impl Cloud {
 
     /// An agent set up to read from here with the emulator's own access key.
     pub(crate) fn setup(&self) -> Setup {
+        self.setup_at(self.base_url())
+    }
+
+    /// The same, finding this by way of `endpoint`.
+    pub(crate) fn setup_at(&self, endpoint: &str) -> Setup {
         Setup::new(BINARY).kms(
-            self.base_url(),
+            endpoint,
             self.access_key().id(),
             self.access_key().expose_secret(),
         )

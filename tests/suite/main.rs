@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics"
 )]
 
+mod check;
 mod cli;
 mod clients;
 mod cloud;
@@ -19,6 +20,7 @@ mod hostile;
 mod layering;
 mod main_job;
 mod names;
+mod network;
 mod observe;
 mod openapi;
 mod operate;
@@ -32,4 +34,5 @@ mod security;
 mod silence;
 mod systemd;
 mod token;
+mod upstream;
 mod wiping;

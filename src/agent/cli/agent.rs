@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use kms_agent_kms::Environment;
+
 use crate::compose::Prepared;
 use crate::config::Config;
 use crate::exit::Failure;
@@ -26,17 +28,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let token = TokenSource::find(&config.server.token_variables, |name| {
         std::env::var_os(name)
     })?;
-    // What is not UTF-8 can be none of the variables that count.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let path = Some(args.config.clone());
     Prepared::open(
         config,
         path,
-        environment,
+        environment(),
         token,
         std::env::var("RUST_LOG").ok(),
     )?
     .run(|| ())
+}
+
+/// The variables that the fetcher may look at. What is not UTF-8 can be none of those that count.
+pub(super) fn environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }

@@ -1,52 +1,95 @@
+mod local;
+mod report;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde_json::json;
+use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
+use kms_agent_kms::{Finding, checkup};
 
+use self::report::Report;
+use super::agent::environment;
 use crate::config::Config;
 use crate::exit::Failure;
 
-/// Reads a config file as `agent` would and reports every problem at once.
+/// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Nothing is opened but the file itself, and no value in it is ever printed.\n\
-    Exits 0 when all is well and 78 when it is not.\n\n\
+    after_help = "One line a step: config, token, port, cache, region, credentials, dns, endpoint, clock, kms.\n\
+    Nothing is made or changed, so it may run beside an agent. Without --secret, KMS is asked for a secret\n\
+    that does not exist, which shows whether it knows the credentials. No value is ever printed.\n\
+    Exits 0 when all is well, 78 when the agent would not start with this configuration, else 1.\n\n\
     Example:\n  \
+    alibabacloud-kms-agent check --secret app/db /etc/alibabacloud-kms-agent/config.toml\n  \
     alibabacloud-kms-agent check --offline /etc/alibabacloud-kms-agent/config.toml"
 )]
 pub(super) struct Args {
     /// The config file (TOML)
     config: PathBuf,
     /// Look at the file only; ask nobody
-    #[arg(long, required = true)]
+    #[arg(long)]
     offline: bool,
-    /// Print the problems as JSON
+    /// Read this secret too, by name or ARN; its value is not shown
+    #[arg(long, value_name = "NAME", conflicts_with = "offline", value_parser = parse_secret)]
+    secret: Option<SecretId>,
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let result = Config::load(&args.config);
-    let name = args.config.display();
-    let report = match (&result, args.json) {
-        (Ok(_), false) => format!("{name}: ok"),
-        (Ok(_), true) => json!({"ok": true, "problems": []}).to_string(),
-        (Err(error), true) => {
-            let problems: Vec<_> = error
-                .problems()
-                .iter()
-                .map(|problem| json!({"line": problem.line, "key": problem.key, "message": problem.message}))
-                .collect();
-            json!({"ok": false, "problems": problems}).to_string()
+    let name = args.config.display().to_string();
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            if args.json {
+                say(&Report::of_problems(error.problems()).json());
+            }
+            return Err(Failure::config(error.to_string()));
         }
-        (Err(_), false) => String::new(),
     };
-    if !report.is_empty() {
-        // Who has closed stdout does not want to know.
-        let _ = writeln!(io::stdout(), "{report}");
+    if args.offline {
+        say(&if args.json {
+            Report::of_problems(&[]).json()
+        } else {
+            format!("{name}: ok")
+        });
+        return Ok(());
     }
-    match result {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::config(error.to_string())),
-    }
+    let mut report = Report::begin(name);
+    report.add_local(local::examine(&config));
+    report.add(remote(&config, args.secret.clone())?);
+    say(&if args.json {
+        report.json()
+    } else {
+        report.text()
+    });
+    report.verdict()
+}
+
+fn parse_secret(text: &str) -> Result<SecretId, String> {
+    SecretId::parse(text).map_err(|error| error.to_string())
+}
+
+fn remote(config: &Config, secret: Option<SecretId>) -> Result<Vec<Finding>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    let secret = secret.map(|id| SecretRef {
+        id,
+        selector: VersionSelector::CURRENT,
+    });
+    Ok(runtime.block_on(checkup(
+        &config.kms,
+        &environment(),
+        Arc::new(SystemClock),
+        secret.as_ref(),
+    )))
+}
+
+fn say(text: &str) {
+    // Who has closed stdout does not want to know.
+    let _ = writeln!(io::stdout(), "{text}");
 }

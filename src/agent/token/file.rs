@@ -3,9 +3,9 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, OFlags, accessat};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
@@ -84,6 +84,12 @@ pub(crate) fn create(path: &Path, token: &str) -> io::Result<()> {
     }
 }
 
+/// Whether [`create`] has a folder to write in.
+pub(crate) fn may_be_made(path: &Path) -> io::Result<()> {
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    Ok(accessat(CWD, folder(path), access, AtFlags::EACCESS)?)
+}
+
 /// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
 /// renamed, or, where the file is a mount point or its folder may not be written, in place.
 pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<()> {
@@ -99,18 +105,20 @@ pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<()
 }
 
 fn temporary(path: &Path, token: &str, access: Access) -> io::Result<NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
     let mut file = tempfile::Builder::new()
         .prefix(".kmstoken-")
         .permissions(Permissions::from_mode(DEFAULT_MODE))
-        .tempfile_in(folder)?;
+        .tempfile_in(folder(path))?;
     file.write_all(token.as_bytes())?;
     access.grant(file.as_file())?;
     file.as_file().sync_all()?;
     Ok(file)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn overwrite(path: &Path, token: &str, access: Access) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The token as the environment gives it, and the file behind it while the agent runs.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,33 +120,36 @@ impl TokenSource {
             Self::Literal(token) => return Ok(*token),
             Self::File(path) => path,
         };
-        let remedy = |error: &dyn std::fmt::Display| {
-            let shown = path.display();
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-            let how = match folder {
-                Some(folder) => format!(
-                    "Make the folder {} first, writable for the agent",
-                    folder.display()
-                ),
-                None if path.is_dir() => "Name a file, not a folder".to_owned(),
-                None => format!("Make a new one with: alibabacloud-kms-agent token {shown}"),
-            };
-            Failure::config(format!("the token file {shown}: {error}. {how}"))
-        };
         let bytes = match file::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token = draw().map_err(|error| remedy(&error))?;
+                let token = draw().map_err(|error| unusable(path, &error))?;
                 file::create(path, &token)
                     .and_then(|()| file::read(path))
-                    .map_err(|error| {
-                        remedy(&format_args!("it is missing and cannot be made: {error}"))
-                    })?
+                    .map_err(|error| cannot_be_made(path, &error))?
             }
-            result => result.map_err(|error| remedy(&error))?,
+            result => result.map_err(|error| unusable(path, &error))?,
         };
-        Token::parse(&bytes).map_err(|error| remedy(&error))
+        Token::parse(&bytes).map_err(|error| unusable(path, &error))
+    }
+
+    /// Says what [`open`](Self::open) will find, and makes nothing.
+    pub(crate) fn examine(&self) -> Result<String, Failure> {
+        let path = match self {
+            Self::Literal(_) => return Ok("in the environment itself".to_owned()),
+            Self::File(path) => path,
+        };
+        let shown = path.display();
+        match file::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => file::may_be_made(path)
+                .map(|()| format!("{shown} is missing; the agent will make it"))
+                .map_err(|error| cannot_be_made(path, &error)),
+            result => {
+                let bytes = result.map_err(|error| unusable(path, &error))?;
+                Token::parse(&bytes)
+                    .map(|_| shown.to_string())
+                    .map_err(|error| unusable(path, &error))
+            }
+        }
     }
 
     /// Keeps `store` in step with the file, for as long as it is polled. A file that is missing, empty or
@@ -175,6 +179,30 @@ impl TokenSource {
             }
         }
     }
+}
+
+fn cannot_be_made(path: &Path, error: &dyn fmt::Display) -> Failure {
+    unusable(
+        path,
+        &format_args!("it is missing and cannot be made: {error}"),
+    )
+}
+
+/// What to do about a token file.
+fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
+    let shown = path.display();
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let how = match folder {
+        Some(folder) => format!(
+            "Make the folder {} first, writable for the agent",
+            folder.display()
+        ),
+        None if path.is_dir() => "Name a file, not a folder".to_owned(),
+        None => format!("Make a new one with: alibabacloud-kms-agent token {shown}"),
+    };
+    Failure::config(format!("the token file {shown}: {error}. {how}"))
 }
 
 fn look(path: &Path) -> Result<Token, String> {

@@ -8,7 +8,7 @@ pub(crate) enum HttpErrorKind {
     /// No connection came about.
     Connect,
     /// The server's identity could not be established, or the TLS session broke.
-    Tls,
+    Tls(TlsFault),
     /// The answer did not come in time.
     Timeout,
     /// The connection ended before the answer did.
@@ -17,6 +17,25 @@ pub(crate) enum HttpErrorKind {
     Garbled,
     /// The answer is larger than the request allowed.
     TooLarge,
+    /// Anything else.
+    Other,
+}
+
+/// What is the matter with a TLS handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsFault {
+    /// Nobody who is trusted vouches for the server's certificate.
+    Untrusted,
+    /// The certificate is for another name.
+    OtherName,
+    /// The certificate's time is over, by this machine's clock.
+    Expired,
+    /// The certificate's time is yet to come, by this machine's clock.
+    NotYetValid,
+    /// No version or algorithm that both sides would use.
+    NothingInCommon,
+    /// The server does not speak TLS.
+    NotSpoken,
     /// Anything else.
     Other,
 }
@@ -41,12 +60,26 @@ impl HttpError {
     }
 }
 
+impl TlsFault {
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Untrusted => "no trusted CA vouches for the server's certificate",
+            Self::OtherName => "the server's certificate is for another name",
+            Self::Expired => "the server's certificate has expired",
+            Self::NotYetValid => "the server's certificate is not valid yet",
+            Self::NothingInCommon => "the server offers no TLS 1.2 or newer that is safe",
+            Self::NotSpoken => "the server does not speak TLS",
+            Self::Other => "the TLS handshake failed",
+        }
+    }
+}
+
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             HttpErrorKind::Setup => return f.write_str(&self.detail),
             HttpErrorKind::Connect => "no connection",
-            HttpErrorKind::Tls => "the TLS handshake failed",
+            HttpErrorKind::Tls(fault) => fault.sentence(),
             HttpErrorKind::Timeout => "no answer in time",
             HttpErrorKind::Cut => "the connection was cut",
             HttpErrorKind::Garbled => "the answer is no HTTP",

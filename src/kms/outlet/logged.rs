@@ -31,6 +31,10 @@ impl Logged {
 
 #[async_trait]
 impl HttpSend for Logged {
+    async fn prepare(&self) -> Result<(), HttpError> {
+        self.inner.prepare().await
+    }
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let began_at = self.clock.boot();
         let outcome = self.inner.send(request).await;

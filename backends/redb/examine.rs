@@ -1,0 +1,92 @@
+//! What the start will find, without making, changing or locking anything.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use crate::key::{KeyError, KeySource};
+use crate::private;
+
+/// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
+pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
+    let shown = path.display();
+    let exists = look(path)?;
+    match (exists, key.load()) {
+        (true, Ok(_)) => Ok(format!("the store {shown} and its key are there")),
+        (true, Err(KeyError::Missing(message))) => Err(format!(
+            "{message}, but the store {shown} does; put its key back, or remove the store to begin a new one"
+        )),
+        (false, Err(KeyError::Missing(_))) if key.is_ours() => {
+            may_begin(path)?;
+            if let KeySource::File(key) = key {
+                may_begin(key)?;
+            }
+            Ok(format!("a new store {shown} will be begun, with a new key"))
+        }
+        (false, Ok(_)) => {
+            may_begin(path)?;
+            Ok(format!("a new store {shown} will be begun"))
+        }
+        (_, Err(KeyError::Invalid(message))) => {
+            Err(format!("{message}; name a key in Cache.Persistent.KeyFile"))
+        }
+        (_, Err(KeyError::Unreadable(message))) => {
+            Err(format!("{message}; let the agent's user read it"))
+        }
+        (_, Err(error)) => Err(error.message().to_owned()),
+    }
+}
+
+/// Whether there is a store.
+fn look(path: &Path) -> Result<bool, String> {
+    let shown = path.display();
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found.map_err(|error| format!("the store {shown} cannot be seen: {error}"))?,
+    };
+    if !metadata.is_file() {
+        return Err(format!(
+            "the store {shown} is no file; name one in Cache.Persistent.Path"
+        ));
+    }
+    if let Some(message) = private::exposed("store", path, &metadata) {
+        return Err(message);
+    }
+    if !may(path, Access::READ_OK | Access::WRITE_OK) {
+        return Err(format!(
+            "the store {shown} may not be read and written; give it to the agent's user"
+        ));
+    }
+    Ok(metadata.len() > 0)
+}
+
+/// Whether a file may be made at `path`, with the folders that are missing.
+fn may_begin(path: &Path) -> Result<(), String> {
+    let folder = private::folder(path);
+    let existing = folder
+        .ancestors()
+        .map(|folder| {
+            if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            }
+        })
+        .find(|folder| folder.exists())
+        .unwrap_or(folder);
+    if existing.is_dir() && may(existing, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(())
+    } else {
+        Err(format!(
+            "{} cannot be made: {} may not be written; give it to the agent's user",
+            path.display(),
+            existing.display()
+        ))
+    }
+}
+
+fn may(path: &Path, access: Access) -> bool {
+    accessat(CWD, path, access, AtFlags::EACCESS).is_ok()
+}

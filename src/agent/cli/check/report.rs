@@ -1,0 +1,133 @@
+//! What `check` says in the end.
+
+use kms_agent_core::config::Problem;
+use kms_agent_kms::{Finding, Outcome};
+use serde_json::{Value, json};
+
+use crate::exit::Failure;
+
+/// All findings, in the order of the steps.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    problems: Vec<Problem>,
+    findings: Vec<Finding>,
+    /// Whether one of them would keep the agent from starting whenever it is tried.
+    bars_start: bool,
+}
+
+impl Report {
+    /// Of a file that says `problems`, and nothing else was looked at.
+    pub(super) fn of_problems(problems: &[Problem]) -> Self {
+        Self {
+            problems: problems.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// Of a file that is as it should be.
+    pub(super) fn begin(config: String) -> Self {
+        let mut report = Self::default();
+        report.add(vec![Finding {
+            step: "config",
+            outcome: Outcome::Passed(config),
+        }]);
+        report
+    }
+
+    pub(super) fn add_local<const N: usize>(
+        &mut self,
+        steps: [(&'static str, Result<String, Failure>); N],
+    ) {
+        for (step, result) in steps {
+            let outcome = match result {
+                Ok(found) => Outcome::Passed(found),
+                Err(failure) => {
+                    self.bars_start |= failure.is_config();
+                    Outcome::Failed {
+                        what: failure.message().to_owned(),
+                        remedy: String::new(),
+                    }
+                }
+            };
+            self.findings.push(Finding { step, outcome });
+        }
+    }
+
+    pub(super) fn add(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
+    }
+
+    /// One line a step.
+    pub(super) fn text(&self) -> String {
+        let lines: Vec<String> = self
+            .findings
+            .iter()
+            .map(|Finding { step, outcome }| {
+                let (state, told) = match outcome {
+                    Outcome::Passed(found) => ("ok", found.clone()),
+                    Outcome::Failed { what, remedy } if remedy.is_empty() => {
+                        ("FAILED", what.clone())
+                    }
+                    Outcome::Failed { what, remedy } => ("FAILED", format!("{what}; {remedy}")),
+                    Outcome::Skipped(why) => ("skipped", (*why).to_owned()),
+                };
+                format!("{state:<8} {step:<12} {told}")
+            })
+            .collect();
+        lines.join("\n")
+    }
+
+    /// One line for programs. Steps were only made where the file has no problems.
+    pub(super) fn json(&self) -> String {
+        let problems: Vec<Value> = self
+            .problems
+            .iter()
+            .map(|problem| {
+                json!({"line": problem.line, "key": problem.key, "message": problem.message})
+            })
+            .collect();
+        let mut report = json!({
+            "ok": self.problems.is_empty() && self.failures() == 0,
+            "problems": problems,
+        });
+        if !self.findings.is_empty()
+            && let Some(members) = report.as_object_mut()
+        {
+            let steps = self.findings.iter().map(step).collect();
+            members.insert("steps".to_owned(), Value::Array(steps));
+        }
+        report.to_string()
+    }
+
+    /// How the command ends.
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        let all = self.findings.len();
+        match self.failures() {
+            0 => Ok(()),
+            failed if self.bars_start => {
+                Err(Failure::config(format!("{failed} of {all} steps failed")))
+            }
+            failed => Err(Failure::failed(format!("{failed} of {all} steps failed"))),
+        }
+    }
+
+    fn failures(&self) -> usize {
+        self.findings
+            .iter()
+            .filter(|finding| matches!(finding.outcome, Outcome::Failed { .. }))
+            .count()
+    }
+}
+
+fn step(Finding { step, outcome }: &Finding) -> Value {
+    match outcome {
+        Outcome::Passed(found) => json!({"step": step, "state": "ok", "detail": found}),
+        Outcome::Failed { what, remedy } if remedy.is_empty() => {
+            json!({"step": step, "state": "failed", "detail": what})
+        }
+        Outcome::Failed { what, remedy } => {
+            json!({"step": step, "state": "failed", "detail": what, "remedy": remedy})
+        }
+        Outcome::Skipped(why) => json!({"step": step, "state": "skipped", "detail": why}),
+    }
+}

@@ -1,0 +1,198 @@
+//! A check-up of the way to KMS, for whoever sets the agent up.
+
+mod remedy;
+mod way;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kms_agent_core::source::{FetchRequest, Purpose};
+use kms_agent_core::{
+    Clock, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
+};
+use prometheus_client::registry::Registry;
+
+use self::way::Way;
+use crate::client::KmsSource;
+use crate::endpoint::Endpoint;
+use crate::environment::Environment;
+use crate::metric::KmsMetrics;
+use crate::settings::Settings;
+use crate::skew::Skew;
+
+/// What is asked for where nobody names a secret. That it is not there, or not allowed, is the answer hoped for:
+/// whoever is told so was recognised.
+const STRANGER: &str = "alibabacloud-kms-agent-check";
+
+const RECOGNISED: &str = "the credentials are accepted";
+
+/// From here on a clock is called wrong. KMS refuses requests that are three times as far off.
+const TOLERABLE_SKEW: Duration = Duration::from_mins(5);
+
+/// One step of a check-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// A word that stays the same from version to version, such as `credentials`.
+    pub step: &'static str,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// How a step went. Texts are for a person, fit on a line and hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should be.
+    Passed(String),
+    /// Somebody must do something.
+    Failed {
+        /// What is wrong.
+        what: String,
+        /// What to do; empty where `what` says it.
+        remedy: String,
+    },
+    /// Not tried, because of an earlier step.
+    Skipped(&'static str),
+}
+
+impl Outcome {
+    fn failed(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Failed {
+            what: what.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    const fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+}
+
+/// Goes the way that the agent would go for a secret, step by step, with the agent's own parts. Reads `secret`
+/// if one is named and lets go of its value; else KMS is only asked whether it knows the credentials.
+pub async fn checkup(
+    settings: &Settings,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+    secret: Option<&SecretRef>,
+) -> Vec<Finding> {
+    let metrics = KmsMetrics::register(&mut Registry::default());
+    let source = KmsSource::new(settings.clone(), environment, Arc::clone(&clock), metrics);
+    let located = source.endpoint().await;
+    let region = region(&source, located.as_ref());
+    let credentials = credentials(&source).await;
+    let known = !credentials.is_failed();
+    let [name, reached, time, told] = match &located {
+        Ok(endpoint) => {
+            let way = Way::new(&source, settings, environment, endpoint, &*clock);
+            let name = way.look_up().await;
+            let (reached, skew) = if name.is_failed() {
+                (Outcome::Skipped("its name is not known"), None)
+            } else {
+                way.knock().await
+            };
+            let told = match &reached {
+                Outcome::Passed(_) if known => ask(&source, clock.boot(), secret).await,
+                Outcome::Passed(_) => Outcome::Skipped("there are no credentials"),
+                _ => Outcome::Skipped("KMS cannot be reached"),
+            };
+            let time = match &reached {
+                Outcome::Passed(_) => judge_clock(skew),
+                _ => Outcome::Skipped("KMS cannot be reached"),
+            };
+            [name, reached, time, told]
+        }
+        Err(_) => [(); 4].map(|()| Outcome::Skipped("it is not known where KMS is")),
+    };
+    [
+        ("region", region),
+        ("credentials", credentials),
+        ("dns", name),
+        ("endpoint", reached),
+        ("clock", time),
+        ("kms", told),
+    ]
+    .map(|(step, outcome)| Finding { step, outcome })
+    .into()
+}
+
+fn region(source: &KmsSource, located: Result<&Endpoint, &SourceError>) -> Outcome {
+    match (located, source.region()) {
+        (Err(error), _) => Outcome::failed(error.report(), ""),
+        (Ok(_), Some(region)) => Outcome::Passed(region.to_string()),
+        (Ok(_), None) => Outcome::Passed("none needed, since KMS.Endpoint is set".to_owned()),
+    }
+}
+
+async fn credentials(source: &KmsSource) -> Outcome {
+    if let Err(why) = source.authenticate().await {
+        return Outcome::failed(why, "");
+    }
+    let state = source.credentials();
+    let provider = state.provider.unwrap_or_default();
+    Outcome::Passed(match state.expires_at.and_then(Timestamp::to_rfc3339) {
+        Some(end) => format!("{provider}, until {end}"),
+        None => format!("{provider}, which does not expire"),
+    })
+}
+
+fn judge_clock(skew: Option<Skew>) -> Outcome {
+    let Some(skew) = skew else {
+        return Outcome::Skipped("the endpoint does not tell the time");
+    };
+    let ahead = skew.ahead_millis();
+    let off = Duration::from_millis(ahead.unsigned_abs());
+    if off <= TOLERABLE_SKEW {
+        return Outcome::Passed(format!("{} from that of KMS", rounded(off)));
+    }
+    let side = if ahead > 0 { "behind" } else { "ahead of" };
+    Outcome::failed(
+        format!(
+            "this machine's clock is {} {side} that of KMS",
+            rounded(off)
+        ),
+        "set it, best by NTP; KMS refuses requests that are 15 min off",
+    )
+}
+
+fn rounded(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> Outcome {
+    let stranger = SecretId::parse(STRANGER).map(|id| SecretRef {
+        id,
+        selector: VersionSelector::CURRENT,
+    });
+    let Some(asked) = secret.or(stranger.as_ref().ok()) else {
+        return Outcome::Skipped("there is nothing to ask for");
+    };
+    let request = FetchRequest {
+        secret: asked,
+        purpose: Purpose::Read,
+        arrived_at: now,
+    };
+    let error = match source.fetch(request).await {
+        Ok(fetched) if secret.is_some() => {
+            let version = &fetched.secret.version_id;
+            return Outcome::Passed(format!(
+                "{} can be read, version {version}",
+                asked.id.as_str()
+            ));
+        }
+        Ok(_) => return Outcome::Passed(RECOGNISED.to_owned()),
+        Err(error) => error,
+    };
+    if secret.is_none() && remedy::shows_recognition(error.code()) {
+        return Outcome::Passed(RECOGNISED.to_owned());
+    }
+    let what = match error.refusal() {
+        Some(refusal) => format!("KMS answers {} {}", refusal.status, error.code()),
+        None => error.report(),
+    };
+    let provider = source.credentials().provider.unwrap_or_default();
+    Outcome::failed(what, remedy::of_refusal(&error, &provider))
+}

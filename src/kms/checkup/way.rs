@@ -1,0 +1,141 @@
+//! From this machine to the endpoint: its name, and a request that asks for nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kms_agent_core::Clock;
+
+use super::Outcome;
+use super::remedy;
+use crate::client::KmsSource;
+use crate::endpoint::Endpoint;
+use crate::environment::Environment;
+use crate::http::{HttpErrorKind, ProxySettings};
+use crate::settings::Settings;
+use crate::skew::Skew;
+
+/// More addresses of a name are not told.
+const MOST_ADDRESSES: usize = 3;
+
+pub(super) struct Way<'a> {
+    source: &'a KmsSource,
+    endpoint: &'a Endpoint,
+    /// The proxy in between, without its password.
+    proxy: Option<String>,
+    look_up_timeout: Duration,
+    clock: &'a dyn Clock,
+}
+
+impl<'a> Way<'a> {
+    pub(super) fn new(
+        source: &'a KmsSource,
+        settings: &Settings,
+        environment: &Environment,
+        endpoint: &'a Endpoint,
+        clock: &'a dyn Clock,
+    ) -> Self {
+        let proxy = ProxySettings::from_environment(environment)
+            .filter(|_| !endpoint.is_loopback())
+            .and_then(|proxy| proxy.on_the_way_to(&endpoint.origin()));
+        Self {
+            source,
+            endpoint,
+            proxy,
+            look_up_timeout: settings.kms.connect_timeout,
+            clock,
+        }
+    }
+
+    pub(super) async fn look_up(&self) -> Outcome {
+        if let Some(proxy) = &self.proxy {
+            return Outcome::Passed(format!("left to the proxy {proxy}"));
+        }
+        let Some(name) = self.endpoint.name() else {
+            return Outcome::Passed(format!("{} is an address", self.endpoint.authority()));
+        };
+        let found = tokio::time::timeout(
+            self.look_up_timeout,
+            tokio::net::lookup_host((name, self.endpoint.port())),
+        )
+        .await;
+        let why = match found {
+            Ok(Ok(addresses)) => {
+                let addresses: BTreeSet<String> =
+                    addresses.map(|address| address.ip().to_string()).collect();
+                let shown: Vec<String> = addresses.into_iter().take(MOST_ADDRESSES).collect();
+                return Outcome::Passed(format!("{name} is {}", shown.join(", ")));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        Outcome::failed(
+            format!("{name} is not known here: {why}"),
+            self.another_way().await,
+        )
+    }
+
+    /// Asks for nothing, unsigned. Any answer will do; its date tells the clock of KMS.
+    pub(super) async fn knock(&self) -> (Outcome, Option<Skew>) {
+        let authority = self.endpoint.authority();
+        let error = match self.source.knock(self.endpoint).await {
+            Ok(response) => {
+                let skew = Skew::measure(&response, self.clock.wall());
+                let by = match &self.proxy {
+                    Some(proxy) => format!(" by way of the proxy {proxy}"),
+                    None => String::new(),
+                };
+                let how = if self.endpoint.is_secure() {
+                    "over TLS"
+                } else {
+                    "in plain HTTP"
+                };
+                let said = format!("{authority} answers {how}{by}");
+                return (Outcome::Passed(said), skew);
+            }
+            Err(error) => error,
+        };
+        let remedy = match error.kind() {
+            // Says itself what to do.
+            HttpErrorKind::Setup => return (Outcome::failed(error.to_string(), ""), None),
+            HttpErrorKind::Tls(fault) => remedy::of_tls(fault).to_owned(),
+            kind if remedy::is_about_the_way(kind) => self.another_way().await,
+            _ => "check KMS.Endpoint, and what sits in between".to_owned(),
+        };
+        (
+            Outcome::failed(format!("{authority}: {error}"), remedy),
+            None,
+        )
+    }
+
+    /// What to do where this endpoint cannot be reached.
+    async fn another_way(&self) -> String {
+        let authority = self.endpoint.authority();
+        let inner = self.inner_gateway();
+        if let Some(inner) = &inner
+            && self.source.knock(inner).await.is_ok()
+        {
+            let name = inner.authority();
+            return format!("set KMS.Endpoint = \"{name}\", which answers here");
+        }
+        if let Some(proxy) = &self.proxy {
+            return format!(
+                "check the proxy {proxy} (HTTPS_PROXY), or put the host into NO_PROXY to go without"
+            );
+        }
+        match inner {
+            Some(inner) => format!(
+                "let this machine reach the internet, or inside a VPC of that region set KMS.Endpoint = \"{}\"",
+                inner.authority()
+            ),
+            None => format!(
+                "check KMS.Endpoint, and let this machine reach {authority}, if need be by HTTPS_PROXY"
+            ),
+        }
+    }
+
+    /// The gateway inside the VPC, where this is the public one of a region.
+    fn inner_gateway(&self) -> Option<Endpoint> {
+        let region = self.endpoint.region()?;
+        (*self.endpoint == Endpoint::kms(&region)).then(|| Endpoint::kms_vpc(&region))
+    }
+}

@@ -1,0 +1,116 @@
+//! Connections to KMS: used again while there is work, and gone when there is none.
+
+use std::time::{Duration, Instant};
+
+use kms_agent_emulator::{Fault, FaultKind};
+use kms_agent_test_support::TestAgent;
+
+use super::by_tls;
+use crate::cloud::Cloud;
+use crate::network::{Authority, Front};
+
+/// As the system numbers it.
+const ESTABLISHED: &str = "01";
+
+/// Less than the emulator has, which ends connections that say nothing for half a minute.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The states of `agent`'s connections to `port`, as the system numbers them.
+fn states(agent: &TestAgent, port: u16) -> Vec<String> {
+    // The other end of each of them is in here too.
+    let own = own_sockets(agent);
+    std::fs::read_to_string("/proc/net/tcp")
+        .unwrap()
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (remote, state, inode) = (fields[2], fields[3], fields[9]);
+            (remote.ends_with(&format!(":{port:04X}")) && own.contains(&inode.to_owned()))
+                .then(|| state.to_owned())
+        })
+        .collect()
+}
+
+fn own_sockets(agent: &TestAgent) -> Vec<String> {
+    std::fs::read_dir(format!("/proc/{}/fd", agent.pid()))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.path()).ok()?;
+            let text = target.to_str()?;
+            Some(text.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn a_hundred_reads_in_a_row_take_one_handshake() {
+    let cloud = Cloud::start();
+    let authority = Authority::new();
+    let front = Front::start(cloud.address(), authority.certify("127.0.0.1"));
+    let agent = by_tls(&cloud, front.address(), &authority.root_file()).start();
+    // On a machine that stalls, a connection may be idle for long enough to be closed.
+    let began = Instant::now();
+    for round in 0.. {
+        let before = front.handshakes().len();
+        for n in 0..100 {
+            let name = format!("s{round}-{n}");
+            cloud.put(&name, "value");
+            assert_eq!(agent.read(&name).status, 200);
+        }
+        if front.handshakes().len() - before <= 1 {
+            return;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{} handshakes in {round} rounds",
+            front.handshakes().len()
+        );
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_whoever_ends_it() {
+    if !std::path::Path::new("/proc/net/tcp").exists() {
+        assert!(std::env::var_os("CI").is_none(), "CI has /proc");
+        eprintln!("skipped: no /proc/net/tcp");
+        return;
+    }
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let authority = Authority::new();
+    let front = Front::start(cloud.address(), authority.certify("127.0.0.1"));
+    let agent = by_tls(&cloud, front.address(), &authority.root_file()).start();
+    let until_none = |what: &str| {
+        let began = Instant::now();
+        loop {
+            let left = states(&agent, front.address().port());
+            if left.is_empty() {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what}: {left:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    // While it is in use it is seen, or else this would show nothing.
+    cloud.fault(Fault::new(FaultKind::Hang).times(1)).unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| agent.read("s"));
+        let began = Instant::now();
+        while cloud.reads() == 0 {
+            assert!(began.elapsed() < PATIENCE, "KMS is not asked");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(states(&agent, front.address().port()), [ESTABLISHED]);
+        front.hang_up();
+        assert_eq!(reader.join().unwrap().status, 503);
+    });
+    for _ in 0..3 {
+        assert_eq!(agent.read("s&refreshNow=true").status, 200);
+        until_none("left alone by both");
+        assert_eq!(agent.read("s&refreshNow=true").status, 200);
+        front.hang_up();
+        until_none("closed by the server");
+    }
+}
