@@ -5,7 +5,7 @@
 //! `Origin`, health paths, token; path, method and parameters are only looked at behind it.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::App;
 use crate::error::{ApiError, Reject};
@@ -15,18 +15,6 @@ const MAX_URI: usize = 8 * 1024;
 
 /// The most bytes that the header fields may have together.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
-
-/// What a proxy adds. An application on this machine talks to the agent directly.
-const FORWARDING: [HeaderName; 6] = [
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-proto"),
-    header::FORWARDED,
-    header::VIA,
-    HeaderName::from_static("x-real-ip"),
-];
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The paths that probes ask without a token.
 const HEALTH: [&str; 4] = ["/ping", "/livez", "/readyz", "/metrics"];
@@ -42,10 +30,11 @@ pub(crate) enum Admission {
 
 /// Lets a request in or says why not. `port` is the one of the listener it came to.
 pub(crate) fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, ApiError> {
-    check_form(request)?;
-    check_forwarding(&request.headers)?;
-    check_host(&request.headers, port)?;
-    check_origin(&request.headers)?;
+    let head = Head::read(&request.headers);
+    check_form(request, &head)?;
+    check_forwarding(&head)?;
+    check_host(&head, port)?;
+    check_origin(&head)?;
     if is_health(request.uri.path()) {
         return Ok(Admission::Health);
     }
@@ -57,7 +46,43 @@ pub(crate) fn is_health(path: &str) -> bool {
     HEALTH.contains(&path)
 }
 
-fn check_form(request: &Parts) -> Result<(), ApiError> {
+/// What the headers say, gathered in one pass over them.
+#[derive(Debug, Default)]
+struct Head<'a> {
+    bytes: usize,
+    has_body: bool,
+    /// What a proxy adds. An application on this machine talks to the agent directly.
+    forwarding: Option<&'a HeaderName>,
+    hosts: usize,
+    host: &'a [u8],
+    /// Only a browser sends these.
+    is_from_page: bool,
+}
+
+impl<'a> Head<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers {
+            head.bytes += name.as_str().len() + value.len() + 4;
+            match name.as_str() {
+                "host" => {
+                    head.hosts += 1;
+                    head.host = value.as_bytes();
+                }
+                "transfer-encoding" => head.has_body = true,
+                "content-length" => head.has_body |= value.as_bytes() != b"0",
+                "origin" => head.is_from_page = true,
+                "sec-fetch-site" => head.is_from_page |= value.as_bytes() != b"none",
+                "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "forwarded"
+                | "via" | "x-real-ip" => head.forwarding = Some(name),
+                _ => {}
+            }
+        }
+        head
+    }
+}
+
+fn check_form(request: &Parts, head: &Head<'_>) -> Result<(), ApiError> {
     let uri = &request.uri;
     if uri.authority().is_some() || uri.scheme().is_some() || request.method == Method::CONNECT {
         return Err(Reject::InvalidRequest
@@ -70,21 +95,10 @@ fn check_form(request: &Parts) -> Result<(), ApiError> {
     {
         return Err(Reject::UriTooLong.because("The path and query together may have 8192 bytes."));
     }
-    let header_bytes: usize = request
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    if header_bytes > MAX_HEADER_BYTES {
+    if head.bytes > MAX_HEADER_BYTES {
         return Err(Reject::HeadersTooLarge.because("The headers together may have 65536 bytes."));
     }
-    let bodiless = request.headers.get(header::TRANSFER_ENCODING).is_none()
-        && request
-            .headers
-            .get_all(header::CONTENT_LENGTH)
-            .iter()
-            .all(|length| length.as_bytes() == b"0");
-    if !bodiless {
+    if head.has_body {
         return Err(
             Reject::InvalidRequest.because("Send no body: everything is in the path and query.")
         );
@@ -92,8 +106,8 @@ fn check_form(request: &Parts) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn check_forwarding(headers: &HeaderMap) -> Result<(), ApiError> {
-    match FORWARDING.iter().find(|name| headers.contains_key(*name)) {
+fn check_forwarding(head: &Head<'_>) -> Result<(), ApiError> {
+    match head.forwarding {
         Some(name) => Err(Reject::ForwardedRequest.because(format!(
             "The header {name} says that this request was forwarded; ask the agent directly, not through a proxy."
         ))),
@@ -101,12 +115,10 @@ fn check_forwarding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn check_host(headers: &HeaderMap, port: u16) -> Result<(), ApiError> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(Reject::InvalidRequest.because("Send exactly one Host header."));
-    };
-    if is_own_host(host.as_bytes(), port) {
+fn check_host(head: &Head<'_>, port: u16) -> Result<(), ApiError> {
+    if head.hosts != 1 {
+        Err(Reject::InvalidRequest.because("Send exactly one Host header."))
+    } else if is_own_host(head.host, port) {
         Ok(())
     } else {
         Err(Reject::ForbiddenHost.because(format!(
@@ -136,13 +148,8 @@ fn is_port(text: &[u8], port: u16) -> bool {
         && str::from_utf8(text).is_ok_and(|text| text.parse() == Ok(port))
 }
 
-fn check_origin(headers: &HeaderMap) -> Result<(), ApiError> {
-    let from_page = headers.contains_key(header::ORIGIN)
-        || headers
-            .get_all(SEC_FETCH_SITE)
-            .iter()
-            .any(|site| site != "none");
-    if from_page {
+fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
+    if head.is_from_page {
         Err(Reject::ForbiddenOrigin.because("Requests of web pages are not served."))
     } else {
         Ok(())

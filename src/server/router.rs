@@ -7,22 +7,23 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use http::{Method, Response, Uri};
 
 use crate::App;
 use crate::config::{ResponseType, SECRET_BY_QUERY};
 use crate::error::Reject;
 use crate::render;
-use crate::routes::{agent, health, metrics, secret};
+use crate::routes::{agent, health, metrics};
 
 /// The routes behind the guard. None of them uses an extractor that can answer by itself.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let prefix = app.settings.path_prefix.clone();
     Router::new()
-        .route(SECRET_BY_QUERY, only_get(secret::by_query))
-        .route(&prefix, only_get(secret::by_path))
-        .route(&format!("{prefix}{{*id}}"), only_get(secret::by_path))
+        // A GET of these three never gets here: see `secret::route`.
+        .route(SECRET_BY_QUERY, any(use_get))
+        .route(&prefix, any(use_get))
+        .route(&format!("{prefix}{{*id}}"), any(use_get))
         .route("/agent/status", only_get(agent::status))
         .route("/agent/purge", only_post(agent::purge))
         .route("/ping", only_get(health::ping))

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-backend-redb", &["kms-agent-core"]),
     ("kms-agent-conformance", &["kms-agent-core"]),
     ("kms-agent-test-support", &["kms-agent-core"]),
+    ("kms-agent-bench", &[]),
     (
         "alibabacloud-kms-agent",
         &[
@@ -32,7 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["kms-agent-kms"]),
     ("rustls", &["kms-agent-kms"]),
-    ("axum", &["kms-agent-server"]),
+    ("axum", &["kms-agent-server", "kms-agent-bench"]),
     ("moka", &["kms-agent-backend-memory"]),
     ("redb", &["kms-agent-backend-redb"]),
     ("aes-gcm", &["kms-agent-backend-redb"]),

@@ -1,40 +1,53 @@
 //! The two routes that read a secret.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::State;
-use http::{Response, Uri};
+use http::request::Parts;
+use http::{Method, Response, Uri};
 use kms_agent_core::secret::SecretArn;
 
 use crate::App;
 use crate::access::{self, Record};
-use crate::config::ResponseType;
+use crate::config::{ResponseType, SECRET_BY_QUERY, ServerSettings};
 use crate::error::{ApiError, Reject};
 use crate::query::{self, Question};
 use crate::{cache_status, render};
 
-/// `/secretsmanager/get?secretId=…`
-pub(crate) async fn by_query(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
-    respond(&app, query::parse_query(uri.query().unwrap_or_default())).await
+/// How a secret may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `/secretsmanager/get?secretId=…`
+    Query,
+    /// `<PathPrefix><secretId>`
+    Path,
 }
 
-/// `<PathPrefix><secretId>`
-pub(crate) async fn by_path(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
-    // The router let nothing else through.
-    let id = uri
-        .path()
-        .strip_prefix(&app.settings.path_prefix)
-        .unwrap_or_default();
+/// The route of a request for a secret; any other request has none.
+pub(crate) fn route(settings: &ServerSettings, request: &Parts) -> Option<Route> {
+    let path = request.uri.path();
+    if request.method != Method::GET {
+        None
+    } else if path == SECRET_BY_QUERY {
+        Some(Route::Query)
+    } else if path.starts_with(&settings.path_prefix) {
+        Some(Route::Path)
+    } else {
+        None
+    }
+}
+
+/// Answers a request for a secret.
+pub(crate) async fn answer(app: &App, route: Route, uri: &Uri) -> Response<Body> {
     let query = uri.query().unwrap_or_default();
-    respond(
-        &app,
-        match app.settings.response_type {
-            ResponseType::Vault => query::parse_vault_path(id, query),
-            ResponseType::Kms | ResponseType::Aws => query::parse_path(id, query),
-        },
-    )
-    .await
+    let id = || {
+        let prefix = &app.settings.path_prefix;
+        uri.path().strip_prefix(prefix).unwrap_or_default()
+    };
+    let question = match (route, app.settings.response_type) {
+        (Route::Query, _) => query::parse_query(query),
+        (Route::Path, ResponseType::Vault) => query::parse_vault_path(id(), query),
+        (Route::Path, ResponseType::Kms | ResponseType::Aws) => query::parse_path(id(), query),
+    };
+    respond(app, question).await
 }
 
 async fn respond(app: &App, question: Result<Question, ApiError>) -> Response<Body> {

@@ -27,6 +27,7 @@ use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
 use crate::refusal::Refusals;
 use crate::router::router;
+use crate::routes::secret;
 use crate::{App, access, render};
 
 /// For a request head to be complete, and for an idle connection to say something.
@@ -109,6 +110,8 @@ pub(super) async fn run(
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
             .keep_alive(!guest)
+            // The stream looks itself whether a waiting client has left; hyper would make a buffer for it.
+            .half_close(true)
             .serve_connection(TokioIo::new(&mut stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
@@ -178,8 +181,15 @@ async fn respond(
     let format = app.settings.format_of(parts.uri.path());
     let (admission, mut response) = match admit(context, terms, &parts) {
         Ok(admission) => {
-            let request = Request::from_parts(parts, Body::empty());
-            let Ok(response) = context.router.clone().call(request).await;
+            let response = match secret::route(&app.settings, &parts) {
+                // Nearly every request. The router would answer the same and box it several times over.
+                Some(route) => secret::answer(app, route, &parts.uri).await,
+                None => {
+                    let request = Request::from_parts(parts, Body::empty());
+                    let Ok(response) = context.router.clone().call(request).await;
+                    response
+                }
+            };
             (Some(admission), response)
         }
         Err(error) => {

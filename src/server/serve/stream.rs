@@ -94,6 +94,17 @@ impl<'a> ClientStream<'a> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Whether the client has closed its side, so that nobody waits for the answer under way. If not, `cx` is
+    /// woken when it does.
+    fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        match self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(length)) => length == 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
     /// Asks the system itself for what has arrived, which the runtime may not have heard of yet.
     fn read_what_is_there(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::DONTWAIT) {
@@ -150,6 +161,9 @@ impl AsyncWrite for ClientStream<'_> {
         // Flushed only after the last byte was written.
         self.taking = None;
         self.progress.writing.store(false, Ordering::Relaxed);
+        if self.progress.answering.load(Ordering::Relaxed) && self.has_left(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 

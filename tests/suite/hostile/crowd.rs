@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kms_agent_emulator::{Fault, FaultKind};
 use kms_agent_test_support::http::{self, Connection};
 use kms_agent_test_support::{TOKEN, TestAgent};
 
@@ -24,7 +25,7 @@ fn crowded() -> (Cloud, TestAgent) {
     let agent = cloud
         .setup()
         .config(format!(
-            "[Server]\nHttpPort = 0\nMaxConn = {MAX_CONN}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\n[Log]\nLogPath = \"\"\n",
+            "[Server]\nHttpPort = 0\nMaxConn = {MAX_CONN}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\nRequestTimeoutMs = 60000\n[Log]\nLogPath = \"\"\n",
             cloud.base_url()
         ))
         .start();
@@ -206,4 +207,27 @@ fn connections_within_the_limit_notice_nothing_of_a_crowd() {
         let other = http::get(agent.port(), "/v1/s", &[("X-KMS-Token", TOKEN)]);
         assert_eq!(other.status, 429);
     }
+}
+
+#[test]
+fn a_client_that_leaves_while_kms_hangs_gives_its_place_back() {
+    let (cloud, agent) = crowded();
+    cloud.fault(Fault::new(FaultKind::Hang)).unwrap();
+    let waiting: Vec<Connection> = (0..MAX_CONN)
+        .map(|_| {
+            let mut connection = connect(&agent);
+            connection
+                .send(&fill(with_lines(""), agent.port()))
+                .unwrap();
+            connection
+        })
+        .collect();
+    wait_until("the limit is reached", || {
+        status(agent.port(), &without_token("/v1/s")) == Some(429)
+    });
+    drop(waiting);
+    // Their time limit is far longer than this one's.
+    wait_until("the places are free again", || {
+        status(agent.port(), &without_token("/v1/s")) == Some(403)
+    });
 }
