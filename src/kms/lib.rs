@@ -16,6 +16,7 @@ mod http;
 mod locator;
 mod metadata;
 mod metric;
+mod nonce;
 mod outlet;
 mod pace;
 pub mod region;

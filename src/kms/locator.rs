@@ -1,6 +1,6 @@
 //! Where KMS is: what the operator says, else what the environment or the metadata service says of the region.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kms_agent_core::source::SourceErrorKind;
 use kms_agent_core::{Clock, SourceError};
@@ -27,6 +27,8 @@ pub(crate) struct Locator {
     /// Whom to ask; nobody where that is forbidden.
     metadata: Option<Metadata>,
     clock: Arc<dyn Clock>,
+    /// Where KMS was in an earlier life, for as long as nobody tells better.
+    remembered: OnceLock<Region>,
     learnt: Mutex<Learnt>,
     /// Held while somebody asks, so that the others wait for the same answer.
     asking: tokio::sync::Mutex<()>,
@@ -59,14 +61,27 @@ impl Locator {
             problem,
             metadata,
             clock,
+            remembered: OnceLock::new(),
             learnt: Mutex::default(),
             asking: tokio::sync::Mutex::new(()),
         }
     }
 
+    /// Says where KMS was in an earlier life, as its endpoint was written.
+    pub(crate) fn remember(&self, authority: &str) {
+        let endpoint = Endpoint::parse(authority).ok();
+        if let Some(region) = endpoint.and_then(|endpoint| endpoint.region()) {
+            // Only the first word counts.
+            let _ = self.remembered.set(region);
+        }
+    }
+
     /// The region, so far as it is known.
     pub(crate) fn region(&self) -> Option<Arc<str>> {
-        self.known_region().map(|region| region.shared())
+        let region = self
+            .known_region()
+            .or_else(|| self.remembered.get().cloned());
+        region.map(|region| region.shared())
     }
 
     /// The endpoint, so far as it is known.
@@ -76,14 +91,15 @@ impl Locator {
             .or_else(|| Some(Endpoint::kms(&self.known_region()?)))
     }
 
-    /// The endpoint, asking the metadata service where nothing else tells. A failure is remembered for a
-    /// moment, so that readers do not queue up for the next one.
+    /// The endpoint, asking the metadata service where nothing else tells; while that fails, the one of the
+    /// region remembered. A failure holds for a moment, so that readers do not queue up for the next one.
     pub(crate) async fn endpoint(&self) -> Result<Endpoint, SourceError> {
         if let Some(endpoint) = self.known_endpoint() {
             return Ok(endpoint);
         }
         self.ask()
             .await
+            .or_else(|why| self.remembered.get().cloned().ok_or(why))
             .map(|region| Endpoint::kms(&region))
             .map_err(|why| {
                 SourceError::new(
@@ -145,10 +161,7 @@ impl Locator {
             }
             Err(why) => {
                 if learnt.failure.is_none() {
-                    tracing::warn!(
-                        cause = why.as_str(),
-                        "the region is not known; set KMS.Region, unless this is an ECS instance"
-                    );
+                    self.warn(why);
                 }
                 let before = learnt.failure.take();
                 let pace = Pace::failed(before.as_ref().map(|(pace, _)| pace), self.clock.boot());
@@ -156,6 +169,15 @@ impl Locator {
             }
         }
         outcome
+    }
+
+    fn warn(&self, cause: &str) {
+        let text = if self.remembered.get().is_some() {
+            "the region is not known, so the one that the store was last used with counts; set KMS.Region"
+        } else {
+            "the region is not known; set KMS.Region, unless this is an ECS instance"
+        };
+        tracing::warn!(cause, "{text}");
     }
 
     /// What somebody else has learnt meanwhile, or a failure too recent to try again.
@@ -363,5 +385,44 @@ mod tests {
                 .report()
                 .contains("ALIBABA_CLOUD_ECS_METADATA_DISABLED")
         );
+    }
+
+    #[tokio::test]
+    async fn the_region_of_an_earlier_life_counts_while_nobody_tells_a_better_one() {
+        let clock = ManualClock::new();
+        let script = Script::new()
+            .expect(Method::Put, BASE, answer(404, ""))
+            .expect(Method::Get, BASE, answer(404, ""))
+            .expect(Method::Put, BASE, answer(404, ""))
+            .expect(Method::Get, BASE, answer(200, "cn-shanghai"));
+        let case = Case {
+            region: None,
+            endpoint: None,
+            variable: None,
+        };
+        let locator = locator(&case, Some(&script), &clock);
+        locator.remember("127.0.0.1:9000");
+        assert_eq!(locator.region(), None);
+        locator.remember("kms-vpc.cn-beijing.aliyuncs.com");
+        assert_eq!(locator.region().as_deref(), Some("cn-beijing"));
+        let endpoint = locator
+            .endpoint()
+            .await
+            .map(|endpoint| endpoint.authority());
+        assert_eq!(
+            endpoint.ok().as_deref(),
+            Some("kms.cn-beijing.aliyuncs.com")
+        );
+        assert_eq!(locator.known_endpoint(), None, "it is a stopgap");
+        clock.advance(Duration::from_secs(1));
+        let endpoint = locator
+            .endpoint()
+            .await
+            .map(|endpoint| endpoint.authority());
+        assert_eq!(
+            endpoint.ok().as_deref(),
+            Some("kms.cn-shanghai.aliyuncs.com")
+        );
+        assert_eq!(locator.region().as_deref(), Some("cn-shanghai"));
     }
 }

@@ -14,6 +14,13 @@ use crate::pace::Pace;
 /// whichever is later.
 const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(15);
 
+/// Dates of `Expiration` and `Date` are cut to the second, so credentials may end this much earlier than the
+/// difference says.
+const BLUR: Duration = Duration::from_secs(1);
+
+/// What credentials that are about to end are given at least, so that their issuer is not asked without pause.
+const LEAST_LIFE: Duration = Duration::from_millis(250);
+
 /// The shortest time between two renewals that KMS's refusals set off.
 const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
 
@@ -134,7 +141,8 @@ impl CachedCredential {
     }
 
     /// Other credentials than `refused`, which KMS does not accept: those that have come meanwhile, or newly
-    /// asked for. `None` where there are no others, or the last such renewal was less than a minute ago.
+    /// asked for. `None` where there are no others, or the last such renewal was less than a minute ago. One
+    /// that was due anyway does not count.
     pub(crate) async fn replace(&self, refused: &Lease) -> Option<Lease> {
         let _turn = self.renewing.lock().await;
         {
@@ -145,13 +153,23 @@ impl CachedCredential {
             {
                 return Some(lease);
             }
-            let lately = state
-                .forced_at
-                .is_some_and(|at| now < at + FORCED_AT_MOST_EVERY);
-            if lately || !self.provider.renewable() {
+            let pausing = state
+                .failure
+                .as_ref()
+                .is_some_and(|failure| now < failure.pace.retry_at());
+            if pausing || !self.provider.renewable() {
                 return None;
             }
-            state.forced_at = Some(now);
+            let due = state.held.as_ref().is_none_or(|held| held.is_due(now));
+            if !due {
+                let lately = state
+                    .forced_at
+                    .is_some_and(|at| now < at + FORCED_AT_MOST_EVERY);
+                if lately {
+                    return None;
+                }
+                state.forced_at = Some(now);
+            }
         }
         self.ask()
             .await
@@ -159,27 +177,38 @@ impl CachedCredential {
             .filter(|lease| !lease.is_same(refused))
     }
 
-    /// Gets credentials and renews them ahead of their expiry, for as long as it is polled.
+    /// Gets credentials, renews them ahead of their expiry and when what they come from has changed, for as
+    /// long as it is polled.
     pub(crate) async fn maintain(&self) {
         loop {
-            match self.next_renewal() {
-                Some(at) if self.clock.boot() >= at => {
-                    let _turn = self.renewing.lock().await;
-                    // Somebody may have done it while this waited for its turn.
-                    if self
-                        .next_renewal()
-                        .is_some_and(|at| self.clock.boot() >= at)
-                    {
-                        // A failure is logged where it is noted, and sets the date of the next try.
-                        let _ = self.ask().await;
-                    }
+            let due = self.next_renewal();
+            if due.is_some_and(|at| self.clock.boot() >= at) {
+                let _turn = self.renewing.lock().await;
+                // Somebody may have done it while this waited for its turn.
+                if self
+                    .next_renewal()
+                    .is_some_and(|at| self.clock.boot() >= at)
+                {
+                    // A failure is logged where it is noted, and sets the date of the next try.
+                    let _ = self.ask().await;
                 }
-                Some(at) => tokio::select! {
-                    () = self.clock.sleep_until(at) => {}
-                    () = self.changed.notified() => {}
-                },
-                None => self.changed.notified().await,
+                continue;
             }
+            tokio::select! {
+                () = self.sleep_until(due) => {}
+                () = self.changed.notified() => {}
+                () = self.provider.changed() => {
+                    let _turn = self.renewing.lock().await;
+                    let _ = self.ask().await;
+                }
+            }
+        }
+    }
+
+    async fn sleep_until(&self, due: Option<Duration>) {
+        match due {
+            Some(at) => self.clock.sleep_until(at).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -227,18 +256,14 @@ impl CachedCredential {
             None => None,
             Some(expires_at) => {
                 let issued_at = obtained.issuer_time.unwrap_or_else(|| self.clock.wall());
-                let left = expires_at.since(issued_at);
-                if left.is_zero() {
+                if expires_at < issued_at {
                     return Err(CredentialError::new(format!(
                         "the provider {} gave credentials that have expired already; check its clock and this \
                          machine's",
                         self.provider.name()
                     )));
                 }
-                Some(Life {
-                    renew_at: now + (left * 3 / 4).max(left.saturating_sub(RENEW_BEFORE_EXPIRY)),
-                    expires_at: now + left,
-                })
+                Some(Life::new(now, expires_at.since(issued_at)))
             }
         };
         Ok(Held {
@@ -257,8 +282,17 @@ impl CachedCredential {
         let mut state = self.lock();
         state.asked += 1;
         let recovered = state.failure.take().is_some();
-        if recovered || state.held.is_none() {
-            // Not the identity: of a static key that is half of the key.
+        let another = state
+            .held
+            .as_ref()
+            .is_some_and(|before| before.lease.identity != held.lease.identity);
+        // Never the identity itself: of a static key that is half of the key.
+        if another {
+            tracing::info!(
+                provider = self.provider.name(),
+                "the agent has another identity from now on"
+            );
+        } else if recovered || state.held.is_none() {
             tracing::info!(provider = self.provider.name(), "credentials are at hand");
         } else {
             tracing::debug!(provider = self.provider.name(), "renewed the credentials");
@@ -270,6 +304,11 @@ impl CachedCredential {
         let now = self.clock.boot();
         let mut state = self.lock();
         state.asked += 1;
+        // The former identity's credentials are not for whoever the agent is meant to be now.
+        let identity = self.provider.identity();
+        if identity.is_some_and(|identity| state.is_held_for_another(&identity)) {
+            state.held = None;
+        }
         let before = state.failure.take();
         let (provider, cause) = (self.provider.name(), error.to_string());
         let usable = state.usable(now).is_some();
@@ -299,7 +338,27 @@ impl CachedCredential {
     }
 }
 
+impl Life {
+    /// Of credentials that come at boot time `now` and have this long `left` by their dates.
+    fn new(now: Duration, left: Duration) -> Self {
+        let usable = left.saturating_sub(BLUR).max(left / 2).max(LEAST_LIFE);
+        let renew_after = (left * 3 / 4).max(left.saturating_sub(RENEW_BEFORE_EXPIRY));
+        // Where life is a matter of seconds, the second that is taken off must not eat up the time to renew.
+        let latest = (usable * 3 / 4).max(usable.saturating_sub(BLUR));
+        Self {
+            renew_at: now + renew_after.min(latest).max(LEAST_LIFE),
+            expires_at: now + usable,
+        }
+    }
+}
+
 impl State {
+    fn is_held_for_another(&self, identity: &str) -> bool {
+        self.held
+            .as_ref()
+            .is_some_and(|held| *held.lease.identity != *identity)
+    }
+
     fn usable(&self, now: Duration) -> Option<Lease> {
         self.held
             .as_ref()
@@ -311,6 +370,10 @@ impl State {
 impl Held {
     fn is_usable(&self, now: Duration) -> bool {
         self.life.is_none_or(|life| now < life.expires_at)
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        self.life.is_some_and(|life| now >= life.renew_at)
     }
 }
 
