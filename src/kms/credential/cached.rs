@@ -66,6 +66,9 @@ struct Held {
 #[derive(Clone, Copy, Debug)]
 struct Life {
     renew_at: Duration,
+    /// From when on they may have ended, for all that their dates say.
+    doubtful_at: Duration,
+    /// Until when they are used.
     expires_at: Duration,
 }
 
@@ -347,6 +350,7 @@ impl Life {
         let latest = (usable * 3 / 4).max(usable.saturating_sub(BLUR));
         Self {
             renew_at: now + renew_after.min(latest).max(LEAST_LIFE),
+            doubtful_at: now + left.saturating_sub(BLUR),
             expires_at: now + usable,
         }
     }
@@ -373,7 +377,8 @@ impl Held {
     }
 
     fn is_due(&self, now: Duration) -> bool {
-        self.life.is_some_and(|life| now >= life.renew_at)
+        self.life
+            .is_some_and(|life| now >= life.renew_at.min(life.doubtful_at))
     }
 }
 

@@ -296,6 +296,20 @@ async fn a_renewal_that_was_due_anyway_is_not_counted_as_forced() {
 }
 
 #[tokio::test]
+async fn credentials_that_may_have_ended_are_replaced_as_often_as_kms_refuses_them() {
+    let clock = ManualClock::new();
+    let cached = cached(
+        &clock,
+        ["a", "b", "c"].map(|id| issued(id, WALL, SECOND)).into(),
+    );
+    let mut lease = cached.current().await.expect("usable");
+    for next in ["b", "c"] {
+        lease = cached.replace(&lease).await.expect("others");
+        assert_eq!(id(&lease), next);
+    }
+}
+
+#[tokio::test]
 async fn what_has_changed_is_asked_for_again_also_where_credentials_never_end() {
     let clock = ManualClock::new();
     let fixed = |id, identity: &str| {
