@@ -36,3 +36,23 @@ pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
         .chain(profiles.into_iter().map(profile::Place::into_path))
         .collect()
 }
+
+/// All that is said of a file that may hold profiles.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_profile(bytes: &[u8], wanted: Option<&str>) -> String {
+    profile::fuzz(bytes, wanted)
+}
+
+/// Reads temporary credentials in both forms.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_issued(body: &[u8]) {
+    for credential in [issued::parse_flat(body), issued::parse_sts(body)]
+        .into_iter()
+        .flatten()
+    {
+        assert!(
+            !credential.access_key_id().is_empty() && !credential.access_key_secret().is_empty()
+        );
+        assert!(credential.security_token().is_some() && credential.expires_at().is_some());
+    }
+}

@@ -12,6 +12,8 @@ pub mod endpoint;
 mod environment;
 mod error;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod locator;
 mod metadata;

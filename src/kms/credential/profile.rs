@@ -124,5 +124,15 @@ impl CredentialProvider for ProfileProvider {
     }
 }
 
+/// All that is said of `bytes` in either form.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8], wanted: Option<&str>) -> String {
+    let said = [place::Form::Cli, place::Form::Ini].map(|form| match form.parse(bytes, wanted) {
+        Ok((name, plan)) => format!("{name:?} {:?} {plan:?}", plan.identity(&name)),
+        Err(what) => what,
+    });
+    said.join("\n")
+}
+
 #[cfg(test)]
 mod tests;
