@@ -1,3 +1,5 @@
+mod held;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -6,31 +8,13 @@ use kms_agent_core::source::CredentialState;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
-use super::key::Credential;
+use self::held::Held;
+pub(crate) use self::held::Lease;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use crate::pace::Pace;
 
-/// Temporary credentials are renewed this long before they end, or after three quarters of their life,
-/// whichever is later.
-const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(15);
-
-/// Dates of `Expiration` and `Date` are cut to the second, so credentials may end this much earlier than the
-/// difference says.
-const BLUR: Duration = Duration::from_secs(1);
-
-/// What credentials that are about to end are given at least, so that their issuer is not asked without pause.
-const LEAST_LIFE: Duration = Duration::from_millis(250);
-
 /// The shortest time between two renewals that KMS's refusals set off.
 const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
-
-/// Somebody's credentials for one request.
-#[derive(Clone, Debug)]
-pub(crate) struct Lease {
-    pub(crate) credential: Arc<Credential>,
-    /// The stable name of who they make the agent.
-    pub(crate) identity: Arc<str>,
-}
 
 /// The credentials of one provider, held while they last. Only one renewal is under way at a time.
 #[derive(Debug)]
@@ -54,22 +38,6 @@ struct State {
     asked: u64,
     /// When KMS's refusal last set off a renewal.
     forced_at: Option<Duration>,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    lease: Lease,
-    /// By boot time, so that a wall clock set wrong or set anew changes nothing; `None` for static ones.
-    life: Option<Life>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Life {
-    renew_at: Duration,
-    /// From when on they may have ended, for all that their dates say.
-    doubtful_at: Duration,
-    /// Until when they are used.
-    expires_at: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -226,8 +194,8 @@ impl CachedCredential {
             None if state.failure.is_some() && !self.provider.renewable() => None,
             None => Some(retry_at.unwrap_or_default()),
             Some(held) => held
-                .life
-                .map(|life| life.renew_at.max(retry_at.unwrap_or_default())),
+                .renew_at()
+                .map(|at| at.max(retry_at.unwrap_or_default())),
         }
     }
 
@@ -254,27 +222,13 @@ impl CachedCredential {
 
     /// Places the life of new credentials in boot time.
     fn judge(&self, obtained: Obtained) -> Result<Held, CredentialError> {
-        let now = self.clock.boot();
-        let life = match obtained.credential.expires_at() {
-            None => None,
-            Some(expires_at) => {
-                let issued_at = obtained.issuer_time.unwrap_or_else(|| self.clock.wall());
-                if expires_at < issued_at {
-                    return Err(CredentialError::new(format!(
-                        "the provider {} gave credentials that have expired already; check its clock and this \
-                         machine's",
-                        self.provider.name()
-                    )));
-                }
-                Some(Life::new(now, expires_at.since(issued_at)))
-            }
-        };
-        Ok(Held {
-            lease: Lease {
-                credential: Arc::new(obtained.credential),
-                identity: obtained.identity,
-            },
-            life,
+        let clock = &*self.clock;
+        Held::judge(obtained, clock).ok_or_else(|| {
+            CredentialError::new(format!(
+                "the provider {} gave credentials that have expired already; check its clock and this \
+                 machine's",
+                self.provider.name()
+            ))
         })
     }
 
@@ -311,6 +265,7 @@ impl CachedCredential {
         let identity = self.provider.identity();
         if identity.is_some_and(|identity| state.is_held_for_another(&identity)) {
             state.held = None;
+            self.expiry.set(0);
         }
         let before = state.failure.take();
         let (provider, cause) = (self.provider.name(), error.to_string());
@@ -341,21 +296,6 @@ impl CachedCredential {
     }
 }
 
-impl Life {
-    /// Of credentials that come at boot time `now` and have this long `left` by their dates.
-    fn new(now: Duration, left: Duration) -> Self {
-        let usable = left.saturating_sub(BLUR).max(left / 2).max(LEAST_LIFE);
-        let renew_after = (left * 3 / 4).max(left.saturating_sub(RENEW_BEFORE_EXPIRY));
-        // Where life is a matter of seconds, the second that is taken off must not eat up the time to renew.
-        let latest = (usable * 3 / 4).max(usable.saturating_sub(BLUR));
-        Self {
-            renew_at: now + renew_after.min(latest).max(LEAST_LIFE),
-            doubtful_at: now + left.saturating_sub(BLUR),
-            expires_at: now + usable,
-        }
-    }
-}
-
 impl State {
     fn is_held_for_another(&self, identity: &str) -> bool {
         self.held
@@ -368,26 +308,6 @@ impl State {
             .as_ref()
             .filter(|held| held.is_usable(now))
             .map(|held| held.lease.clone())
-    }
-}
-
-impl Held {
-    fn is_usable(&self, now: Duration) -> bool {
-        self.life.is_none_or(|life| now < life.expires_at)
-    }
-
-    fn is_due(&self, now: Duration) -> bool {
-        self.life
-            .is_some_and(|life| now >= life.renew_at.min(life.doubtful_at))
-    }
-}
-
-impl Lease {
-    /// Whether both would sign alike.
-    fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.credential, &other.credential)
-            || (self.credential.access_key_id() == other.credential.access_key_id()
-                && self.credential.security_token() == other.credential.security_token())
     }
 }
 

@@ -27,9 +27,8 @@ fn assert_says(case: &str, setup: Setup, parts: &[&str]) {
     agent.read("s");
     let (_, said) = agent.stop();
     let lines: Vec<_> = said.lines().filter(|line| line.contains(SAID)).collect();
-    let [line] = lines[..] else {
-        panic!("{case}: {said}");
-    };
+    assert_eq!(lines.len(), 1, "{case}: {said}");
+    let line = lines[0];
     for part in parts {
         assert!(line.contains(part), "{case}: no {part:?} in {line}");
     }
