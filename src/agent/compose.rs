@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
 use kms_agent_core::observed::ObservedBackend;
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::{Clock, Prefetch, SecretService, SystemClock, Timeline};
+use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
 use prometheus_client::metrics::family::Family;
@@ -114,14 +114,21 @@ impl Prepared {
             let mut registry = Registry::with_prefix("kms_agent");
             register_build(&mut registry);
             log.register(&mut registry);
+            let backend = open_backend(&self.config, Arc::clone(&clock)).await?;
             let sources = Sources {
                 environment: self.environment,
                 clock: Arc::clone(&clock),
                 metrics: KmsMetrics::register(&mut registry),
+                resumed: backend.info().resumed.map(|resumed| resumed.scope),
             };
             let (source, maintenance) = sources.open(&self.config.kms);
-            let service =
-                open_service(&self.config, source, Arc::clone(&clock), &mut registry).await?;
+            let service = service(
+                &self.config,
+                backend,
+                source,
+                Arc::clone(&clock),
+                &mut registry,
+            );
             let token = Arc::new(self.token);
             let app = Arc::new(App {
                 started_at: service.timeline().now(),
@@ -156,26 +163,33 @@ impl Prepared {
     }
 }
 
-/// The read path: backend, source and policy together.
-async fn open_service(
+async fn open_backend(
     config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn CacheBackend>, Failure> {
+    let context = BackendContext {
+        capacity: config.cache.size,
+        clock,
+    };
+    let opened = config.cache.backend.config.open(context).await;
+    opened.map_err(|error| Failure::config(error.to_string()))
+}
+
+/// The read path: backend, source and policy together.
+fn service(
+    config: &Config,
+    backend: Arc<dyn CacheBackend>,
     source: Arc<KmsSource>,
     clock: Arc<dyn Clock>,
     registry: &mut Registry,
-) -> Result<Arc<SecretService>, Failure> {
+) -> Arc<SecretService> {
     let cache = &config.cache;
-    let context = BackendContext {
-        capacity: cache.size,
-        clock: Arc::clone(&clock),
-    };
-    let opened = cache.backend.config.open(context).await;
-    let backend = opened.map_err(|error| Failure::config(error.to_string()))?;
     let timeline = match backend.info().resumed {
         Some(resumed) => Timeline::resume(clock, resumed.written_at),
         None => Timeline::new(clock),
     };
     let store_metrics = StoreMetrics::register(registry);
-    Ok(SecretService::new(
+    SecretService::new(
         Arc::new(ObservedBackend::new(
             backend,
             timeline.clone(),
@@ -186,7 +200,7 @@ async fn open_service(
         cache.policy.clone(),
         cache.size,
         ReadMetrics::register(registry),
-    ))
+    )
 }
 
 /// Serves until the first signal, finishes what is in flight and closes. The second signal ends it at once.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Clock, SecretService, SecretSource};
+use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio::signal::unix::Signal;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,6 +34,8 @@ pub(crate) struct Sources {
     pub(crate) environment: Environment,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: KmsMetrics,
+    /// The scope that the store was last used with.
+    pub(crate) resumed: Option<Arc<Scope>>,
 }
 
 impl Sources {
@@ -45,6 +47,9 @@ impl Sources {
             Arc::clone(&self.clock),
             self.metrics.clone(),
         );
+        if let Some(scope) = &self.resumed {
+            source.resume(scope);
+        }
         let maintained = Arc::clone(&source);
         let maintenance = tokio::spawn(async move { maintained.maintain().await });
         (source, AbortOnDropHandle::new(maintenance))

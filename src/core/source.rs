@@ -43,6 +43,11 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// Where a fetch would go and as whom, so far as that is known without asking anybody.
     fn scope(&self) -> Option<Arc<Scope>>;
 
+    /// Finds out the scope, asking whoever knows, for a reader who came at `arrived_at` by
+    /// [`Clock::boot`](crate::Clock::boot): it gives up when that reader's deadline has come. Whether the scope
+    /// is known then, [`scope`](Self::scope) says.
+    async fn learn_scope(&self, arrived_at: Duration);
+
     /// The region secrets are read from, so far as that is known without asking anybody.
     fn region(&self) -> Option<Arc<str>>;
 

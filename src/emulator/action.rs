@@ -14,6 +14,8 @@ pub enum Action {
     AssumeRole,
     /// Anything below `/latest/`.
     Metadata,
+    /// A credentials URI, at `/credentials`.
+    CredentialsUri,
     /// Anything else.
     Other,
 }
@@ -40,7 +42,7 @@ impl Action {
                 product: "Sts",
                 version: "2015-04-01",
             }),
-            Self::Metadata | Self::Other => None,
+            Self::Metadata | Self::CredentialsUri | Self::Other => None,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Emulator {
             None => draw.access_key(),
         };
         let (acceptor, ca_pem) = if options.tls {
-            let tls = Tls::generate()?;
+            let tls = Tls::generate(options.names)?;
             (Some(tls.acceptor), Some(tls.ca_pem))
         } else {
             (None, None)

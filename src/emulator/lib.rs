@@ -25,6 +25,7 @@ mod sign;
 mod spoil;
 mod sts;
 mod tls;
+mod uri;
 
 pub use action::Action;
 pub use call::Call;

@@ -10,6 +10,7 @@ use time::{Duration, OffsetDateTime};
 use crate::answer::Answer;
 use crate::inbound::Inbound;
 use crate::instant;
+use crate::key::SessionCredentials;
 use crate::shared::{Shared, State};
 
 const TOKEN_PATH: &str = "/latest/api/token";
@@ -143,12 +144,17 @@ fn token(shared: &Shared, state: &mut State, request: &Inbound) -> Answer {
 
 fn credentials(shared: &Shared, state: &mut State) -> Answer {
     let credentials = state.issue_session(&shared.draw, None);
+    flat(&credentials, state.now())
+}
+
+/// Credentials in the form that the metadata service and credentials URIs have in common.
+pub(crate) fn flat(credentials: &SessionCredentials, now: OffsetDateTime) -> Answer {
     let body = json!({
         "AccessKeyId": credentials.id(),
         "AccessKeySecret": credentials.expose_secret(),
         "Expiration": instant::text(credentials.expiration()),
         "SecurityToken": credentials.expose_token(),
-        "LastUpdated": instant::text(state.now()),
+        "LastUpdated": instant::text(now),
         "Code": "Success",
     });
     Answer::json(StatusCode::OK, &body)

@@ -9,6 +9,8 @@ pub struct Options {
     pub port: u16,
     /// Speak HTTPS with a certificate of a CA made for this run.
     pub tls: bool,
+    /// Names that its certificate is for besides loopback's.
+    pub names: Vec<String>,
     /// Take orders at `POST /_emulator`.
     pub control_api: bool,
     /// The region all three services claim to be in.
@@ -24,6 +26,7 @@ impl Default for Options {
         Self {
             port: 0,
             tls: false,
+            names: Vec::new(),
             control_api: false,
             region: "cn-hangzhou".to_owned(),
             account_id: "1234567890123456".to_owned(),

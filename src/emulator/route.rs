@@ -21,6 +21,7 @@ use crate::shared::Shared;
 use crate::sign::Authorization;
 use crate::spoil::spoil;
 use crate::sts;
+use crate::uri;
 
 const CONTROL_PATH: &str = "/_emulator";
 
@@ -65,6 +66,7 @@ fn action_of(request: &Inbound) -> Action {
     match request.path.as_str() {
         "/" => Action::named(action_name(request).unwrap_or_default()),
         path if path.starts_with("/latest/") => Action::Metadata,
+        uri::PATH => Action::CredentialsUri,
         _ => Action::Other,
     }
 }
@@ -106,11 +108,14 @@ pub(crate) fn serve(shared: &Shared, request: &Inbound, action: Action) -> Answe
     if action == Action::Metadata {
         return metadata::answer(shared, request);
     }
+    if action == Action::CredentialsUri {
+        return uri::answer(shared);
+    }
     let answer = check_api(request, action).and_then(|()| match action {
         Action::GetSecretValue => kms::secret_value(shared, request, &request_id),
         Action::AssumeRoleWithOidc => sts::assume_role_with_oidc(shared, request, &request_id),
         Action::AssumeRole => sts::assume_role(shared, request, &request_id),
-        Action::Metadata | Action::Other => Err(unknown_api()),
+        Action::Metadata | Action::CredentialsUri | Action::Other => Err(unknown_api()),
     });
     answer.unwrap_or_else(|refusal| refused(shared, &refusal, action, request_id))
 }

@@ -105,6 +105,8 @@ pub(crate) struct State {
     pub(crate) calls: Calls,
     pub(crate) metadata: Metadata,
     pub(crate) trust: Trust,
+    /// What the credentials URI hands out until it ends.
+    pub(crate) handed_out: Option<SessionCredentials>,
 }
 
 impl State {
@@ -121,6 +123,7 @@ impl State {
             calls: Calls::default(),
             metadata: Metadata::default(),
             trust: Trust::default(),
+            handed_out: None,
         }
     }
 

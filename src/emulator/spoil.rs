@@ -78,7 +78,9 @@ fn made_up(shared: &Shared, action: Action, fault: &Fault) -> Answer {
             }
             answer
         }
-        _ if action == Action::Metadata => Answer::text(status, ""),
+        _ if matches!(action, Action::Metadata | Action::CredentialsUri) => {
+            Answer::text(status, "")
+        }
         _ => {
             let (code, message) = usual(action, fault.kind, number);
             let code = fault.code.clone().unwrap_or_else(|| code.to_owned());

@@ -20,11 +20,11 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Makes an authority and has it certify loopback. The authority's key is gone afterwards.
-    pub(crate) fn generate() -> io::Result<Self> {
+    /// Makes an authority and has it certify loopback and `names`. The authority's key is gone afterwards.
+    pub(crate) fn generate(names: Vec<String>) -> io::Result<Self> {
         let ca = authority().map_err(io::Error::other)?;
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let leaf = leaf()
+        let leaf = leaf(names)
             .and_then(|leaf| leaf.signed_by(&key, &ca))
             .map_err(io::Error::other)?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -53,8 +53,8 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     CertifiedIssuer::self_signed(params, KeyPair::generate()?)
 }
 
-fn leaf() -> Result<CertificateParams, rcgen::Error> {
-    let names = ["127.0.0.1", "::1", "localhost"].map(str::to_owned);
+fn leaf(mut names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+    names.extend(["127.0.0.1", "::1", "localhost"].map(str::to_owned));
     let mut params = CertificateParams::new(names)?;
     params
         .distinguished_name

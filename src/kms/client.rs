@@ -14,7 +14,7 @@ use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
 use self::pursuit::{Pursuit, timed_out};
 use crate::budget::Budget;
-use crate::credential::{CachedCredential, Outlets, choose};
+use crate::credential::{CachedCredential, Outlets, Parts, Sts, choose};
 use crate::endpoint::Endpoint;
 use crate::environment::Environment;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
@@ -72,13 +72,20 @@ impl KmsSource {
                 !environment.flag("ALIBABA_CLOUD_IMDSV1_DISABLED"),
             )
         });
-        let outlets = Outlets {
-            sts: ways.sts,
-            sts_timeout: settings.kms.request_timeout,
-            uri: ways.uri,
-            metadata: metadata.clone(),
+        let parts = Parts {
+            environment: environment.clone(),
+            outlets: Outlets {
+                sts: Sts {
+                    http: ways.sts,
+                    endpoint: settings.credentials.sts_endpoint.clone(),
+                    timeout: settings.kms.request_timeout,
+                    clock: Arc::clone(&clock),
+                },
+                uri: ways.uri,
+                metadata: metadata.clone(),
+            },
         };
-        let provider = choose(&settings.credentials, environment, &outlets, &clock);
+        let provider = choose(settings.credentials.provider, &parts);
         let expiry = metrics.expiry.clone();
         Arc::new(Self {
             http: ways.kms,
@@ -114,6 +121,11 @@ impl KmsSource {
             .await
     }
 
+    /// Says in which scope the store was last used, to go by where nobody tells the region.
+    pub fn resume(&self, scope: &Scope) {
+        self.locator.remember(&scope.endpoint);
+    }
+
     /// Does what must happen without readers, for as long as it is polled: finds out the region, gets
     /// credentials, and renews them ahead of their expiry. What keeps requests from being sent at all, such
     /// as a bad `CaFile`, is logged at once and not only when a reader comes.
@@ -145,6 +157,18 @@ impl SecretSource for KmsSource {
         let made = scope(&self.locator.known_endpoint()?, &identity);
         *last = Some(Arc::clone(&made));
         Some(made)
+    }
+
+    async fn learn_scope(&self, arrived_at: Duration) {
+        let learn = async {
+            // Why it failed is told by the fetch that follows.
+            let _ = self.locator.endpoint().await;
+            let _ = self.credentials.current().await;
+        };
+        tokio::select! {
+            () = learn => {}
+            () = self.clock.sleep_until(arrived_at + OVERALL_TIMEOUT) => {}
+        }
     }
 
     fn region(&self) -> Option<Arc<str>> {

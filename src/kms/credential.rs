@@ -4,14 +4,55 @@ mod cached;
 mod chain;
 mod ecs;
 mod environment;
+mod fixed;
 mod issued;
 mod key;
 mod misconfigured;
 mod oidc;
+mod origin;
+mod parts;
+mod profile;
 mod provider;
+mod role;
+mod sts;
 mod uri;
 
+use std::path::PathBuf;
+
 pub(crate) use self::cached::{CachedCredential, Lease};
-pub(crate) use self::chain::{Outlets, choose, uri_is_secure};
+pub(crate) use self::chain::choose;
 pub(crate) use self::key::Credential;
-pub(crate) use self::oidc::TOKEN_FILE as OIDC_TOKEN_FILE;
+pub(crate) use self::parts::{Outlets, Parts};
+pub(crate) use self::sts::Sts;
+pub(crate) use self::uri::is_secure as uri_is_secure;
+use crate::environment::Environment;
+
+/// The files that the default chain may read, wherever the environment says that they are.
+pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
+    let token = environment.given(oidc::TOKEN_FILE).map(PathBuf::from);
+    let profiles = profile::Place::all(environment);
+    token
+        .into_iter()
+        .chain(profiles.into_iter().map(profile::Place::into_path))
+        .collect()
+}
+
+/// All that is said of a file that may hold profiles.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_profile(bytes: &[u8], wanted: Option<&str>) -> String {
+    profile::fuzz(bytes, wanted)
+}
+
+/// Reads temporary credentials in both forms.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_issued(body: &[u8]) {
+    for credential in [issued::parse_flat(body), issued::parse_sts(body)]
+        .into_iter()
+        .flatten()
+    {
+        assert!(
+            !credential.access_key_id().is_empty() && !credential.access_key_secret().is_empty()
+        );
+        assert!(credential.security_token().is_some() && credential.expires_at().is_some());
+    }
+}

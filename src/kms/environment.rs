@@ -6,7 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// What else counts besides `ALIBABA_CLOUD_…`.
-const PROXY_NAMES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
+const OTHER_NAMES: [&str; 5] = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "HOME"];
 
 /// The variables that concern the fetcher, as they were when the process started. Others are not kept.
 #[derive(Clone, Default)]
@@ -36,7 +36,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
                 .into_iter()
                 .map(|(name, value)| (name.into(), Zeroizing::new(value.into())))
                 .filter(|(name, _)| {
-                    name.starts_with("ALIBABA_CLOUD_") || PROXY_NAMES.contains(&name.as_str())
+                    name.starts_with("ALIBABA_CLOUD_") || OTHER_NAMES.contains(&name.as_str())
                 })
                 .collect(),
         )

@@ -12,6 +12,14 @@ pub(crate) async fn read(path: PathBuf, limit: usize) -> io::Result<Zeroizing<Ve
         .map_err(io::Error::other)?
 }
 
+/// Whether there is something at `path` that this process can see.
+pub(crate) async fn exists(path: PathBuf) -> bool {
+    // The only failure is the end of the runtime.
+    tokio::task::spawn_blocking(move || path.metadata().is_ok())
+        .await
+        .unwrap_or(false)
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that opens files")]
 fn read_now(path: PathBuf, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = std::fs::File::open(path)?;
@@ -39,6 +47,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(b"12345").expect("written");
         let path = file.path().to_owned();
+        assert!(exists(path.clone()).await && !exists("/no/such/file".into()).await);
         assert_eq!(*read(path.clone(), 5).await.expect("read"), b"12345");
         assert_eq!(
             read(path, 4).await.map_err(|error| error.kind()),

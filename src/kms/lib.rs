@@ -13,10 +13,13 @@ pub mod endpoint;
 mod environment;
 mod error;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod locator;
 mod metadata;
 mod metric;
+mod nonce;
 mod outlet;
 mod pace;
 pub mod region;

@@ -1,6 +1,6 @@
 //! Where KMS is: what the operator says, else what the environment or the metadata service says of the region.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kms_agent_core::source::SourceErrorKind;
 use kms_agent_core::{Clock, SourceError};
@@ -27,6 +27,8 @@ pub(crate) struct Locator {
     /// Whom to ask; nobody where that is forbidden.
     metadata: Option<Metadata>,
     clock: Arc<dyn Clock>,
+    /// Where KMS was in an earlier life, for as long as nobody tells better.
+    remembered: OnceLock<Region>,
     learnt: Mutex<Learnt>,
     /// Held while somebody asks, so that the others wait for the same answer.
     asking: tokio::sync::Mutex<()>,
@@ -59,14 +61,27 @@ impl Locator {
             problem,
             metadata,
             clock,
+            remembered: OnceLock::new(),
             learnt: Mutex::default(),
             asking: tokio::sync::Mutex::new(()),
         }
     }
 
+    /// Says where KMS was in an earlier life, as its endpoint was written.
+    pub(crate) fn remember(&self, authority: &str) {
+        let endpoint = Endpoint::parse(authority).ok();
+        if let Some(region) = endpoint.and_then(|endpoint| endpoint.region()) {
+            // Only the first word counts.
+            let _ = self.remembered.set(region);
+        }
+    }
+
     /// The region, so far as it is known.
     pub(crate) fn region(&self) -> Option<Arc<str>> {
-        self.known_region().map(|region| region.shared())
+        let region = self
+            .known_region()
+            .or_else(|| self.remembered.get().cloned());
+        region.map(|region| region.shared())
     }
 
     /// The endpoint, so far as it is known.
@@ -76,14 +91,15 @@ impl Locator {
             .or_else(|| Some(Endpoint::kms(&self.known_region()?)))
     }
 
-    /// The endpoint, asking the metadata service where nothing else tells. A failure is remembered for a
-    /// moment, so that readers do not queue up for the next one.
+    /// The endpoint, asking the metadata service where nothing else tells; while that fails, the one of the
+    /// region remembered. A failure holds for a moment, so that readers do not queue up for the next one.
     pub(crate) async fn endpoint(&self) -> Result<Endpoint, SourceError> {
         if let Some(endpoint) = self.known_endpoint() {
             return Ok(endpoint);
         }
         self.ask()
             .await
+            .or_else(|why| self.remembered.get().cloned().ok_or(why))
             .map(|region| Endpoint::kms(&region))
             .map_err(|why| {
                 SourceError::new(
@@ -145,10 +161,7 @@ impl Locator {
             }
             Err(why) => {
                 if learnt.failure.is_none() {
-                    tracing::warn!(
-                        cause = why.as_str(),
-                        "the region is not known; set KMS.Region, unless this is an ECS instance"
-                    );
+                    self.warn(why);
                 }
                 let before = learnt.failure.take();
                 let pace = Pace::failed(before.as_ref().map(|(pace, _)| pace), self.clock.boot());
@@ -156,6 +169,15 @@ impl Locator {
             }
         }
         outcome
+    }
+
+    fn warn(&self, cause: &str) {
+        let text = if self.remembered.get().is_some() {
+            "the region is not known, so the one that the store was last used with counts; set KMS.Region"
+        } else {
+            "the region is not known; set KMS.Region, unless this is an ECS instance"
+        };
+        tracing::warn!(cause, "{text}");
     }
 
     /// What somebody else has learnt meanwhile, or a failure too recent to try again.
@@ -191,177 +213,4 @@ async fn ask(metadata: &Metadata) -> Result<Region, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::http::{HttpError, HttpErrorKind, HttpSend, Method};
-    use crate::testing::{ManualClock, Outcome, Script, answer};
-
-    const BASE: &str = "http://100.100.100.200/latest/";
-
-    struct Case {
-        region: Option<&'static str>,
-        endpoint: Option<&'static str>,
-        variable: Option<&'static str>,
-    }
-
-    fn locator(case: &Case, script: Option<&Arc<Script>>, clock: &Arc<ManualClock>) -> Locator {
-        let settings = KmsSettings {
-            region: case
-                .region
-                .map(|text| Region::parse(text).expect("a region")),
-            endpoint: case
-                .endpoint
-                .map(|text| Endpoint::parse(text).expect("an endpoint")),
-            ..KmsSettings::default()
-        };
-        let environment = case
-            .variable
-            .map(|value| (REGION_VARIABLE, value))
-            .into_iter()
-            .collect();
-        let metadata = script.map(|script| {
-            let http: Arc<dyn HttpSend> = Arc::clone(script) as _;
-            Metadata::new(http, Endpoint::metadata(), true)
-        });
-        Locator::new(&settings, &environment, metadata, Arc::clone(clock) as _)
-    }
-
-    fn lost() -> Outcome {
-        Err(HttpError::new(HttpErrorKind::Connect, "timed out"))
-    }
-
-    #[tokio::test]
-    async fn what_is_configured_counts_before_the_environment_and_nobody_is_asked() {
-        let clock = ManualClock::new();
-        for (region, endpoint, variable, host, region_known) in [
-            (
-                Some("cn-a"),
-                None,
-                Some("cn-b"),
-                "kms.cn-a.aliyuncs.com",
-                Some("cn-a"),
-            ),
-            (
-                None,
-                None,
-                Some("cn-b"),
-                "kms.cn-b.aliyuncs.com",
-                Some("cn-b"),
-            ),
-            (
-                None,
-                Some("kms-vpc.cn-c.aliyuncs.com"),
-                None,
-                "kms-vpc.cn-c.aliyuncs.com",
-                Some("cn-c"),
-            ),
-            (
-                Some("cn-a"),
-                Some("kms-vpc.cn-c.aliyuncs.com"),
-                None,
-                "kms-vpc.cn-c.aliyuncs.com",
-                Some("cn-a"),
-            ),
-            (
-                None,
-                Some("gateway.example:8443"),
-                None,
-                "gateway.example:8443",
-                None,
-            ),
-        ] {
-            let case = Case {
-                region,
-                endpoint,
-                variable,
-            };
-            let script = Script::new();
-            let locator = locator(&case, Some(&script), &clock);
-            locator.maintain().await;
-            let found = locator.endpoint().await.expect("an endpoint");
-            assert_eq!(found.authority(), host);
-            assert_eq!(locator.known_endpoint(), Some(found));
-            assert_eq!(locator.region().as_deref(), region_known);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_metadata_service_is_asked_once_and_remembered() {
-        let clock = ManualClock::new();
-        let script = Script::new()
-            .expect(Method::Put, BASE, answer(200, "t0k"))
-            .expect(Method::Get, BASE, answer(200, "cn-hangzhou\n"));
-        let case = Case {
-            region: None,
-            endpoint: None,
-            variable: None,
-        };
-        let locator = locator(&case, Some(&script), &clock);
-        assert_eq!(locator.known_endpoint(), None);
-        for _ in 0..3 {
-            let endpoint = locator.endpoint().await.expect("an endpoint");
-            assert_eq!(endpoint.authority(), "kms.cn-hangzhou.aliyuncs.com");
-        }
-        assert_eq!(locator.region().as_deref(), Some("cn-hangzhou"));
-    }
-
-    #[tokio::test]
-    async fn a_failure_names_the_key_and_holds_for_a_moment() {
-        let clock = ManualClock::new();
-        let script = Script::new()
-            .expect(Method::Put, BASE, lost())
-            .expect(Method::Get, BASE, lost())
-            .expect(Method::Put, BASE, lost())
-            .expect(Method::Get, BASE, answer(200, "cn-hangzhou"));
-        let case = Case {
-            region: None,
-            endpoint: None,
-            variable: None,
-        };
-        let locator = locator(&case, Some(&script), &clock);
-        for _ in 0..3 {
-            let error = locator.endpoint().await.expect_err("no region");
-            assert_eq!(error.kind(), SourceErrorKind::RegionUnknown);
-            assert!(error.report().contains("KMS.Region"), "{}", error.report());
-        }
-        assert_eq!(script.calls(), 2);
-        clock.advance(Duration::from_secs(1));
-        assert!(locator.endpoint().await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_a_region_never_becomes_a_host() {
-        let clock = ManualClock::new();
-        let case = |variable| Case {
-            region: None,
-            endpoint: None,
-            variable,
-        };
-        let script = Script::new()
-            .expect(Method::Put, BASE, answer(200, "t0k"))
-            .expect(Method::Get, BASE, answer(200, "evil.example/"));
-        assert!(
-            locator(&case(None), Some(&script), &clock)
-                .endpoint()
-                .await
-                .is_err()
-        );
-        // A bad variable is reported rather than passed over.
-        let error = locator(&case(Some("Hangzhou")), Some(&Script::new()), &clock)
-            .endpoint()
-            .await
-            .expect_err("no region");
-        assert!(error.report().contains(REGION_VARIABLE));
-        let error = locator(&case(None), None, &clock)
-            .endpoint()
-            .await
-            .expect_err("no region");
-        assert!(
-            error
-                .report()
-                .contains("ALIBABA_CLOUD_ECS_METADATA_DISABLED")
-        );
-    }
-}
+mod tests;

@@ -34,6 +34,8 @@ pub(crate) enum MetadataError {
     Http(HttpError),
     /// An answer of another status than 200.
     Status(u16),
+    /// No session token, and going on without one is forbidden. The text says what came instead.
+    NoToken(String),
 }
 
 impl fmt::Display for MetadataError {
@@ -41,6 +43,11 @@ impl fmt::Display for MetadataError {
         match self {
             Self::Http(error) => error.fmt(f),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::NoToken(what) => write!(
+                f,
+                "it gives no session token ({what}), and ALIBABA_CLOUD_IMDSV1_DISABLED forbids to do without one; \
+                 unset that, or switch the instance to IMDSv2"
+            ),
         }
     }
 }
@@ -73,18 +80,19 @@ impl Metadata {
             "x-aliyun-ecs-metadata-token-ttl-seconds",
             Zeroizing::new(TOKEN_SECONDS.to_owned()),
         ));
-        let token = match self.send(request).await {
-            Ok(response) => text(&response),
-            Err(_) if self.v1_allowed => None,
-            Err(error) => return Err(error),
+        let outcome = self.send(request).await.map(|response| text(&response));
+        let token = match outcome {
+            Ok(Some(token)) => Some(token),
+            Ok(None) | Err(_) if self.v1_allowed => None,
+            // Nobody is there at all: the way to it is what needs mending.
+            Err(MetadataError::Http(error)) => return Err(MetadataError::Http(error)),
+            Ok(None) => return Err(MetadataError::NoToken("an empty answer".to_owned())),
+            Err(error) => return Err(MetadataError::NoToken(error.to_string())),
         };
-        match token {
-            None if !self.v1_allowed => Err(MetadataError::Status(200)),
-            token => Ok(Session {
-                metadata: self,
-                token,
-            }),
-        }
+        Ok(Session {
+            metadata: self,
+            token,
+        })
     }
 
     fn get(&self, path: &str) -> HttpRequest {
@@ -167,8 +175,14 @@ mod tests {
         assert!(region(&script, true).await.is_ok());
         assert_eq!(script.sent_header(1, "x-aliyun-ecs-metadata-token"), None);
 
-        let script = Script::new().expect(Method::Put, TOKEN_URL, answer(404, ""));
-        assert_eq!(region(&script, false).await, Err("status 404".to_owned()));
+        for (came, said) in [(answer(404, ""), "status 404"), (answer(200, ""), "empty")] {
+            let script = Script::new().expect(Method::Put, TOKEN_URL, came);
+            let text = region(&script, false).await.expect_err("no token");
+            assert!(
+                text.contains(said) && text.contains("ALIBABA_CLOUD_IMDSV1_DISABLED"),
+                "{text}"
+            );
+        }
     }
 
     #[tokio::test]

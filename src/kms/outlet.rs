@@ -60,7 +60,7 @@ impl Ways {
             kms: upstream(kms.endpoint.as_ref(), kms_roots),
             sts: logged(
                 upstream(credentials.sts_endpoint.as_ref(), Roots::System),
-                "AssumeRoleWithOIDC",
+                "AssumeRole",
             ),
             metadata: logged(
                 near(metadata_is_secure, metadata::CONNECT_TIMEOUT),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kms_agent_core::config::ConfigTable;
 
-use crate::credential::OIDC_TOKEN_FILE;
+use crate::credential;
 use crate::endpoint::{self, Endpoint};
 use crate::environment::Environment;
 use crate::region::{self, Region};
@@ -31,10 +31,16 @@ impl Settings {
         })
     }
 
-    /// The files that the fetcher will read, again and again, for whoever confines the process.
+    /// The files that the fetcher will read, again and again, for whoever confines the process. Some may not
+    /// be there yet. A token file that only a profile names is not among them: nothing is read to find out.
     pub fn files(&self, environment: &Environment) -> Vec<PathBuf> {
-        let token = environment.given(OIDC_TOKEN_FILE).map(PathBuf::from);
-        self.kms.ca_file.clone().into_iter().chain(token).collect()
+        let credentials = credential::files(environment);
+        self.kms
+            .ca_file
+            .clone()
+            .into_iter()
+            .chain(credentials)
+            .collect()
     }
 }
 
@@ -133,13 +139,15 @@ pub enum ProviderChoice {
     Environment,
     /// A token of an OIDC provider, exchanged at STS (RRSA).
     Oidc,
+    /// A profile in a file: that of the command line tool, else the SDKs' ini file.
+    Profile,
     /// The RAM role of the ECS instance.
     EcsRamRole,
     /// A service of the operator's that hands out credentials.
     Uri,
 }
 
-/// As the file spells them. `Profile` is not among the choices that work yet.
+/// As the file spells them.
 const PROVIDERS: [&str; 6] = [
     "Default",
     "Environment",
@@ -157,9 +165,7 @@ impl ProviderChoice {
             "OIDC" => Ok(Self::Oidc),
             "EcsRamRole" => Ok(Self::EcsRamRole),
             "Uri" => Ok(Self::Uri),
-            "Profile" => {
-                Err("the provider Profile is not yet supported by this version".to_owned())
-            }
+            "Profile" => Ok(Self::Profile),
             _ => Err(format!("must be one of {}", PROVIDERS.join(", "))),
         }
     }
@@ -287,16 +293,26 @@ mod tests {
         ]);
         assert_eq!(report.problems, Vec::new());
         let settings = settings.expect("no problem, so settings");
-        let environment = [("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token")]
-            .into_iter()
-            .collect();
+        let environment = [
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token"),
+            ("HOME", "/home/agent"),
+        ]
+        .into_iter()
+        .collect();
         assert_eq!(
             settings.kms.region.as_ref().map(Region::as_str),
             Some("cn-beijing")
         );
         assert_eq!(
             settings.files(&environment),
-            [Path::new("/etc/kms/ca.pem"), Path::new("/run/token")]
+            [
+                "/etc/kms/ca.pem",
+                "/run/token",
+                "/home/agent/.aliyun/config.json",
+                "/home/agent/.alibabacloud/credentials.ini",
+                "/home/agent/.alibabacloud/credentials",
+            ]
+            .map(Path::new)
         );
         assert_eq!(settings.kms.connect_timeout, Duration::from_millis(100));
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
@@ -320,7 +336,7 @@ mod tests {
             ),
             (
                 "Credentials",
-                RawValue::Table(table(vec![("Provider", text("Profile"))])),
+                RawValue::Table(table(vec![("Provider", text("hunter2"))])),
             ),
         ]);
         assert_eq!(settings, None);

@@ -86,9 +86,9 @@ pub(crate) fn sign(call: Call<'_>, credential: &Credential, stamp: Stamp<'_>) ->
     }
 }
 
-/// A short name of `text` that does not give it away.
-pub(crate) fn fingerprint(text: &str) -> String {
-    sha256_hex(text.as_bytes()).chars().take(16).collect()
+/// A short name of `bytes` that does not give them away.
+pub(crate) fn fingerprint(bytes: &[u8]) -> String {
+    sha256_hex(bytes).chars().take(16).collect()
 }
 
 fn own(text: &str) -> Zeroizing<String> {

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
@@ -22,7 +24,9 @@ pub struct ScriptedSource {
     replies: Mutex<VecDeque<Reply>>,
     calls: watch::Sender<Vec<(SecretRef, Purpose)>>,
     gate: Semaphore,
-    scope: Mutex<Option<Arc<Scope>>>,
+    scope: watch::Sender<Option<Arc<Scope>>>,
+    /// Whether the scope can be learnt by waiting for it.
+    learns: AtomicBool,
 }
 
 impl ScriptedSource {
@@ -32,7 +36,8 @@ impl ScriptedSource {
             replies: Mutex::default(),
             calls: watch::Sender::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
-            scope: Mutex::new(Some(scope("identity"))),
+            scope: watch::Sender::new(Some(scope("identity"))),
+            learns: AtomicBool::new(false),
         })
     }
 
@@ -81,14 +86,30 @@ impl ScriptedSource {
 
     /// Changes what the source knows of its own scope.
     pub fn set_scope(&self, scope: Option<Arc<Scope>>) {
-        *lock(&self.scope) = scope;
+        self.scope.send_replace(scope);
+    }
+
+    /// The scope is unknown, and will be learnt by whoever waits for it, once it is set.
+    pub fn will_learn_scope(&self) {
+        self.set_scope(None);
+        self.learns.store(true, Ordering::Relaxed);
     }
 }
 
 #[async_trait]
 impl SecretSource for ScriptedSource {
     fn scope(&self) -> Option<Arc<Scope>> {
-        lock(&self.scope).clone()
+        self.scope.borrow().clone()
+    }
+
+    async fn learn_scope(&self, _arrived_at: Duration) {
+        if self.learns.load(Ordering::Relaxed) {
+            let mut scope = self.scope.subscribe();
+            scope
+                .wait_for(Option::is_some)
+                .await
+                .expect("the source lives");
+        }
     }
 
     fn region(&self) -> Option<Arc<str>> {

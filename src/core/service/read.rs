@@ -24,21 +24,29 @@ impl SecretService {
         demand: Demand,
     ) -> Result<Answer, Arc<SourceError>> {
         // Whatever asks KMS is boxed: a hit, which is nearly every read, then carries none of its state.
+        let arrived_at = self.boot();
+        let mut scope = self.scope();
+        if scope.is_none() {
+            // Readers must meet under one key, or each side of the moment of learning asks KMS by itself.
+            let source = self.source.load_full();
+            source.learn_scope(arrived_at).await;
+            scope = self.scope();
+        }
         let policy = self.policy.load();
-        let scope = self.scope();
         let known = scope.is_some();
         let key = SecretKey {
-            // What is fetched before the scope is known is filed under the scope that the fetch learns.
+            // What is fetched while the scope is unknown is filed under the scope that the fetch learns.
             scope: scope.unwrap_or_else(unknown_scope),
             secret: secret.clone(),
         };
         match demand {
             Demand::RefreshNow => {
-                let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next);
+                let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next, arrived_at);
                 return Box::pin(self.forwarded(ticket, ForwardReason::Request)).await;
             }
             Demand::Any if policy.ttl.is_zero() => {
-                return Box::pin(self.fetch(&key, &policy, ForwardReason::Bypass)).await;
+                return Box::pin(self.fetch(&key, &policy, ForwardReason::Bypass, arrived_at))
+                    .await;
             }
             Demand::Any => {}
         }
@@ -50,7 +58,7 @@ impl SecretService {
             None
         };
         let Some(entry) = entry else {
-            return Box::pin(self.fetch(&key, &policy, ForwardReason::Miss)).await;
+            return Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await;
         };
         let freshness = self.judge(&policy, &entry.lifetime, now);
         match freshness {
@@ -66,12 +74,14 @@ impl SecretService {
                 })
             }
             Freshness::Expired { .. } if policy.serve_stale => {
-                Box::pin(self.fetch_or_stale(&key, &policy, entry)).await
+                Box::pin(self.fetch_or_stale(&key, &policy, entry, arrived_at)).await
             }
             Freshness::Expired { .. } => {
-                Box::pin(self.fetch(&key, &policy, ForwardReason::Stale)).await
+                Box::pin(self.fetch(&key, &policy, ForwardReason::Stale, arrived_at)).await
             }
-            Freshness::Dead => Box::pin(self.fetch(&key, &policy, ForwardReason::Miss)).await,
+            Freshness::Dead => {
+                Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await
+            }
         }
     }
 
@@ -81,12 +91,13 @@ impl SecretService {
         key: &SecretKey,
         policy: &Policy,
         reason: ForwardReason,
+        arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
             self.tally.failed();
             return Err(refusal);
         }
-        let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any);
+        let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any, arrived_at);
         self.forwarded(ticket, reason).await
     }
 
@@ -96,6 +107,7 @@ impl SecretService {
         key: &SecretKey,
         policy: &Policy,
         copy: CacheEntry,
+        arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
             self.tally.failed();
@@ -109,7 +121,7 @@ impl SecretService {
                 return Ok(answer);
             }
         }
-        let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any);
+        let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any, arrived_at);
         let mut fetched = pin!(self.forwarded(ticket, ForwardReason::Stale));
         let in_time = tokio::select! {
             biased;
@@ -169,7 +181,7 @@ impl SecretService {
 
     /// Sets off a fetch that nobody waits for; one that is under way will do.
     fn refresh(self: &Arc<Self>, key: &SecretKey) {
-        drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any));
+        drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any, self.boot()));
     }
 
     fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
@@ -182,9 +194,9 @@ impl SecretService {
         key: SecretKey,
         purpose: Purpose,
         boarding: Boarding,
+        arrived_at: Duration,
     ) -> Ticket<Landing> {
         let service = Arc::clone(self);
-        let arrived_at = self.boot();
         let order = key.clone();
         self.flights.board(&key, boarding, move || async move {
             service.fly(order, purpose, arrived_at).await

@@ -142,6 +142,8 @@ impl SecretSource for World {
         }))
     }
 
+    async fn learn_scope(&self, _arrived_at: Duration) {}
+
     fn region(&self) -> Option<Arc<str>> {
         None
     }

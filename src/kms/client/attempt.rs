@@ -9,6 +9,7 @@ use crate::credential::Credential;
 use crate::endpoint::Endpoint;
 use crate::error;
 use crate::http::{HttpRequest, HttpResponse, Method};
+use crate::nonce::nonce;
 use crate::retry::asked_pause;
 use crate::sign::{Call, Stamp, sign};
 use crate::skew::Skew;
@@ -126,10 +127,4 @@ impl KmsSource {
         };
         Err(Failure { error, skew })
     }
-}
-
-/// 32 hexadecimal digits that are never used again.
-fn nonce() -> Option<String> {
-    let (high, low) = (getrandom::u64().ok()?, getrandom::u64().ok()?);
-    Some(format!("{high:016x}{low:016x}"))
 }

@@ -11,6 +11,9 @@ use crate::endpoint::Endpoint;
 use crate::retry;
 use crate::skew::Skew;
 
+/// With less time than this left, no answer can be hoped for, and no call is made.
+const LEAST_ATTEMPT: Duration = Duration::from_millis(100);
+
 /// One order, followed through all its attempts.
 pub(super) struct Pursuit<'a> {
     source: &'a KmsSource,
@@ -56,9 +59,10 @@ impl<'a> Pursuit<'a> {
         let endpoint = self.locate().await?;
         let mut lease = self.lease().await?;
         loop {
+            let latest = self.deadline.saturating_sub(LEAST_ATTEMPT);
             self.source
                 .budget
-                .take(self.request.purpose, self.deadline)
+                .take(self.request.purpose, latest)
                 .await?;
             let failure = match self.attempt(&endpoint, &lease).await {
                 Ok(fetched) => return Ok(fetched),
@@ -137,7 +141,7 @@ impl<'a> Pursuit<'a> {
                 let clock = &self.source.clock;
                 let resume_at = clock.boot() + retry::pause(self.failed, asked);
                 if self.failed >= self.source.settings.kms.max_attempts.get()
-                    || resume_at >= self.deadline
+                    || resume_at + LEAST_ATTEMPT > self.deadline
                 {
                     return false;
                 }

@@ -248,6 +248,43 @@ async fn a_budget_that_is_spent_makes_readers_wait_their_turn() {
 }
 
 #[tokio::test]
+async fn a_turn_that_comes_too_late_for_an_answer_is_none() {
+    let bench = Bench::new(kms(vec![answer(200, SECRET)]))
+        .with_kms(|kms| kms.max_requests_per_second = std::num::NonZeroU32::new(1));
+    let source = bench.source();
+    let now = bench.clock.boot();
+    assert!(
+        read(Arc::clone(&source), now)
+            .await
+            .expect("no panic")
+            .is_ok()
+    );
+    // The next turn comes in a second, which is just when this reader's time is over.
+    let late = read(source, now.saturating_sub(9 * SECOND));
+    let error = late.await.expect("no panic").expect_err("no turn");
+    assert_eq!(error.kind(), SourceErrorKind::BudgetSpent);
+}
+
+#[tokio::test]
+async fn the_scope_is_learnt_by_whoever_waits_for_it_but_not_for_ever() {
+    let silent = Script::new().expect_in_vain(Method::Post, STS);
+    let bench = Bench::new(Script::new()).with_role(Arc::clone(&silent));
+    let source = bench.source();
+    let learning = tokio::spawn({
+        let (source, now) = (Arc::clone(&source), bench.clock.boot());
+        async move { source.learn_scope(now).await }
+    });
+    while silent.calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    bench.clock.advance(Duration::from_millis(9_999));
+    settle().await;
+    assert!(!learning.is_finished());
+    bench.clock.advance(Duration::from_millis(1));
+    learning.await.expect("no panic");
+}
+
+#[tokio::test]
 async fn credentials_are_got_without_readers() {
     let bench = Bench::new(Script::new()).with_role(sts(vec![issued("STS.a")]));
     let source = bench.source();

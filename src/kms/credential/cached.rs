@@ -1,3 +1,5 @@
+mod held;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -6,24 +8,13 @@ use kms_agent_core::source::CredentialState;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
-use super::key::Credential;
+use self::held::Held;
+pub(crate) use self::held::Lease;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use crate::pace::Pace;
 
-/// Temporary credentials are renewed this long before they end, or after three quarters of their life,
-/// whichever is later.
-const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(15);
-
 /// The shortest time between two renewals that KMS's refusals set off.
 const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
-
-/// Somebody's credentials for one request.
-#[derive(Clone, Debug)]
-pub(crate) struct Lease {
-    pub(crate) credential: Arc<Credential>,
-    /// The stable name of who they make the agent.
-    pub(crate) identity: Arc<str>,
-}
 
 /// The credentials of one provider, held while they last. Only one renewal is under way at a time.
 #[derive(Debug)]
@@ -47,19 +38,6 @@ struct State {
     asked: u64,
     /// When KMS's refusal last set off a renewal.
     forced_at: Option<Duration>,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    lease: Lease,
-    /// By boot time, so that a wall clock set wrong or set anew changes nothing; `None` for static ones.
-    life: Option<Life>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Life {
-    renew_at: Duration,
-    expires_at: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -134,7 +112,8 @@ impl CachedCredential {
     }
 
     /// Other credentials than `refused`, which KMS does not accept: those that have come meanwhile, or newly
-    /// asked for. `None` where there are no others, or the last such renewal was less than a minute ago.
+    /// asked for. `None` where there are no others, or the last such renewal was less than a minute ago. One
+    /// that was due anyway does not count.
     pub(crate) async fn replace(&self, refused: &Lease) -> Option<Lease> {
         let _turn = self.renewing.lock().await;
         {
@@ -145,13 +124,23 @@ impl CachedCredential {
             {
                 return Some(lease);
             }
-            let lately = state
-                .forced_at
-                .is_some_and(|at| now < at + FORCED_AT_MOST_EVERY);
-            if lately || !self.provider.renewable() {
+            let pausing = state
+                .failure
+                .as_ref()
+                .is_some_and(|failure| now < failure.pace.retry_at());
+            if pausing || !self.provider.renewable() {
                 return None;
             }
-            state.forced_at = Some(now);
+            let due = state.held.as_ref().is_none_or(|held| held.is_due(now));
+            if !due {
+                let lately = state
+                    .forced_at
+                    .is_some_and(|at| now < at + FORCED_AT_MOST_EVERY);
+                if lately {
+                    return None;
+                }
+                state.forced_at = Some(now);
+            }
         }
         self.ask()
             .await
@@ -159,27 +148,38 @@ impl CachedCredential {
             .filter(|lease| !lease.is_same(refused))
     }
 
-    /// Gets credentials and renews them ahead of their expiry, for as long as it is polled.
+    /// Gets credentials, renews them ahead of their expiry and when what they come from has changed, for as
+    /// long as it is polled.
     pub(crate) async fn maintain(&self) {
         loop {
-            match self.next_renewal() {
-                Some(at) if self.clock.boot() >= at => {
-                    let _turn = self.renewing.lock().await;
-                    // Somebody may have done it while this waited for its turn.
-                    if self
-                        .next_renewal()
-                        .is_some_and(|at| self.clock.boot() >= at)
-                    {
-                        // A failure is logged where it is noted, and sets the date of the next try.
-                        let _ = self.ask().await;
-                    }
+            let due = self.next_renewal();
+            if due.is_some_and(|at| self.clock.boot() >= at) {
+                let _turn = self.renewing.lock().await;
+                // Somebody may have done it while this waited for its turn.
+                if self
+                    .next_renewal()
+                    .is_some_and(|at| self.clock.boot() >= at)
+                {
+                    // A failure is logged where it is noted, and sets the date of the next try.
+                    let _ = self.ask().await;
                 }
-                Some(at) => tokio::select! {
-                    () = self.clock.sleep_until(at) => {}
-                    () = self.changed.notified() => {}
-                },
-                None => self.changed.notified().await,
+                continue;
             }
+            tokio::select! {
+                () = self.sleep_until(due) => {}
+                () = self.changed.notified() => {}
+                () = self.provider.changed() => {
+                    let _turn = self.renewing.lock().await;
+                    let _ = self.ask().await;
+                }
+            }
+        }
+    }
+
+    async fn sleep_until(&self, due: Option<Duration>) {
+        match due {
+            Some(at) => self.clock.sleep_until(at).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -194,8 +194,8 @@ impl CachedCredential {
             None if state.failure.is_some() && !self.provider.renewable() => None,
             None => Some(retry_at.unwrap_or_default()),
             Some(held) => held
-                .life
-                .map(|life| life.renew_at.max(retry_at.unwrap_or_default())),
+                .renew_at()
+                .map(|at| at.max(retry_at.unwrap_or_default())),
         }
     }
 
@@ -222,31 +222,13 @@ impl CachedCredential {
 
     /// Places the life of new credentials in boot time.
     fn judge(&self, obtained: Obtained) -> Result<Held, CredentialError> {
-        let now = self.clock.boot();
-        let life = match obtained.credential.expires_at() {
-            None => None,
-            Some(expires_at) => {
-                let issued_at = obtained.issuer_time.unwrap_or_else(|| self.clock.wall());
-                let left = expires_at.since(issued_at);
-                if left.is_zero() {
-                    return Err(CredentialError::new(format!(
-                        "the provider {} gave credentials that have expired already; check its clock and this \
-                         machine's",
-                        self.provider.name()
-                    )));
-                }
-                Some(Life {
-                    renew_at: now + (left * 3 / 4).max(left.saturating_sub(RENEW_BEFORE_EXPIRY)),
-                    expires_at: now + left,
-                })
-            }
-        };
-        Ok(Held {
-            lease: Lease {
-                credential: Arc::new(obtained.credential),
-                identity: obtained.identity,
-            },
-            life,
+        let clock = &*self.clock;
+        Held::judge(obtained, clock).ok_or_else(|| {
+            CredentialError::new(format!(
+                "the provider {} gave credentials that have expired already; check its clock and this \
+                 machine's",
+                self.provider.name()
+            ))
         })
     }
 
@@ -257,8 +239,17 @@ impl CachedCredential {
         let mut state = self.lock();
         state.asked += 1;
         let recovered = state.failure.take().is_some();
-        if recovered || state.held.is_none() {
-            // Not the identity: of a static key that is half of the key.
+        let another = state
+            .held
+            .as_ref()
+            .is_some_and(|before| before.lease.identity != held.lease.identity);
+        // Never the identity itself: of a static key that is half of the key.
+        if another {
+            tracing::info!(
+                provider = self.provider.name(),
+                "the agent has another identity from now on"
+            );
+        } else if recovered || state.held.is_none() {
             tracing::info!(provider = self.provider.name(), "credentials are at hand");
         } else {
             tracing::debug!(provider = self.provider.name(), "renewed the credentials");
@@ -270,6 +261,12 @@ impl CachedCredential {
         let now = self.clock.boot();
         let mut state = self.lock();
         state.asked += 1;
+        // The former identity's credentials are not for whoever the agent is meant to be now.
+        let identity = self.provider.identity();
+        if identity.is_some_and(|identity| state.is_held_for_another(&identity)) {
+            state.held = None;
+            self.expiry.set(0);
+        }
         let before = state.failure.take();
         let (provider, cause) = (self.provider.name(), error.to_string());
         let usable = state.usable(now).is_some();
@@ -300,26 +297,17 @@ impl CachedCredential {
 }
 
 impl State {
+    fn is_held_for_another(&self, identity: &str) -> bool {
+        self.held
+            .as_ref()
+            .is_some_and(|held| *held.lease.identity != *identity)
+    }
+
     fn usable(&self, now: Duration) -> Option<Lease> {
         self.held
             .as_ref()
             .filter(|held| held.is_usable(now))
             .map(|held| held.lease.clone())
-    }
-}
-
-impl Held {
-    fn is_usable(&self, now: Duration) -> bool {
-        self.life.is_none_or(|life| now < life.expires_at)
-    }
-}
-
-impl Lease {
-    /// Whether both would sign alike.
-    fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.credential, &other.credential)
-            || (self.credential.access_key_id() == other.credential.access_key_id()
-                && self.credential.security_token() == other.credential.security_token())
     }
 }
 

@@ -4,44 +4,76 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::issued::{issuer_time, parse_flat};
+use super::origin::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
+use crate::environment::Environment;
 use crate::metadata::{self, Metadata, MetadataError};
 use crate::sign::encode;
 
 pub(super) const NAME: &str = "ecs_ram_role";
 
+/// Whether the environment names a role.
+pub(super) fn is_configured(environment: &Environment) -> bool {
+    environment.given(ROLE).is_some()
+}
+
+const ROLE: &str = "ALIBABA_CLOUD_ECS_METADATA";
 const ROLE_PATH: &str = "/latest/meta-data/ram/security-credentials/";
+
+const REMEDY: &str = "attach a RAM role to this instance, or configure another provider";
 
 /// The RAM role that is attached to the ECS instance.
 #[derive(Debug)]
 pub(super) struct EcsRamRoleProvider {
+    name: &'static str,
+    origin: Origin,
     metadata: Metadata,
     /// As the operator names it; else the service is asked each time.
     role: Option<Arc<str>>,
 }
 
 impl EcsRamRoleProvider {
-    pub(super) fn new(metadata: Metadata, role: Option<&str>) -> Self {
-        Self {
+    /// The role called `role`, else the one that `ALIBABA_CLOUD_ECS_METADATA` names, else whichever is attached.
+    pub(super) fn parse(
+        name: &'static str,
+        origin: Origin,
+        metadata: Option<&Metadata>,
+        role: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Self, CredentialError> {
+        let Some(metadata) = metadata.cloned() else {
+            return Err(origin.error(
+                "the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED; unset it, or \
+                 configure another provider",
+            ));
+        };
+        Ok(Self {
+            name,
+            origin,
             metadata,
-            role: role.map(Arc::from),
-        }
+            role: role.or_else(|| environment.given(ROLE)).map(Arc::from),
+        })
     }
 
     fn error(&self, what: &dyn fmt::Display) -> CredentialError {
-        CredentialError::new(format!(
-            "credentials of the ECS RAM role: the metadata service at {} was asked: {what}; attach a RAM role \
-             to this instance, or configure another provider",
+        self.origin.error(format_args!(
+            "the metadata service at {} was asked: {what}",
             self.metadata.authority()
         ))
     }
 
     fn failed(&self, error: MetadataError) -> CredentialError {
         match error {
-            MetadataError::Status(404) => {
-                self.error(&"no such RAM role is attached to this instance")
-            }
-            error => self.error(&error),
+            MetadataError::Status(404) => self.error(&match &self.role {
+                Some(role) => format!(
+                    "the RAM role {} is not attached to this instance; attach it, or configure another provider",
+                    role.escape_debug()
+                ),
+                None => format!("no RAM role is attached to this instance; {REMEDY}"),
+            }),
+            // It names its own remedy.
+            MetadataError::NoToken(_) => self.error(&error),
+            error => self.error(&format_args!("{error}; {REMEDY}")),
         }
     }
 }
@@ -49,7 +81,7 @@ impl EcsRamRoleProvider {
 #[async_trait]
 impl CredentialProvider for EcsRamRoleProvider {
     fn name(&self) -> &'static str {
-        NAME
+        self.name
     }
 
     fn identity(&self) -> Option<Arc<str>> {
@@ -75,17 +107,22 @@ impl CredentialProvider for EcsRamRoleProvider {
                 .map_err(|error| self.failed(error))?;
             metadata::text(&response)
                 .map(|text| Arc::from(text.as_str()))
-                .ok_or_else(|| self.error(&"it names no role"))?
+                .ok_or_else(|| self.error(&format_args!("it names no role; {REMEDY}")))?
         };
         let response = session
             .get(&format!("{ROLE_PATH}{}", encode(&role)))
             .await
             .map_err(|error| self.failed(error))?;
         Ok(Obtained {
-            credential: parse_flat(&response.body).map_err(|what| self.error(&what))?,
+            credential: parse_flat(&response.body)
+                .map_err(|what| self.error(&format_args!("{what}; {REMEDY}")))?,
             identity: role,
             issuer_time: issuer_time(&response),
         })
+    }
+
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -103,7 +140,10 @@ mod tests {
 
     fn provider(script: &Arc<Script>, role: Option<&str>) -> EcsRamRoleProvider {
         let http: Arc<dyn HttpSend> = Arc::clone(script) as _;
-        EcsRamRoleProvider::new(Metadata::new(http, Endpoint::metadata(), true), role)
+        let metadata = Metadata::new(http, Endpoint::metadata(), true);
+        let origin = Origin::new("of the ECS RAM role");
+        let nothing = Environment::default();
+        EcsRamRoleProvider::parse(NAME, origin, Some(&metadata), role, &nothing).expect("enabled")
     }
 
     #[tokio::test]
@@ -140,6 +180,19 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("100.100.100.200") && text.contains("attach a RAM role"));
         assert!(!text.contains("body"));
+
+        // The role's absence and that of the token are two things.
+        let script = Script::new().expect(Method::Put, TOKEN_URL, answer(404, "body"));
+        let http: Arc<dyn HttpSend> = Arc::clone(&script) as _;
+        let metadata = Metadata::new(http, Endpoint::metadata(), false);
+        let (origin, none) = (Origin::new("of the ECS RAM role"), Environment::default());
+        let strict = EcsRamRoleProvider::parse(NAME, origin, Some(&metadata), None, &none);
+        let error = strict.expect("enabled").obtain().await;
+        let text = error.expect_err("no token").to_string();
+        assert!(
+            text.contains("ALIBABA_CLOUD_IMDSV1_DISABLED") && !text.contains("attach"),
+            "{text}"
+        );
 
         let script = Script::new()
             .expect(Method::Put, TOKEN_URL, answer(200, "t"))

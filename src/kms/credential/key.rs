@@ -30,6 +30,13 @@ impl Credential {
         self
     }
 
+    /// Makes it a long-lived one again.
+    #[must_use]
+    pub(crate) fn without_security_token(mut self) -> Self {
+        self.security_token = None;
+        self
+    }
+
     /// Makes it one that ends, by the issuer's clock.
     #[must_use]
     pub(crate) fn with_expiry(mut self, expires_at: Timestamp) -> Self {

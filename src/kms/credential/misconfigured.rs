@@ -35,4 +35,8 @@ impl CredentialProvider for Misconfigured {
     async fn obtain(&self) -> Result<Obtained, CredentialError> {
         Err(self.error.clone())
     }
+
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
+    }
 }

@@ -8,7 +8,8 @@ use super::key::Credential;
 
 /// A place credentials come from.
 ///
-/// Implementers bound each call in time and bytes, and do I/O in [`obtain`](Self::obtain) only. They keep no
+/// Implementers bound each call in time and bytes, and do I/O in [`obtain`](Self::obtain) and
+/// [`changed`](Self::changed) only. They keep no
 /// credentials: whoever calls does. Dropping the future abandons the call.
 #[async_trait]
 pub(crate) trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
@@ -23,6 +24,10 @@ pub(crate) trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
 
     /// Asks for credentials.
     async fn obtain(&self) -> Result<Obtained, CredentialError>;
+
+    /// Waits until what the provider goes by is another than when it was last asked, so that the credentials
+    /// it gave may be wrong now. Never ends where that cannot happen.
+    async fn changed(&self);
 }
 
 /// What a provider gave.

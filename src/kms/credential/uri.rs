@@ -30,7 +30,7 @@ pub(super) fn is_configured(environment: &Environment) -> bool {
 }
 
 /// Whether the URI asks for TLS.
-pub(super) fn is_secure(environment: &Environment) -> bool {
+pub(crate) fn is_secure(environment: &Environment) -> bool {
     environment
         .given(VARIABLE)
         .is_some_and(|uri| uri.to_ascii_lowercase().starts_with("https://"))
@@ -71,7 +71,7 @@ fn identity(uri: &str) -> String {
         return uri.to_owned();
     }
     let shown = if shown.contains('@') { NAME } else { shown };
-    format!("{shown}#{}", fingerprint(uri))
+    format!("{shown}#{}", fingerprint(uri.as_bytes()))
 }
 
 impl fmt::Debug for UriProvider {
@@ -109,6 +109,10 @@ impl CredentialProvider for UriProvider {
             identity: Arc::clone(&self.identity),
             issuer_time: issuer_time(&response),
         })
+    }
+
+    async fn changed(&self) {
+        std::future::pending::<()>().await;
     }
 }
 

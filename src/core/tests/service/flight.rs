@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kms_agent_core::{CacheStatus, Demand, SourceErrorKind};
-use kms_agent_test_support::{secret_ref, throttled};
+use kms_agent_test_support::{answer, secret_ref, throttled};
 
 use crate::house::{calm, house, text};
 
@@ -105,4 +105,32 @@ async fn a_crashed_fetch_is_an_error_and_the_next_one_works() {
     );
     house.source.then_value("one");
     assert_eq!(text(&house.read().await.expect("answered")), "one");
+}
+
+#[tokio::test]
+async fn readers_on_both_sides_of_the_moment_the_identity_is_learnt_share_one_call() {
+    let house = house(calm()).await;
+    house.source.will_learn_scope();
+    house.source.hold();
+    house.source.then_value("one");
+    let reader = || {
+        let service = Arc::clone(&house.service);
+        tokio::spawn(async move { service.read(&secret_ref("s"), Demand::Any).await })
+    };
+    let early = reader();
+    tokio::task::yield_now().await;
+    house
+        .source
+        .set_scope(Some(Arc::clone(&answer("one").scope)));
+    let late = reader();
+    house.source.wait_for_calls(1).await;
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    house.source.release(1);
+    for reader in [early, late] {
+        let answer = reader.await.expect("no panic").expect("answered");
+        assert_eq!(text(&answer), "one");
+    }
+    assert_eq!(house.source.calls().len(), 1);
 }

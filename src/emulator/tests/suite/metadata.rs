@@ -114,3 +114,22 @@ async fn without_a_role_there_are_no_credentials() {
             .starts_with("i-")
     );
 }
+
+#[tokio::test]
+async fn the_credentials_uri_hands_out_one_key_until_that_has_ended() {
+    let emulator = start();
+    emulator.put_secret(PutSecret::new("a", "v")).unwrap();
+    let handed_out = async || get(&emulator, "/credentials", None).await.json();
+    let first = handed_out().await;
+    assert_eq!(handed_out().await["AccessKeyId"], first["AccessKeyId"]);
+    emulator.set_clock_offset(3601);
+    let next = handed_out().await;
+    assert_ne!(next["AccessKeyId"], first["AccessKeyId"]);
+
+    emulator.set_clock_offset(0);
+    let member = |name: &str| next[name].as_str().unwrap().to_owned();
+    let key = AccessKey::new(member("AccessKeyId"), member("AccessKeySecret"));
+    let mut signer = Signer::new(&key).parameter("SecretName", "a");
+    signer.token = Some(member("SecurityToken"));
+    assert_eq!(signer.send(&emulator).await.status, Some(200));
+}

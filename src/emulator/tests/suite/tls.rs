@@ -57,6 +57,21 @@ async fn the_certificate_is_good_for_every_name_of_loopback() {
 }
 
 #[tokio::test]
+async fn the_certificate_is_good_for_the_names_that_were_asked_for() {
+    let name = "kms.cn-hangzhou.aliyuncs.com";
+    let emulator = Emulator::start(Options {
+        tls: true,
+        names: vec![name.to_owned()],
+        ..Options::default()
+    })
+    .unwrap();
+    let ca_pem = emulator.ca_pem().unwrap();
+    for good in [name, "127.0.0.1"] {
+        assert!(connect(&emulator, ca_pem, good).await.is_ok(), "{good}");
+    }
+}
+
+#[tokio::test]
 async fn each_run_has_an_authority_of_its_own() {
     let (one, two) = (secured(), secured());
     assert!(

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use kms_agent_core::Timestamp;
 
 use super::*;
+use crate::credential::Credential;
 use crate::testing::{ManualClock, WALL, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -13,7 +14,13 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// A provider that gives what it is told to, in order, and panics when it is asked once more.
 #[derive(Debug)]
-struct ScriptedProvider(Mutex<VecDeque<Result<Obtained, CredentialError>>>);
+struct ScriptedProvider {
+    script: Mutex<VecDeque<Result<Obtained, CredentialError>>>,
+    /// Who it would make the agent, as its configuration says.
+    identity: Arc<Mutex<Option<Arc<str>>>>,
+    /// Rung when its configuration changes.
+    change: Arc<Notify>,
+}
 
 #[async_trait]
 impl CredentialProvider for ScriptedProvider {
@@ -22,7 +29,7 @@ impl CredentialProvider for ScriptedProvider {
     }
 
     fn identity(&self) -> Option<Arc<str>> {
-        None
+        self.identity.lock().expect("not poisoned").clone()
     }
 
     fn renewable(&self) -> bool {
@@ -32,8 +39,20 @@ impl CredentialProvider for ScriptedProvider {
     async fn obtain(&self) -> Result<Obtained, CredentialError> {
         // Whoever else wants to ask gets the chance to.
         settle().await;
-        let next = self.0.lock().expect("not poisoned").pop_front();
+        let next = self.script.lock().expect("not poisoned").pop_front();
         next.expect("nobody expected another call")
+    }
+
+    async fn changed(&self) {
+        self.change.notified().await;
+    }
+}
+
+fn provider(script: Vec<Result<Obtained, CredentialError>>) -> ScriptedProvider {
+    ScriptedProvider {
+        script: Mutex::new(script.into()),
+        identity: Arc::default(),
+        change: Arc::default(),
     }
 }
 
@@ -59,8 +78,12 @@ fn cached(
     clock: &Arc<ManualClock>,
     script: Vec<Result<Obtained, CredentialError>>,
 ) -> Arc<CachedCredential> {
+    keeping(clock, provider(script))
+}
+
+fn keeping(clock: &Arc<ManualClock>, provider: ScriptedProvider) -> Arc<CachedCredential> {
     Arc::new(CachedCredential::new(
-        Box::new(ScriptedProvider(Mutex::new(script.into()))),
+        Box::new(provider),
         Arc::clone(clock) as _,
         Gauge::default(),
     ))
@@ -169,7 +192,7 @@ async fn credentials_that_cannot_be_renewed_are_used_until_they_expire() {
     settle().await;
     settle().await;
     assert_eq!(id(&cached.current().await.expect("still usable")), "a");
-    clock.advance(899 * SECOND);
+    clock.advance(898 * SECOND);
     settle().await;
     settle().await;
     assert_eq!(id(&cached.current().await.expect("still usable")), "a");
@@ -188,14 +211,16 @@ async fn a_wall_clock_that_is_wrong_does_not_shorten_a_life() {
     let issued_at = WALL.minus(2 * HOUR);
     let cached = cached(&clock, vec![issued("a", issued_at, HOUR)]);
     assert!(cached.current().await.is_ok());
-    clock.advance(3599 * SECOND);
+    clock.advance(3598 * SECOND);
     assert!(cached.current().await.is_ok());
 }
 
 #[tokio::test]
 async fn credentials_that_have_expired_on_arrival_are_a_failure() {
     let clock = ManualClock::new();
-    let cached = cached(&clock, vec![issued("a", WALL, Duration::ZERO)]);
+    let mut late = issued("a", WALL, Duration::ZERO).expect("issued");
+    late.issuer_time = Some(WALL.plus(SECOND));
+    let cached = cached(&clock, vec![Ok(late)]);
     let error = cached.current().await.expect_err("expired");
     assert!(error.to_string().contains("expired already"));
 }
@@ -231,4 +256,89 @@ async fn a_replacement_that_is_the_same_is_none() {
     let a = cached.current().await.expect("usable");
     assert!(cached.replace(&a).await.is_none());
     assert!(left(&cached).contains("[]"));
+}
+
+#[tokio::test]
+async fn where_dates_are_cut_to_the_second_a_life_may_be_a_second_shorter() {
+    for (life, usable, renewed_after) in [
+        (Duration::ZERO, SECOND / 4, SECOND / 4),
+        (SECOND, SECOND / 2, SECOND * 3 / 8),
+        (2 * SECOND, SECOND, SECOND * 3 / 4),
+        (3 * SECOND, 2 * SECOND, SECOND * 3 / 2),
+        (HOUR, HOUR.saturating_sub(SECOND), 45 * MINUTE),
+    ] {
+        let clock = ManualClock::new();
+        let cached = cached(&clock, vec![issued("a", WALL, life)]);
+        assert!(cached.current().await.is_ok());
+        let renewal = cached.next_renewal().expect("it ends");
+        assert_eq!(renewal.saturating_sub(clock.boot()), renewed_after);
+        clock.advance(usable.saturating_sub(MILLISECOND));
+        assert!(cached.state().usable, "{life:?}");
+        clock.advance(MILLISECOND);
+        assert!(!cached.state().usable, "{life:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_was_due_anyway_is_not_counted_as_forced() {
+    let clock = ManualClock::new();
+    let cached = cached(
+        &clock,
+        ["a", "b", "c", "d"]
+            .map(|id| issued(id, WALL, 4 * SECOND))
+            .into(),
+    );
+    let mut lease = cached.current().await.expect("usable");
+    for next in ["b", "c", "d"] {
+        clock.advance(3 * SECOND);
+        lease = cached.replace(&lease).await.expect("others");
+        assert_eq!(id(&lease), next);
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_may_have_ended_are_replaced_as_often_as_kms_refuses_them() {
+    let clock = ManualClock::new();
+    let cached = cached(
+        &clock,
+        ["a", "b", "c"].map(|id| issued(id, WALL, SECOND)).into(),
+    );
+    let mut lease = cached.current().await.expect("usable");
+    for next in ["b", "c"] {
+        lease = cached.replace(&lease).await.expect("others");
+        assert_eq!(id(&lease), next);
+    }
+}
+
+#[tokio::test]
+async fn what_has_changed_is_asked_for_again_also_where_credentials_never_end() {
+    let clock = ManualClock::new();
+    let fixed = |id, identity: &str| {
+        Ok(Obtained {
+            credential: Credential::new(id, "secret"),
+            identity: identity.into(),
+            issuer_time: None,
+        })
+    };
+    let provider = provider(vec![fixed("a", "a"), down(), fixed("b", "b"), down()]);
+    let (change, identity) = (Arc::clone(&provider.change), Arc::clone(&provider.identity));
+    let cached = keeping(&clock, provider);
+    let task = maintained(&cached);
+    let change = async || {
+        settle().await;
+        change.notify_one();
+        settle().await;
+        settle().await;
+    };
+    change().await;
+    assert_eq!(id(&cached.current().await.expect("kept meanwhile")), "a");
+    change().await;
+    assert_eq!(id(&cached.current().await.expect("changed")), "b");
+
+    // Once it is clear that the agent is to be somebody else, it no longer is who it was.
+    *identity.lock().expect("not poisoned") = Some("c".into());
+    change().await;
+    assert!(cached.current().await.is_err());
+    assert_eq!(cached.identity().as_deref(), Some("c"));
+    task.abort();
 }

@@ -1,7 +1,9 @@
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
 use super::*;
-use crate::http::{HttpError, HttpErrorKind};
+use crate::http::{HttpError, HttpErrorKind, Method};
 use crate::testing::{ManualClock, Outcome, Script, answer, with_header};
 
 const ARN: &str = "acs:ram::1:role/agent";
@@ -29,12 +31,16 @@ fn provider(
     .chain(more.iter().copied())
     .collect();
     assert!(is_configured(&environment));
-    let sts = Sts {
+    OidcProvider::parse(&sts(script), &environment)
+}
+
+fn sts(script: &Arc<Script>) -> Sts {
+    Sts {
         http: Arc::clone(script) as _,
         endpoint: None,
         timeout: Duration::from_secs(5),
-    };
-    OidcProvider::parse(sts, &environment, ManualClock::new())
+        clock: ManualClock::new(),
+    }
 }
 
 async fn refused(outcome: Outcome) -> String {
@@ -55,7 +61,12 @@ async fn the_token_goes_into_the_body_and_is_read_anew_each_time() {
         url,
         answer(200, ANSWER),
     );
-    let provider = provider(&script, file.path(), &[(SESSION_NAME, "me")]).expect("configured");
+    let provider = provider(
+        &script,
+        file.path(),
+        &[("ALIBABA_CLOUD_ROLE_SESSION_NAME", "me")],
+    )
+    .expect("configured");
     assert_eq!(provider.identity().as_deref(), Some(ARN));
     let obtained = provider.obtain().await.expect("credentials");
     assert_eq!(obtained.credential.access_key_secret(), "hunter2");
@@ -68,26 +79,42 @@ async fn the_token_goes_into_the_body_and_is_read_anew_each_time() {
          &RoleArn=acs%3Aram%3A%3A1%3Arole%2Fagent&RoleSessionName=me"
     );
     assert!(script.sent_body(1).contains("OIDCToken=ey.J%2F1%0A2&"));
-    assert_eq!(script.sent_header(0, "content-type").as_deref(), Some(FORM));
+    assert_eq!(
+        script.sent_header(0, "content-type").as_deref(),
+        Some("application/x-www-form-urlencoded")
+    );
 }
 
 #[tokio::test]
 async fn the_environment_chooses_the_gateway_of_sts() {
     let file = token_file("t0k");
     for (more, host) in [
-        (vec![(STS_REGION, "cn-a")], "sts.cn-a.aliyuncs.com"),
         (
-            vec![(STS_REGION, "cn-a"), (INNER, "True")],
+            vec![("ALIBABA_CLOUD_STS_REGION", "cn-a")],
+            "sts.cn-a.aliyuncs.com",
+        ),
+        (
+            vec![
+                ("ALIBABA_CLOUD_STS_REGION", "cn-a"),
+                ("ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", "True"),
+            ],
             "sts-vpc.cn-a.aliyuncs.com",
         ),
-        (vec![(INNER, "true")], "sts.aliyuncs.com"),
+        (
+            vec![("ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", "true")],
+            "sts.aliyuncs.com",
+        ),
     ] {
         let url = format!("https://{host}/?");
         let script = Script::new().expect(Method::Post, &url, answer(200, ANSWER));
         let provider = provider(&script, file.path(), &more).expect("configured");
         assert!(provider.obtain().await.is_ok());
     }
-    let bad = provider(&Script::new(), file.path(), &[(STS_REGION, "a.b/")]);
+    let bad = provider(
+        &Script::new(),
+        file.path(),
+        &[("ALIBABA_CLOUD_STS_REGION", "a.b/")],
+    );
     assert!(bad.is_err());
 }
 
@@ -128,15 +155,8 @@ async fn a_token_file_that_is_missing_or_empty_is_named() {
 fn all_three_variables_are_needed() {
     let environment: Environment = [(ROLE, ARN), (TOKEN_FILE, "/t")].into_iter().collect();
     assert!(!is_configured(&environment));
-    let sts = Sts {
-        http: Script::new() as _,
-        endpoint: None,
-        timeout: Duration::from_secs(5),
-    };
-    let error = OidcProvider::parse(sts, &environment, ManualClock::new()).expect_err("not all");
+    let error = OidcProvider::parse(&sts(&Script::new()), &environment).expect_err("not all");
     assert!(error.to_string().contains(IDENTITY_PROVIDER));
-    let name = session_name();
-    assert!(name.starts_with("kms-agent-") && name.len() == 18);
 }
 
 #[tokio::test]

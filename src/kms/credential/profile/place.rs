@@ -1,0 +1,166 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kms_agent_core::Clock;
+
+use super::plan::Plan;
+use super::{cli, ini};
+use crate::credential::origin::Origin;
+use crate::environment::Environment;
+use crate::file;
+
+const PROFILE: &str = "ALIBABA_CLOUD_PROFILE";
+const CLI_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
+const CLI_DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";
+const INI_FILE: &str = "ALIBABA_CLOUD_CREDENTIALS_FILE";
+const HOME: &str = "HOME";
+
+const CLI_DEFAULT: &str = ".aliyun/config.json";
+
+/// The SDKs do not agree.
+const INI_DEFAULTS: [&str; 2] = [".alibabacloud/credentials.ini", ".alibabacloud/credentials"];
+
+/// How often files are looked at.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A file that may hold profiles.
+#[derive(Clone, Debug)]
+pub(in crate::credential) struct Place {
+    pub(super) form: Form,
+    pub(super) path: PathBuf,
+    /// The variable that names the file, so that it counts whether or not it is there.
+    variable: Option<&'static str>,
+    /// The profile that the environment names; else the file's own choice.
+    pub(super) profile: Option<String>,
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Cli,
+    Ini,
+}
+
+impl Form {
+    /// As the official SDKs call the provider.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cli => "cli_profile",
+            Self::Ini => "profile",
+        }
+    }
+
+    /// The profile that counts, and what it says. The error names what is wrong and quotes no value.
+    pub(super) fn parse(
+        self,
+        bytes: &[u8],
+        profile: Option<&str>,
+    ) -> Result<(String, Plan), String> {
+        match self {
+            Self::Cli => cli::parse(bytes, profile),
+            Self::Ini => ini::parse(bytes, profile),
+        }
+    }
+}
+
+impl Place {
+    /// Where profiles may be, in the order in which they count.
+    pub(in crate::credential) fn all(environment: &Environment) -> Vec<Self> {
+        let profile = environment.given(PROFILE).map(str::to_owned);
+        let place = |form, path: PathBuf, variable| Self {
+            form,
+            path,
+            variable,
+            profile: profile.clone(),
+        };
+        let home = environment.given(HOME).map(Path::new);
+        let mut places = Vec::new();
+        if !environment.flag(CLI_DISABLED) {
+            places.extend(match (environment.given(CLI_FILE), home) {
+                (Some(path), _) => Some(place(Form::Cli, path.into(), Some(CLI_FILE))),
+                (None, Some(home)) => Some(place(Form::Cli, home.join(CLI_DEFAULT), None)),
+                (None, None) => None,
+            });
+        }
+        match (environment.given(INI_FILE), home) {
+            (Some(path), _) => places.push(place(Form::Ini, path.into(), Some(INI_FILE))),
+            (None, Some(home)) => {
+                places.extend(INI_DEFAULTS.map(|path| place(Form::Ini, home.join(path), None)));
+            }
+            (None, None) => {}
+        }
+        places
+    }
+
+    pub(in crate::credential) fn into_path(self) -> PathBuf {
+        self.path
+    }
+
+    /// The first of `places` that is configured: named by a variable, or there.
+    pub(in crate::credential) async fn first_configured(places: &[Self]) -> Option<&Self> {
+        for place in places {
+            if place.variable.is_some() || file::exists(place.path.clone()).await {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Waits until one of `places` is configured.
+    pub(in crate::credential) async fn appearance(places: &[Self], clock: &dyn Clock) {
+        if places.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        while Self::first_configured(places).await.is_none() {
+            clock.sleep_until(clock.boot() + LOOK_EVERY).await;
+        }
+    }
+
+    /// What is missing where none of `places` is configured.
+    pub(in crate::credential) fn none_of(places: &[Self]) -> String {
+        let paths: Vec<_> = places
+            .iter()
+            .map(|place| place.path.display().to_string())
+            .collect();
+        if paths.is_empty() {
+            return format!("no file is known to hold any; set HOME, {CLI_FILE} or {INI_FILE}");
+        }
+        format!(
+            "there is no {}; write one, or name another in {CLI_FILE} or {INI_FILE}",
+            paths.join(", nor ")
+        )
+    }
+
+    /// How errors about the file begin.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::new(format!("from the {}", self.words()))
+    }
+
+    /// How errors about a profile of it begin.
+    pub(super) fn origin_of(&self, profile: &str) -> Origin {
+        Origin::new(format!(
+            "from profile {} of the {}",
+            profile.escape_debug(),
+            self.words()
+        ))
+    }
+
+    fn words(&self) -> String {
+        let kind = match self.form {
+            Form::Cli => "CLI configuration",
+            Form::Ini => "credentials file",
+        };
+        format!("{kind} {}", self.path.display())
+    }
+
+    /// What to do about a file that is of no use.
+    pub(super) fn remedy(&self) -> String {
+        match (self.form, self.variable) {
+            (_, Some(variable)) => format!("mend it, or name another in {variable}"),
+            (Form::Cli, None) => {
+                format!("mend it with `aliyun configure`, or set {CLI_DISABLED}=true to do without")
+            }
+            (Form::Ini, None) => "mend it, or remove it to do without".to_owned(),
+        }
+    }
+}

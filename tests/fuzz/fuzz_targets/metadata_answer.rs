@@ -1,0 +1,8 @@
+//! Answers of the metadata service and of credentials URIs: credentials are whole or none, and only what can be
+//! a region becomes part of a host name.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| kms_agent_kms::fuzzing::metadata_answer(body));

@@ -1,0 +1,70 @@
+//! From nothing to something, without a restart.
+
+use kms_agent_test_support::{TestAgent, http};
+
+use super::choice::by_rrsa;
+use super::profile::{access_key, cli_file, ini_file};
+use super::{at_home, attach, cloud, provider, put, wait_until, without_key};
+
+fn has_none(agent: &TestAgent) {
+    let reply = agent.read("s");
+    assert_eq!(
+        (reply.status, reply.json()["Code"].as_str()),
+        (503, Some("CredentialsUnavailable"))
+    );
+    let ready = http::get(agent.port(), "/readyz", &[]);
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert_eq!(ready.json()["checks"]["credentials"]["state"], "failed");
+}
+
+fn recovers(agent: &TestAgent) {
+    wait_until(agent, "the recovery", || agent.read("s").status == 200);
+    assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 200);
+}
+
+#[test]
+fn without_credentials_it_starts_says_so_and_recovers() {
+    let cloud = cloud(None);
+    let agent = without_key(&cloud).start();
+    has_none(&agent);
+    attach(&cloud, Some("app-role"));
+    recovers(&agent);
+}
+
+#[test]
+fn a_profile_that_appears_is_taken() {
+    for (lines, place) in [
+        ("", ".aliyun/config.json"),
+        ("", ".alibabacloud/credentials.ini"),
+        ("Provider = \"Profile\"\n", ".alibabacloud/credentials"),
+    ] {
+        let cloud = cloud(None);
+        let folder = tempfile::tempdir().unwrap();
+        let agent = at_home(&cloud, folder.path(), &[])
+            .and_config(lines)
+            .start();
+        has_none(&agent);
+        let file = if place.contains("json") {
+            cli_file(&format!(r#""mode":"AK",{}"#, access_key(&cloud)))
+        } else {
+            ini_file(&cloud)
+        };
+        put(folder.path(), place, &file);
+        recovers(&agent);
+        // An instance's role that comes later is another identity.
+        attach(&cloud, Some("app-role"));
+        assert!(provider(&agent).ends_with("profile"));
+    }
+}
+
+#[test]
+fn a_token_that_is_projected_late_is_taken() {
+    let cloud = cloud(None);
+    let folder = tempfile::tempdir().unwrap();
+    let setup = by_rrsa(&cloud, folder.path(), "the-projected-token");
+    std::fs::remove_file(folder.path().join("token")).unwrap();
+    let agent = setup.start();
+    has_none(&agent);
+    put(folder.path(), "token", "the-projected-token");
+    recovers(&agent);
+}
