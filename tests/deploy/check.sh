@@ -1,0 +1,60 @@
+# For the tests beside: a test is a sentence and the commands after it; the first that fails ends the run.
+# shellcheck shell=bash
+set -euo pipefail
+shopt -s inherit_errexit
+
+sentence='preparing'
+holds() {
+    sentence=$1
+    printf '  %s\n' "$sentence"
+}
+
+# refused COMMAND…: it must fail. (`!` alone would not end the run.)
+refused() {
+    if "$@" >/dev/null 2>&1; then
+        echo "succeeded, and should not have: $*" >&2
+        return 1
+    fi
+}
+
+# eventually COMMAND…: it must succeed within half a minute.
+eventually() {
+    local until=$((SECONDS + 30))
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS > until)); then
+            echo "never succeeded: $*" >&2
+            "$@"
+            return 1
+        fi
+        sleep 0.3
+    done
+}
+
+# equal ACTUAL EXPECTED
+equal() {
+    if [ "$1" != "$2" ]; then
+        printf 'expected: %s\n     got: %s\n' "$2" "$1" >&2
+        return 1
+    fi
+}
+
+# lacks TEXT WORD: for output that must not tell WORD, which is not told here either.
+lacks() {
+    case $1 in *"$2"*)
+        echo 'tells what it must not' >&2
+        return 1
+        ;;
+    esac
+}
+
+# trace and clean_up are the test's own: what helps to find the cause, and the removal of everything it made.
+finish() {
+    local status=$?
+    if [ "$status" -ne 0 ]; then
+        printf 'FAILED: %s\n' "$sentence" >&2
+        trace >&2 || true
+    fi
+    clean_up >/dev/null 2>&1 || true
+    exit "$status"
+}
+trap finish EXIT
