@@ -13,7 +13,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-emulator", &[]),
     ("kms-agent-backend-memory", &["kms-agent-core"]),
     ("kms-agent-backend-redb", &["kms-agent-core"]),
-    ("kms-agent-conformance", &["kms-agent-core"]),
+    (
+        "kms-agent-conformance",
+        &["kms-agent-core", "kms-agent-test-support"],
+    ),
     ("kms-agent-test-support", &["kms-agent-core"]),
     (
         "alibabacloud-kms-agent",

@@ -193,13 +193,14 @@ impl SecretService {
         ticket: Ticket<Landing>,
         reason: ForwardReason,
     ) -> Result<Answer, Arc<SourceError>> {
-        let collapsed = ticket.joined;
+        let joined = ticket.joined;
         let landed = ticket.landing().await.unwrap_or_else(|| {
             Err(Arc::new(SourceError::new(
                 SourceErrorKind::Unavailable,
                 "the fetch crashed; this is a defect of the agent",
             )))
         })?;
+        let collapsed = joined || landed.found;
         if collapsed {
             self.metrics.collapsed.inc();
         } else {
