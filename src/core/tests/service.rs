@@ -759,6 +759,63 @@ async fn an_answer_too_large_to_store_takes_the_place_of_the_copy_all_the_same()
 }
 
 #[tokio::test]
+async fn new_rules_drop_what_belongs_to_another_identity() {
+    let house = house(calm()).await;
+    let scope = |identity: &str| {
+        Arc::new(kms_agent_core::Scope {
+            endpoint: "kms.example".into(),
+            identity: identity.into(),
+        })
+    };
+    for identity in ["former", "present"] {
+        let scope = scope(identity);
+        house.source.set_scope(Some(Arc::clone(&scope)));
+        house.source.then(move |_| {
+            Ok(kms_agent_core::secret::Fetched {
+                scope,
+                ..answer(identity)
+            })
+        });
+        house.read().await.expect("answered");
+    }
+    house
+        .service
+        .set_policy(Policy {
+            max_stale: Duration::from_mins(1),
+            ..calm()
+        })
+        .await;
+    let all = NonZeroUsize::new(10).expect("not zero");
+    let left = house.service.entries(None, all).await.expect("works");
+    let left: Vec<_> = left.items.into_iter().map(|item| item.key.scope).collect();
+    assert_eq!(left, [scope("present")]);
+}
+
+#[tokio::test]
+async fn a_fetch_that_landed_while_readers_looked_into_the_cache_is_theirs_too() {
+    let house = house(calm()).await;
+    house.backend.set_dawdling(true);
+    house.source.then_value("value");
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let service = Arc::clone(&house.service);
+        readers.spawn(async move { service.read(&secret_ref("s"), Demand::Any).await });
+    }
+    let mut collapsed = 0;
+    for answer in readers.join_all().await {
+        let answer = answer.expect("answered");
+        assert_eq!(text(&answer), "value");
+        if let CacheStatus::Forwarded {
+            collapsed: true, ..
+        } = answer.status
+        {
+            collapsed += 1;
+        }
+    }
+    assert_eq!((house.calls(), collapsed), (1, 7));
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_source_before_a_reload_is_not_held_against_the_next() {
     let house = house(calm()).await;
     house.source.hold();
