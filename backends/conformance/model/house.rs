@@ -10,7 +10,7 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{
     CacheBackend, Clock, Demand, Policy, SecretService, SourceErrorKind, Timeline, Timestamp,
 };
-use kms_agent_test_support::ManualClock;
+use kms_agent_test_support::{FaultyBackend, ManualClock};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::book::{Book, Owned};
@@ -36,7 +36,7 @@ pub(super) struct House<'f, F> {
 
 /// What ends when the agent ends.
 struct Process {
-    backend: Arc<dyn CacheBackend>,
+    backend: Arc<FaultyBackend>,
     service: Arc<SecretService>,
     upkeep: JoinHandle<()>,
 }
@@ -53,9 +53,10 @@ impl Process {
             capacity: CAPACITY,
             clock: Arc::clone(&clock),
         };
-        let backend = fixture.open(context).await;
+        let backend = FaultyBackend::new(fixture.open(context).await);
+        backend.set_dawdling(true);
         let service = SecretService::new(
-            Arc::clone(&backend),
+            Arc::clone(&backend) as _,
             Arc::clone(world) as _,
             Timeline::new(clock),
             policy.clone(),

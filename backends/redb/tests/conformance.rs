@@ -34,4 +34,4 @@ impl kms_agent_conformance::Fixture for Persistent {
 }
 
 kms_agent_conformance::conformance!(Persistent::default());
-kms_agent_conformance::model!(Persistent::default(), histories: 64);
+kms_agent_conformance::model!(Persistent::default(), histories: 128);
