@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-kms", &["kms-agent-core"]),
     ("kms-agent-server", &["kms-agent-core"]),
     ("kms-agent-emulator", &[]),
+    ("kms-agent-backend-files", &["kms-agent-core"]),
     ("kms-agent-backend-memory", &["kms-agent-core"]),
     ("kms-agent-backend-redb", &["kms-agent-core"]),
     (
