@@ -2,6 +2,8 @@
 
 mod backend;
 mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod key;
 mod map;
 mod private;
