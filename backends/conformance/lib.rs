@@ -4,30 +4,37 @@
 //! A backend's tests name a fixture and get the whole suite:
 //!
 //! ```
-//! # use std::{num::NonZeroUsize, sync::Arc};
+//! # use std::sync::Arc;
 //! # use kms_agent_core::CacheBackend;
+//! # use kms_agent_core::registry::BackendContext;
 //! # #[derive(Default)] struct MyFixture;
 //! impl kms_agent_conformance::Fixture for MyFixture {
-//!     async fn open(&self, capacity: NonZeroUsize) -> Arc<dyn CacheBackend> {
+//!     async fn open(&self, context: BackendContext) -> Arc<dyn CacheBackend> {
 //!         // For a durable backend: the same place every time, in a temporary folder of the fixture.
 //! #       unimplemented!()
 //!     }
 //! }
 //! kms_agent_conformance::conformance!(MyFixture::default());
+//! kms_agent_conformance::model!(MyFixture::default(), histories: 64);
 //! ```
+//!
+//! The clauses look at the backend alone. The [`model`] puts it under the real read path and holds what
+//! readers are told, through any history, against a plain model of what the agent promises.
 
 pub mod clause;
+pub mod model;
 mod sample;
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use kms_agent_core::CacheBackend;
+use kms_agent_core::registry::BackendContext;
 
 /// Where a backend under test comes from.
 pub trait Fixture {
-    /// Opens the backend. A durable one finds what the previous opening left; any other begins empty.
-    fn open(&self, capacity: NonZeroUsize) -> impl Future<Output = Arc<dyn CacheBackend>>;
+    /// Opens the backend. A durable one finds what the previous opening left, which may have been dropped
+    /// a moment ago without being closed; any other begins empty.
+    fn open(&self, context: BackendContext) -> impl Future<Output = Arc<dyn CacheBackend>>;
 }
 
 /// Declares one test for each clause, each on a fixture of its own made by the given expression.
@@ -67,5 +74,17 @@ macro_rules! conformance {
                 $crate::clause::$clause(&$fixture).await;
             }
         )*
+    };
+}
+
+/// Declares the test that runs random histories over the backend, each on a fixture of its own made by the
+/// given expression. `PROPTEST_CASES` in the environment asks for another number of them.
+#[macro_export]
+macro_rules! model {
+    ($fixture:expr, histories: $histories:expr) => {
+        #[test]
+        fn any_history_keeps_the_promises() {
+            $crate::model::any_history_keeps_the_promises(|| $fixture, $histories);
+        }
     };
 }

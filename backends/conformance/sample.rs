@@ -4,9 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{
-    CacheEntry, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef, SecretValue, Timestamp,
-    VersionSelector,
+    CacheEntry, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef, SecretValue, SystemClock,
+    Timestamp, VersionSelector,
 };
 use zeroize::Zeroizing;
 
@@ -17,6 +18,13 @@ pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 pub(crate) fn capacity(entries: usize) -> NonZeroUsize {
     NonZeroUsize::new(entries).expect("a capacity is not zero")
+}
+
+pub(crate) fn context(entries: usize) -> BackendContext {
+    BackendContext {
+        capacity: capacity(entries),
+        clock: Arc::new(SystemClock),
+    }
 }
 
 pub(crate) fn key(name: &str) -> SecretKey {

@@ -3,6 +3,8 @@
 mod backend;
 mod config;
 mod examine;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod key;
 mod map;
 mod private;

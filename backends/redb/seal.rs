@@ -17,7 +17,7 @@ use crate::key::RootKey;
 pub(crate) const FORMAT: u8 = 1;
 
 const KEY_ID_BYTES: usize = 16;
-const HASH_BYTES: usize = 32;
+pub(crate) const HASH_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 4;
@@ -295,6 +295,15 @@ mod tests {
         for text in [&b"a-secret-name"[..], b"a-secret-value"] {
             assert!(!one.windows(text.len()).any(|part| part == text));
         }
+    }
+
+    #[test]
+    fn a_record_is_laid_out_as_the_readme_draws_it() {
+        let record = sealer().seal(&PLACE, &[1; 300], &[2; 77]).unwrap();
+        assert_eq!(record[0], 1);
+        assert_eq!(record[13..17], 300_u32.to_le_bytes());
+        assert_eq!(header_part(&record).unwrap().len(), 33 + 300);
+        assert_eq!(record.len(), 49 + 300 + 77);
     }
 
     #[test]

@@ -72,6 +72,8 @@ struct Landed {
     secret: Secret,
     asked_at: Timestamp,
     stored: bool,
+    /// Whether an earlier flight had brought it already.
+    found: bool,
 }
 
 impl SecretService {

@@ -11,9 +11,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-kms", &["kms-agent-core"]),
     ("kms-agent-server", &["kms-agent-core"]),
     ("kms-agent-emulator", &[]),
+    ("kms-agent-backend-files", &["kms-agent-core"]),
     ("kms-agent-backend-memory", &["kms-agent-core"]),
     ("kms-agent-backend-redb", &["kms-agent-core"]),
-    ("kms-agent-conformance", &["kms-agent-core"]),
+    (
+        "kms-agent-conformance",
+        &["kms-agent-core", "kms-agent-test-support"],
+    ),
     ("kms-agent-test-support", &["kms-agent-core"]),
     ("kms-agent-bench", &[]),
     (

@@ -35,6 +35,11 @@ impl ManualClock {
         *self.lock_wall() = wall.minus(*self.boot.borrow());
     }
 
+    /// How many wait for the clock to move.
+    pub fn sleepers(&self) -> usize {
+        self.boot.receiver_count()
+    }
+
     fn lock_wall(&self) -> std::sync::MutexGuard<'_, Timestamp> {
         self.wall.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
-//! A backend that fails on demand.
+//! A backend that fails or dawdles on demand.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
@@ -10,11 +10,16 @@ use kms_agent_core::{
     BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
 };
 
+/// How many look-ups it takes until one is as slow as the first again.
+const PACES: usize = 4;
+
 /// Forwards to another backend until it is told to fail.
 #[derive(Debug)]
 pub struct FaultyBackend {
     inner: Arc<dyn CacheBackend>,
     failing: AtomicBool,
+    dawdling: AtomicBool,
+    look_ups: AtomicUsize,
 }
 
 impl FaultyBackend {
@@ -23,7 +28,15 @@ impl FaultyBackend {
         Arc::new(Self {
             inner,
             failing: AtomicBool::new(false),
+            dawdling: AtomicBool::new(false),
+            look_ups: AtomicUsize::new(0),
         })
+    }
+
+    /// From now on the answer of a look-up may be out of date when it is given, as that of a busy machine may:
+    /// one look-up takes its time, the next takes longer.
+    pub fn set_dawdling(&self, dawdling: bool) {
+        self.dawdling.store(dawdling, Ordering::SeqCst);
     }
 
     /// From now on every call fails, or none does.
@@ -55,7 +68,13 @@ impl CacheBackend for FaultyBackend {
         key: &SecretKey,
         now: Timestamp,
     ) -> Result<Option<CacheEntry>, BackendError> {
-        self.working()?.get(key, now).await
+        let found = self.working()?.get(key, now).await;
+        if self.dawdling.load(Ordering::SeqCst) {
+            for _ in 0..self.look_ups.fetch_add(1, Ordering::SeqCst) % PACES {
+                tokio::task::yield_now().await;
+            }
+        }
+        found
     }
 
     async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {

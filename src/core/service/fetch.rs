@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{Landed, Landing, SecretService};
 use crate::backend::CacheEntry;
 use crate::lifetime::Timestamp;
+use crate::policy::Freshness;
+use crate::refresh;
 use crate::secret::{Fetched, SecretKey, SecretRef};
 use crate::source::{FetchRequest, Purpose, SourceError, SourceErrorKind};
 
@@ -20,6 +22,15 @@ impl SecretService {
         purpose: Purpose,
         arrived_at: Duration,
     ) -> Landing {
+        // It may have been learnt since the reader looked into the cache.
+        if let Some(scope) = self.scope() {
+            key.scope = scope;
+        }
+        if purpose != Purpose::RefreshNow
+            && let Some(landed) = self.brought_meanwhile(&key).await
+        {
+            return Ok(landed);
+        }
         let asked_at = self.timeline.now();
         let mark = self.purges.mark();
         let request = FetchRequest {
@@ -42,6 +53,7 @@ impl SecretService {
                     secret: fetched.secret,
                     asked_at,
                     stored,
+                    found: false,
                 })
             }
             Err(error) if error.kind().is_transient() => {
@@ -78,6 +90,21 @@ impl SecretService {
                 Err(error)
             }
         }
+    }
+
+    /// What an earlier flight brought after the reader who wanted this one had looked into the cache.
+    async fn brought_meanwhile(&self, key: &SecretKey) -> Option<Landed> {
+        let now = self.timeline.now();
+        let entry = self.backend.get(key, now).await.unwrap_or(None)?;
+        let freshness = self.policy.load().judge(&entry.lifetime, now);
+        let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
+            || refresh::is_due(key, &entry.lifetime, freshness, now);
+        (!is_wanted).then_some(Landed {
+            secret: entry.secret,
+            asked_at: entry.lifetime.fetched_at,
+            stored: true,
+            found: true,
+        })
     }
 
     /// Puts what was fetched into the backend, unless it was purged since `mark`. What is not to be stored

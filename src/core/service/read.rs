@@ -208,7 +208,7 @@ impl SecretService {
         ticket: Ticket<Landing>,
         reason: ForwardReason,
     ) -> Result<Answer, Arc<SourceError>> {
-        let collapsed = ticket.joined;
+        let joined = ticket.joined;
         let landed = ticket.landing().await.unwrap_or_else(|| {
             Err(Arc::new(SourceError::new(
                 SourceErrorKind::Unavailable,
@@ -216,6 +216,7 @@ impl SecretService {
             )))
         });
         let landed = landed.inspect_err(|_| self.tally.failed())?;
+        let collapsed = joined || landed.found;
         if collapsed {
             self.metrics.collapsed.inc();
         } else {

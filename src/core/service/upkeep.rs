@@ -20,17 +20,25 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl SecretService {
     /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
-    /// what they call dead is wiped by the next sweep.
+    /// what they call dead is wiped by the next sweep. Entries of another scope than today's are dropped where
+    /// the rules change: nobody is answered from them, and to write one would make its scope the one last used.
     pub async fn set_policy(&self, policy: Policy) {
         let policy = Arc::new(policy);
         self.policy.store(Arc::clone(&policy));
+        let scope = self.scope();
         let mut from = None;
         // A page that cannot be read ends it: the backend is in trouble, and its wrapper has said so.
         while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
             for item in page.items {
                 let lifetime = policy.restamp(item.lifetime);
-                if lifetime != item.lifetime {
+                if lifetime == item.lifetime {
+                    continue;
+                }
+                if scope.as_ref().is_none_or(|scope| *scope == item.key.scope) {
                     self.restamp(&item.key, item.lifetime, lifetime).await;
+                } else {
+                    let _together = self.writing.read().await;
+                    let _ = self.backend.remove(&item.key).await;
                 }
             }
             match page.next {

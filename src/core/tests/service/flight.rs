@@ -134,3 +134,27 @@ async fn readers_on_both_sides_of_the_moment_the_identity_is_learnt_share_one_ca
     }
     assert_eq!(house.source.calls().len(), 1);
 }
+
+#[tokio::test]
+async fn a_fetch_that_landed_while_readers_looked_into_the_cache_is_theirs_too() {
+    let house = house(calm()).await;
+    house.backend.set_dawdling(true);
+    house.source.then_value("value");
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let service = Arc::clone(&house.service);
+        readers.spawn(async move { service.read(&secret_ref("s"), Demand::Any).await });
+    }
+    let mut collapsed = 0;
+    for answer in readers.join_all().await {
+        let answer = answer.expect("answered");
+        assert_eq!(text(&answer), "value");
+        if let CacheStatus::Forwarded {
+            collapsed: true, ..
+        } = answer.status
+        {
+            collapsed += 1;
+        }
+    }
+    assert_eq!((house.calls(), collapsed), (1, 7));
+}

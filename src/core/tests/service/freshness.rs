@@ -1,5 +1,6 @@
 //! What an entry is worth, and for how long.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,4 +249,37 @@ async fn an_answer_too_large_to_store_takes_the_place_of_the_copy_all_the_same()
     house.read().await.expect("answered");
     house.refresh().await.expect("answered");
     assert_eq!(text(&house.read().await.expect("answered")), large);
+}
+
+#[tokio::test]
+async fn new_rules_drop_what_belongs_to_another_identity() {
+    let house = house(calm()).await;
+    let scope = |identity: &str| {
+        Arc::new(kms_agent_core::Scope {
+            endpoint: "kms.example".into(),
+            identity: identity.into(),
+        })
+    };
+    for identity in ["former", "present"] {
+        let scope = scope(identity);
+        house.source.set_scope(Some(Arc::clone(&scope)));
+        house.source.then(move |_| {
+            Ok(kms_agent_core::secret::Fetched {
+                scope,
+                ..answer(identity)
+            })
+        });
+        house.read().await.expect("answered");
+    }
+    house
+        .service
+        .set_policy(Policy {
+            max_stale: Duration::from_mins(1),
+            ..calm()
+        })
+        .await;
+    let all = NonZeroUsize::new(10).expect("not zero");
+    let left = house.service.entries(None, all).await.expect("works");
+    let left: Vec<_> = left.items.into_iter().map(|item| item.key.scope).collect();
+    assert_eq!(left, [scope("present")]);
 }

@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kms_agent_core::CacheBackend;
+use kms_agent_core::config::ConfigTable;
+use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
+
+use crate::backend::FilesBackend;
+use crate::folder::Folder;
+
+const DEFAULT_PATH: &str = "./cache/files";
+
+pub(crate) fn configure(table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
+    let path = table.string("Path", DEFAULT_PATH, "the path of a folder", parse_path);
+    Box::new(FilesConfig {
+        // After a problem the start does not get any further.
+        path: path.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
+    })
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        Err("must be the path of a folder".to_owned())
+    } else {
+        Ok(PathBuf::from(text))
+    }
+}
+
+#[derive(Debug)]
+struct FilesConfig {
+    path: PathBuf,
+}
+
+#[async_trait]
+impl BackendConfig for FilesConfig {
+    fn folders(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn examine(&self) -> Result<String, OpenError> {
+        let shown = self.path.display();
+        match self.path.metadata() {
+            Ok(found) if found.is_dir() => Ok(format!("the folder {shown} is there")),
+            Ok(_) => Err(OpenError {
+                message: format!("{shown} is no folder; name another in Cache.Files.Path"),
+            }),
+            Err(_) => Ok(format!("the folder {shown} will be made")),
+        }
+    }
+
+    async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
+        let path = self.path.clone();
+        let opened = tokio::task::spawn_blocking(move || Folder::open(path, context.capacity));
+        let shown = self.path.display();
+        match opened.await {
+            Ok(Ok(folder)) => Ok(Arc::new(FilesBackend::new(folder))),
+            Ok(Err(error)) => Err(OpenError {
+                message: format!("the cache's folder {shown} cannot be used: {error}"),
+            }),
+            Err(error) => Err(OpenError {
+                message: format!("the cache's folder {shown} could not be opened: {error}"),
+            }),
+        }
+    }
+}
