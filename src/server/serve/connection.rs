@@ -181,14 +181,13 @@ async fn respond(
     let format = app.settings.format_of(parts.uri.path());
     let (admission, mut response) = match admit(context, terms, &parts) {
         Ok(admission) => {
-            let response = match secret::route(&app.settings, &parts) {
-                // Nearly every request. The router would answer the same and box it several times over.
-                Some(route) => secret::answer(app, route, &parts.uri).await,
-                None => {
-                    let request = Request::from_parts(parts, Body::empty());
-                    let Ok(response) = context.router.clone().call(request).await;
-                    response
-                }
+            let response = if let Some(route) = secret::route(&app.settings, &parts) {
+                // Nearly every request. The router would box it several times over.
+                secret::answer(app, route, &parts.uri).await
+            } else {
+                let request = Request::from_parts(parts, Body::empty());
+                let Ok(response) = context.router.clone().call(request).await;
+                response
             };
             (Some(admission), response)
         }
