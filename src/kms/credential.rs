@@ -33,7 +33,7 @@ pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
     let profiles = profile::Place::all(environment);
     token
         .into_iter()
-        .chain(profiles.into_iter().map(profile::Place::into_path))
+        .chain(profiles.into_iter().flat_map(profile::Place::into_files))
         .collect()
 }
 

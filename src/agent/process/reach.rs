@@ -90,12 +90,20 @@ impl Reach {
         reach
     }
 
-    /// Lets the folder of `file` be read, and that of what it links to.
+    /// Lets the folder of `file` be read, and that of what it links to. While there is no such folder, the one
+    /// it will be made in stands for it, unless that is the root of everything.
     fn read_beside(&mut self, file: &Path) {
-        for file in [Some(file.to_owned()), fs::canonicalize(file).ok()] {
-            let folder = file.as_deref().map(folder);
+        let target = fs::canonicalize(file).ok();
+        for file in [Some(file), target.as_deref()].into_iter().flatten() {
+            if let Ok(found) = fs::canonicalize(folder(file)) {
+                self.readable.push(found);
+                continue;
+            }
+            let above = folder(file)
+                .ancestors()
+                .find_map(|it| fs::canonicalize(it).ok());
             self.readable
-                .extend(folder.and_then(|it| fs::canonicalize(it).ok()));
+                .extend(above.filter(|above| above.parent().is_some()));
         }
     }
 

@@ -96,7 +96,7 @@ impl SecretService {
     async fn brought_meanwhile(&self, key: &SecretKey) -> Option<Landed> {
         let now = self.timeline.now();
         let entry = self.backend.get(key, now).await.unwrap_or(None)?;
-        let freshness = self.policy.load().judge(&entry.lifetime, now);
+        let freshness = self.judge(&self.policy.load(), &entry.lifetime, now);
         let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
             || refresh::is_due(key, &entry.lifetime, freshness, now);
         (!is_wanted).then_some(Landed {

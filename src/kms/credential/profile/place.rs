@@ -2,8 +2,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kms_agent_core::Clock;
+use zeroize::Zeroizing;
 
-use super::plan::Plan;
+use super::plan::{Base, Plan};
 use super::{cli, ini};
 use crate::credential::origin::Origin;
 use crate::environment::Environment;
@@ -92,8 +93,17 @@ impl Place {
         places
     }
 
-    pub(in crate::credential) fn into_path(self) -> PathBuf {
-        self.path
+    /// The file and, so far as it can be read by now, the token file that its profile names.
+    pub(in crate::credential) fn into_files(self) -> Vec<PathBuf> {
+        let bytes = std::fs::read(&self.path).map(Zeroizing::new);
+        let plan = bytes
+            .ok()
+            .and_then(|bytes| self.form.parse(&bytes, self.profile.as_deref()).ok());
+        let token = plan.and_then(|(_, plan)| match plan.base {
+            Base::Token { token_file, .. } => Some(token_file),
+            Base::Key(_) | Base::Session(_) | Base::Instance(_) => None,
+        });
+        [Some(self.path), token].into_iter().flatten().collect()
     }
 
     /// The first of `places` that is configured: named by a variable, or there.
