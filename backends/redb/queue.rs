@@ -51,6 +51,8 @@ pub(crate) struct Batch {
     emptying: Option<Emptying>,
     scope: Option<(Ticket, SealedRecord)>,
     writes: Vec<(RecordHash, Ticket, Write)>,
+    /// Nothing that waited was left out.
+    is_whole: bool,
 }
 
 impl Queue {
@@ -159,6 +161,7 @@ impl Queue {
             writes.push((*place, waiting.version, waiting.write.clone()));
         }
         Batch {
+            is_whole: writes.len() == self.writes.len(),
             emptying: self.emptying,
             scope: self
                 .scope
@@ -218,6 +221,11 @@ impl Batch {
     /// Whether the store is to be emptied first.
     pub(crate) fn empties(&self) -> bool {
         self.emptying.is_some()
+    }
+
+    /// Whether it has everything that waited when it was made.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The scope to note.
@@ -293,8 +301,10 @@ mod tests {
             batch.writes().map(|(at, _)| *at).collect::<Vec<_>>(),
             [place(0), place(1), place(2)]
         );
+        assert!(!batch.is_whole());
         queue.settle(&batch);
         assert_eq!((queue.len(), queue.durable()), (7, 3));
+        assert!(queue.batch(ALL).is_whole());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The backend chosen by config alone: the same agent, and a cache that outlives it.
 
+mod kill;
+mod ledger;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -10,9 +13,19 @@ use crate::cloud::Cloud;
 fn setup(cloud: &Cloud, folder: &Path) -> Setup {
     let folder = folder.display();
     cloud.setup().and_config(&format!(
-        "ConnectTimeoutMs = 500\nMaxAttempts = 1\n[Cache]\nCacheType = \"Persistent\"\n\
+        "ConnectTimeoutMs = 500\nMaxAttempts = 1\nMaxRequestsPerSecond = 0\n[Cache]\nTtlSeconds = 86400\nCacheType = \"Persistent\"\n\
          [Cache.Persistent]\nPath = \"{folder}/cache/store.redb\"\nKeyFile = \"{folder}/keys/store.key\"\n"
     ))
+}
+
+/// The names of what is in `folder`, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 /// Every file below `folder`.

@@ -1,6 +1,6 @@
 //! Where the store and its key are, and the way from there to an open store.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -68,7 +68,10 @@ impl Place {
             Keys::Drawn(_) => Arc::new(Sealer::new(&self.key.load()?)),
         };
         match disk::open(file, &sealer) {
-            Ok((database, contents)) => Ok(opened(database, contents, &sealer)),
+            Ok((database, contents)) => {
+                self.tidy();
+                Ok(opened(database, contents, &sealer))
+            }
             Err(Fault::Damaged(why)) => {
                 self.set_aside(&why, Some(&metadata)).map_err(failed)?;
                 self.begin(&sealer)
@@ -141,61 +144,61 @@ impl Place {
     /// The store's file, unless there is nothing in it.
     fn existing(&self) -> Result<Option<(File, Metadata)>, OpenFailure> {
         let mut options = OpenOptions::new();
-        match self.open_file(options.read(true).write(true)) {
+        match open_file(&self.path, options.read(true).write(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => {
-                let (file, metadata) = self.check(opened)?;
+                let (file, metadata) = check(&self.path, opened)?;
                 Ok((metadata.len() > 0).then_some((file, metadata)))
             }
         }
     }
 
-    fn open_file(&self, options: &mut OpenOptions) -> io::Result<File> {
-        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        options.custom_flags(no_follow).open(&self.path)
-    }
-
-    /// Refuses what only the operator can mend.
-    fn check(&self, opened: io::Result<File>) -> Result<(File, Metadata), OpenFailure> {
-        const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
-        let refused = |what: &str| {
-            let path = self.path.display();
-            OpenFailure::Refused(format!(
-                "the store {path} is {what}; name a file in Cache.Persistent.Path"
-            ))
-        };
-        let file = opened.map_err(|error| match error.raw_os_error() {
-            Some(LOOP) => refused("a symbolic link"),
-            _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),
-            _ => failed(error),
-        })?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(refused("no file"));
-        }
-        match private::exposed("store", &self.path, &metadata) {
-            Some(message) => Err(OpenFailure::Refused(message)),
-            None => Ok((file, metadata)),
-        }
-    }
-
+    /// Begins a store beside its place and puts it there when it is whole, so that whoever is killed meanwhile
+    /// leaves nothing that looks like a damaged one.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(failed)?;
+        let begun = self
+            .path
+            .with_file_name(format!(".{}.new", private::name(&self.path)));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
-        let (file, _) = self.check(self.open_file(&mut options))?;
-        match disk::open(file, sealer) {
+        let (file, _) = check(&begun, open_file(&begun, &mut options))?;
+        // Also against somebody else who begins one here; it is the lock that redb takes again.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(self.failure(Fault::Locked)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        if self.bytes() > 0 {
+            // Somebody else was faster.
+            return Err(self.failure(Fault::Locked));
+        }
+        let placed = file.set_len(0).map_err(Fault::from).and_then(|()| {
+            let opened = disk::open(file, sealer)?;
+            fs::rename(&begun, &self.path)?;
+            private::sync_folder(&self.path)?;
+            Ok(opened)
+        });
+        match placed {
             Ok((database, contents)) => {
-                private::sync_folder(&self.path).map_err(failed)?;
+                self.tidy();
                 Ok(opened(database, contents, sealer))
             }
             Err(fault) => {
-                if !matches!(fault, Fault::Locked | Fault::OtherKey) {
-                    // Half a store would look like a damaged one.
-                    let _ = fs::remove_file(&self.path);
-                }
+                // What is left of it takes room, and is of no use.
+                let _ = fs::remove_file(&begun);
                 Err(self.failure(fault))
             }
+        }
+    }
+
+    /// Removes what a process that was killed left behind. Nobody else has the store open.
+    fn tidy(&self) {
+        if let Err(error) = self.key.tidy() {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "What is left beside the key of the cache could not be removed"
+            );
         }
     }
 
@@ -253,6 +256,35 @@ impl From<KeyError> for OpenFailure {
                 message: other.message().to_owned(),
             },
         }
+    }
+}
+
+fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    options.custom_flags(no_follow).open(path)
+}
+
+/// Refuses what only the operator can mend.
+fn check(path: &Path, opened: io::Result<File>) -> Result<(File, Metadata), OpenFailure> {
+    const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
+    let refused = |what: &str| {
+        OpenFailure::Refused(format!(
+            "the store {} is {what}; name a file in Cache.Persistent.Path",
+            path.display()
+        ))
+    };
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(LOOP) => refused("a symbolic link"),
+        _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),
+        _ => failed(error),
+    })?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(refused("no file"));
+    }
+    match private::exposed("store", path, &metadata) {
+        Some(message) => Err(OpenFailure::Refused(message)),
+        None => Ok((file, metadata)),
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct State {
     pub(crate) stop: Option<Stop>,
     /// The size of the store.
     pub(crate) bytes: u64,
+    /// What was put before this moment is durable.
     pub(crate) committed_at: Option<Timestamp>,
 }
 

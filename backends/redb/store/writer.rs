@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::Timestamp;
+
 use super::disk::{self, Listed};
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
@@ -40,7 +42,8 @@ enum Job {
     Open,
     Recover(Fault),
     Replace,
-    Write(Batch),
+    /// A batch, and when it was made.
+    Write(Batch, Timestamp),
     List(Option<RecordHash>),
     Close,
     Abandon,
@@ -70,7 +73,7 @@ impl Writer {
                 }
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
-                Job::Write(batch) => self.write(&batch),
+                Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
                 Job::Close => return self.close(),
                 Job::Abandon => return self.shared.close_database(),
@@ -108,7 +111,8 @@ impl Writer {
             }
             if !state.queue.is_empty() {
                 if gathered || state.attempt {
-                    return Job::Write(state.queue.batch(BATCH_BYTES));
+                    let begun_at = self.shared.place.clock.wall();
+                    return Job::Write(state.queue.batch(BATCH_BYTES), begun_at);
                 }
                 state = self.shared.wait_while(state, GATHERING, is_calm);
                 gathered = true;
@@ -186,7 +190,7 @@ impl Writer {
         self.open();
     }
 
-    fn write(&mut self, batch: &Batch) {
+    fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
         match self.shared.ask(|database| disk::write(database, batch)) {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
@@ -195,7 +199,9 @@ impl Writer {
                 let mut state = self.shared.lock();
                 state.queue.settle(batch);
                 state.bytes = bytes;
-                state.committed_at = Some(self.shared.place.clock.wall());
+                if batch.is_whole() {
+                    state.committed_at = Some(begun_at);
+                }
                 self.shared.publish(&state);
             }
         }
