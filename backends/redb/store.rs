@@ -6,6 +6,7 @@
 
 mod disk;
 mod fault;
+mod medium;
 mod place;
 mod reader;
 mod shared;
@@ -24,6 +25,7 @@ use kms_agent_core::backend::{BackendErrorKind, StoreStats};
 use kms_agent_core::{BackendError, BackendStats, Lifetime, Scope, Timestamp};
 use tokio::sync::oneshot;
 
+pub(crate) use self::medium::FileSystem;
 pub(crate) use self::place::Place;
 use self::place::{Keys, OpenFailure, share_a_folder};
 use self::reader::Lookup;
@@ -64,13 +66,14 @@ impl Store {
         }
         let drawn = RootKey::random().map_err(|error| error.to_string())?;
         let opening = place.open(Keys::Drawn(&drawn));
-        let sealer = match &opening {
-            Ok(opened) => Arc::clone(&opened.sealer),
-            Err(_) => Arc::new(Sealer::new(&drawn)),
+        let (sealer, drawn) = match (&opening, place.key.load()) {
+            (Ok(opened), _) => (Arc::clone(&opened.sealer), None),
+            // So that what is removed before the store can be opened is removed from it then.
+            (Err(_), Ok(key)) => (Arc::new(Sealer::new(&key)), None),
+            (Err(_), Err(_)) => (Arc::new(Sealer::new(&drawn)), Some(drawn)),
         };
         let shared = Arc::new(Shared::new(place, State::new(capacity, sealer)));
         let mut scope = None;
-        let mut drawn = Some(drawn);
         match opening {
             Ok(opened) => {
                 tracing::info!(
@@ -79,7 +82,6 @@ impl Store {
                     "The cache's store is open"
                 );
                 scope.clone_from(&opened.scope);
-                drawn = None;
                 shared.install(opened);
             }
             Err(OpenFailure::Refused(message)) => return Err(message),

@@ -1,17 +1,16 @@
 //! Transactions: all that is ever asked of redb.
 
-use std::fs::File;
 use std::ops::Bound;
 
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTableMetadata, TableDefinition,
-    TableError,
+    Builder, Database, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend,
+    TableDefinition, TableError,
 };
 
 use super::fault::{Fault, contained};
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
-use crate::seal::{Damaged, FORMAT, RecordHash, SealedRecord, Sealer, header_part};
+use crate::seal::{FORMAT, RecordHash, SealedRecord, Sealer};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -33,29 +32,74 @@ pub(crate) struct Contents {
     pub(crate) is_new: bool,
 }
 
-/// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours stays as it is.
-pub(crate) fn open(file: File, sealer: &Sealer) -> Result<(Database, Contents), Fault> {
-    contained(|| {
-        let file = TentativeFile::new(file)?;
-        let database = Builder::new()
-            .set_cache_size(PAGE_CACHE_BYTES)
-            .create_with_backend(file.clone())?;
-        let contents = identify(&database, sealer)?;
-        file.accept()?;
-        let contents = match contents {
-            Some(contents) => contents,
-            None => begin(&database, sealer)?,
-        };
-        Ok((database, contents))
-    })
+/// A store that is open.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    database: Database,
+    file: TentativeFile,
 }
 
-/// Lets go of the store.
-pub(crate) fn close(database: Database) -> Result<(), Fault> {
-    contained(|| {
-        drop(database);
-        Ok(())
-    })
+impl Disk {
+    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours stays as it is.
+    pub(crate) fn open(
+        file: Box<dyn StorageBackend>,
+        sealer: &Sealer,
+    ) -> Result<(Self, Contents), Fault> {
+        let file = TentativeFile::new(file)?;
+        let opened = contained(|| {
+            let database = Builder::new()
+                .set_cache_size(PAGE_CACHE_BYTES)
+                .create_with_backend(file.clone())?;
+            let contents = identify(&database, sealer)?;
+            file.accept()?;
+            let contents = match contents {
+                Some(contents) => contents,
+                None => begin(&database, sealer)?,
+            };
+            Ok((database, contents))
+        });
+        let (database, contents) = file.blamed(opened)?;
+        Ok((Self { database, file }, contents))
+    }
+
+    /// Writes a batch, all of it or nothing. It is durable when this returns.
+    pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
+        self.ask(|database| write(database, batch))
+    }
+
+    /// Reads one record.
+    pub(crate) fn read(&self, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
+        self.ask(|database| read(database, place))
+    }
+
+    /// Lists records after `after`, about `bytes` and at most `count` of them. None: there are no more.
+    pub(crate) fn list(
+        &self,
+        after: Option<&RecordHash>,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
+        self.ask(|database| list(database, after, count, bytes))
+    }
+
+    /// Gives back the space of removed records.
+    pub(crate) fn compact(&mut self) -> Result<(), Fault> {
+        let compacted = contained(|| {
+            self.database.compact()?;
+            Ok(())
+        });
+        self.file.blamed(compacted)
+    }
+
+    /// Lets go of the store.
+    pub(crate) fn close(self) -> Result<(), Fault> {
+        let Self { database, file } = self;
+        file.blamed(contained(|| Ok(database.close()?)))
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.file.blamed(contained(|| question(&self.database)))
+    }
 }
 
 /// `None`: there is nothing in it at all.
@@ -108,8 +152,7 @@ fn durable_write(database: &Database) -> Result<redb::WriteTransaction, Fault> {
     Ok(transaction)
 }
 
-/// Writes a batch, all of it or nothing. It is durable when this returns.
-pub(crate) fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
+fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     let transaction = durable_write(database)?;
     if batch.empties() {
         transaction.delete_table(RECORDS)?;
@@ -131,58 +174,40 @@ pub(crate) fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Reads one record.
-pub(crate) fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
+fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
     Ok(records
         .get(&place.0)?
         .map(|record| SealedRecord::from(record.value())))
 }
 
-/// A record as the index needs it.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    pub(crate) place: RecordHash,
-    /// The part of it that has the header.
-    pub(crate) beginning: Result<SealedRecord, Damaged>,
-    /// The size of the whole record.
-    pub(crate) size: usize,
-}
-
-/// Lists records after `after`, about `bytes` and at most `count` of them. None: there are no more.
-pub(crate) fn list(
+fn list(
     database: &Database,
     after: Option<&RecordHash>,
     count: usize,
     bytes: usize,
-) -> Result<Vec<Listed>, Fault> {
+) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
     let start = after.map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
     let mut listed = Vec::new();
+    let mut last = after.copied();
     let mut size = 0;
     for record in records
         .range::<&[u8; 32]>((start, Bound::Unbounded))?
         .take(count)
     {
         let (place, record) = record?;
-        let record = record.value();
-        listed.push(Listed {
-            place: RecordHash(*place.value()),
-            beginning: header_part(record).map(SealedRecord::from),
-            size: record.len(),
-        });
+        let place = RecordHash(*place.value());
+        if last.is_some_and(|last| last >= place) {
+            return Err(Fault::Damaged("its records are out of order".to_owned()));
+        }
+        last = Some(place);
+        let record = SealedRecord::from(record.value());
         size += record.len();
+        listed.push((place, record));
         if size >= bytes {
             break;
         }
     }
     Ok(listed)
-}
-
-/// Gives back the space of removed records.
-pub(crate) fn compact(database: &mut Database) -> Result<(), Fault> {
-    contained(|| {
-        database.compact()?;
-        Ok(())
-    })
 }

@@ -6,21 +6,21 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kms_agent_core::{Clock, Scope, Timestamp};
-use redb::Database;
-
-use super::disk::{self, Contents};
+use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
+use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
 use crate::record;
 use crate::seal::{SCOPE, Sealer};
+use kms_agent_core::{Clock, Scope, Timestamp};
 
 /// Where everything is.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     pub(crate) key: KeySource,
+    pub(crate) medium: Arc<dyn Medium>,
     /// For the names of files set aside.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Place {
 /// A store that is open.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) database: Database,
+    pub(crate) disk: Disk,
     pub(crate) sealer: Arc<Sealer>,
     /// The scope last used.
     pub(crate) scope: Option<Arc<Scope>>,
@@ -67,10 +67,10 @@ impl Place {
             Keys::Known(sealer) => Arc::clone(sealer),
             Keys::Drawn(_) => Arc::new(Sealer::new(&self.key.load()?)),
         };
-        match disk::open(file, &sealer) {
-            Ok((database, contents)) => {
+        match self.open_file(file, &sealer) {
+            Ok((disk, contents)) => {
                 self.tidy();
-                Ok(opened(database, contents, &sealer))
+                Ok(opened(disk, contents, &sealer))
             }
             Err(Fault::Damaged(why)) => {
                 self.set_aside(&why, Some(&metadata)).map_err(failed)?;
@@ -153,6 +153,10 @@ impl Place {
         }
     }
 
+    fn open_file(&self, file: File, sealer: &Sealer) -> Result<(Disk, Contents), Fault> {
+        Disk::open(self.medium.open(file)?, sealer)
+    }
+
     /// Begins a store beside its place and puts it there when it is whole, so that whoever is killed meanwhile
     /// leaves nothing that looks like a damaged one.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
@@ -174,15 +178,15 @@ impl Place {
             return Err(self.failure(Fault::Locked));
         }
         let placed = file.set_len(0).map_err(Fault::from).and_then(|()| {
-            let opened = disk::open(file, sealer)?;
+            let opened = self.open_file(file, sealer)?;
             fs::rename(&begun, &self.path)?;
             private::sync_folder(&self.path)?;
             Ok(opened)
         });
         match placed {
-            Ok((database, contents)) => {
+            Ok((disk, contents)) => {
                 self.tidy();
-                Ok(opened(database, contents, sealer))
+                Ok(opened(disk, contents, sealer))
             }
             Err(fault) => {
                 // What is left of it takes room, and is of no use.
@@ -292,14 +296,14 @@ fn failed(error: io::Error) -> OpenFailure {
     OpenFailure::Failed(error.into())
 }
 
-fn opened(database: Database, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
+fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
     // A scope that cannot be read is one that is not known.
     let scope = contents
         .scope
         .and_then(|sealed| sealer.open_header(&SCOPE, &sealed).ok())
         .and_then(|bytes| record::decode_scope(&bytes));
     Opened {
-        database,
+        disk,
         sealer: Arc::clone(sealer),
         scope: scope.map(Arc::new),
         records: contents.records,

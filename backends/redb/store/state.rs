@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// Whether the database is open, which it is not while the medium fails.
     pub(crate) is_open: bool,
     pub(crate) trouble: Option<Trouble>,
+    /// How often the store was opened; tells faults of one opening from those of another.
+    pub(crate) opening: u64,
     /// What a reader ran into, for the writing thread to look at.
     pub(crate) fault: Option<Fault>,
     /// Somebody waits: write now, also while in trouble.
@@ -102,6 +104,7 @@ impl State {
             has_store: true,
             is_open: false,
             trouble: None,
+            opening: 0,
             fault: None,
             attempt: false,
             replace: false,
@@ -237,10 +240,10 @@ impl State {
         before.is_none()
     }
 
-    /// Notes what a reader ran into.
-    pub(crate) fn report(&mut self, fault: Fault) {
-        if self.fault.is_none() {
-            self.fault = Some(fault);
+    /// Notes what a reader ran into, unless the store was opened again since.
+    pub(crate) fn report(&mut self, opening: u64, fault: Fault) {
+        if self.opening == opening {
+            self.fault.get_or_insert(fault);
         }
     }
 
@@ -254,6 +257,8 @@ impl State {
             self.sealer = Arc::clone(sealer);
         }
         self.is_open = true;
+        self.opening += 1;
+        self.fault = None;
         match found {
             Stored::Nothing => {
                 self.map.forget_stored();

@@ -4,9 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::Timestamp;
+use kms_agent_core::{Lifetime, Timestamp};
 
-use super::disk::{self, Listed};
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
 use super::shared::{Shared, log_damaged_record};
@@ -14,7 +13,7 @@ use super::state::{Index, State, Stop};
 use crate::key::RootKey;
 use crate::queue::Batch;
 use crate::record::Header;
-use crate::seal::RecordHash;
+use crate::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
 /// first write, and part of the index may have to be finished first.
@@ -61,7 +60,7 @@ impl Writer {
             // Nobody shall wait for a thread that is gone.
             self.shared
                 .go_without_store("thread_failed", "the store's thread panicked");
-            self.shared.close_database();
+            self.shared.close_disk();
         }
     }
 
@@ -76,10 +75,10 @@ impl Writer {
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
                 Job::Close => return self.close(),
-                Job::Abandon => return self.shared.close_database(),
+                Job::Abandon => return self.shared.close_disk(),
             }
             if !self.shared.lock().has_store {
-                return self.shared.close_database();
+                return self.shared.close_disk();
             }
         }
     }
@@ -182,7 +181,7 @@ impl Writer {
             Fault::Failed(failure) => Some(failure),
             Fault::Locked | Fault::OtherKey => None,
         };
-        self.shared.close_database();
+        self.shared.close_disk();
         if let Some(failure) = &failure {
             self.shared.fail(failure);
         }
@@ -191,7 +190,7 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
-        match self.shared.ask(|database| disk::write(database, batch)) {
+        match self.shared.ask(|disk| disk.write(batch)) {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
             Some(Ok(())) => {
@@ -215,7 +214,7 @@ impl Writer {
                 // The folder cannot be written, maybe. Emptying the store is asked for as well.
                 self.shared.lock().replace = false;
                 if self.shared.place.bytes() == 0 {
-                    self.shared.close_database();
+                    self.shared.close_disk();
                     self.not_opened(failure);
                 }
             }
@@ -225,7 +224,7 @@ impl Writer {
     fn list(&mut self, after: Option<RecordHash>) {
         let listed = self
             .shared
-            .ask(|database| disk::list(database, after.as_ref(), LISTED_RECORDS, LISTED_BYTES));
+            .ask(|disk| disk.list(after.as_ref(), LISTED_RECORDS, LISTED_BYTES));
         match listed {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
@@ -233,33 +232,26 @@ impl Writer {
         }
     }
 
-    fn take_listed(&self, listed: Vec<Listed>) {
+    /// Takes over what the store lists, and has what is damaged of it removed.
+    fn take_listed(&self, listed: Vec<(RecordHash, SealedRecord)>) {
         let sealer = Arc::clone(&self.shared.lock().sealer);
         let count = listed.len() as u64;
-        let last = listed.last().map(|record| record.place);
-        for record in listed {
-            let header = record.beginning.and_then(|beginning| {
-                let header = sealer.open_header(&record.place, &beginning)?;
-                Ok((beginning, header))
-            });
-            let header = header.as_ref().ok().and_then(|(beginning, header)| {
-                Header::decode(header).map(|header| (beginning.clone(), header.lifetime))
-            });
+        let last = listed.last().map(|(place, _)| *place);
+        for (place, record) in listed {
+            let checked = check(&sealer, &place, &record);
             let mut state = self.shared.lock();
             if state.index == Index::Complete {
                 // Everything was dropped meanwhile.
                 break;
             }
-            if state.queue.waiting(&record.place).is_some() {
+            if state.queue.waiting(&place).is_some() {
                 continue;
             }
-            if let Some((beginning, lifetime)) = header {
-                state
-                    .map
-                    .list(record.place, beginning, record.size, &lifetime);
+            if let Ok((beginning, lifetime)) = checked {
+                state.map.list(place, beginning, record.len(), &lifetime);
                 state.evict();
             } else {
-                state.remove(&record.place);
+                state.remove(&place);
                 log_damaged_record();
             }
         }
@@ -284,22 +276,30 @@ impl Writer {
             state.map.clear();
             records
         };
-        if let Some(mut database) = self.shared.take_database() {
+        if let Some(mut disk) = self.shared.take_disk() {
             let bytes = self.shared.place.bytes();
             let worthwhile = records.is_some_and(|records| {
                 bytes > SMALL_STORE_BYTES && bytes / 2 > records && records < LARGE_STORE_BYTES
             });
-            let closed = if worthwhile {
-                disk::compact(&mut database)
-            } else {
-                Ok(())
-            };
-            if let Err(fault) = closed.and(disk::close(database)) {
+            let closed = if worthwhile { disk.compact() } else { Ok(()) };
+            if let Err(fault) = closed.and(disk.close()) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
             }
         }
         self.shared.publish_closed(&self.shared.lock());
     }
+}
+
+/// Opens a record as whoever asks for it will; returns what the index needs of it.
+fn check(
+    sealer: &Sealer,
+    place: &RecordHash,
+    record: &[u8],
+) -> Result<(SealedRecord, Lifetime), Damaged> {
+    let header = sealer.open_header(place, record)?;
+    let lifetime = Header::decode(&header).ok_or(Damaged)?.lifetime;
+    sealer.open_value(place, record)?;
+    Ok((header_part(record)?.into(), lifetime))
 }
 
 /// Nothing that cannot wait for the end of gathering.

@@ -1,0 +1,197 @@
+//! Files that were changed behind the store's back, anyhow and anywhere: nothing wrong is ever answered, and the
+//! backend works on.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use kms_agent_test_support::{Dice, times};
+
+use self::support::{Folder, NOW, entry, key, put, trouble, value};
+
+/// For what ends at once unless something hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+const PAGE: usize = 4096;
+
+/// The entries of a store, and its file after it was closed and as a kill leaves it.
+struct Sample {
+    values: BTreeMap<String, Vec<u8>>,
+    closed: Folder,
+    killed: Folder,
+}
+
+impl Sample {
+    async fn draw(dice: &mut Dice) -> Self {
+        let folder = Folder::default();
+        let backend = folder.open().await.unwrap();
+        let mut values = BTreeMap::new();
+        for n in 0..80 {
+            let name = format!("s{}", dice.index(60));
+            let length = dice.index([50, 3000, 40_000][n % 3]);
+            let value = dice.bytes(length);
+            backend.put(&key(&name), entry(&value)).await.unwrap();
+            values.insert(name, value);
+            if dice.percent(20) {
+                backend.flush().await.unwrap();
+            }
+        }
+        for n in 0..10 {
+            let name = format!("s{n}");
+            backend.remove(&key(&name)).await.unwrap();
+            values.remove(&name);
+        }
+        backend.flush().await.unwrap();
+        let killed = folder.as_after_a_kill();
+        backend.close().await.unwrap();
+        Self {
+            values,
+            closed: folder,
+            killed,
+        }
+    }
+}
+
+/// Changes a file in one way or another; says how.
+fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) -> String {
+    let pages = bytes.len().div_ceil(PAGE);
+    match dice.below(7) {
+        0 => {
+            let length = dice.index(bytes.len());
+            bytes.truncate(length);
+            format!("cut to {length} bytes")
+        }
+        1 => {
+            let pages: Vec<usize> = (0..=dice.index(4)).map(|_| dice.index(pages)).collect();
+            for page in &pages {
+                bytes
+                    .iter_mut()
+                    .skip(page * PAGE)
+                    .take(PAGE)
+                    .for_each(|byte| *byte = 0);
+            }
+            format!("pages {pages:?} zeroed")
+        }
+        2 => {
+            let page = dice.index(pages);
+            let garbage = dice.bytes(PAGE);
+            for (byte, random) in bytes.iter_mut().skip(page * PAGE).zip(garbage) {
+                *byte = random;
+            }
+            format!("garbage in page {page}")
+        }
+        3 => {
+            let places: Vec<usize> = (0..=dice.index(8))
+                .map(|_| dice.index(bytes.len()))
+                .collect();
+            for place in &places {
+                *bytes.get_mut(*place).unwrap() ^= 1 << dice.below(8);
+            }
+            format!("bits at {places:?} flipped")
+        }
+        // Where the store says what it is, every byte counts.
+        4 => {
+            let place = dice.index(512);
+            *bytes.get_mut(place).unwrap() = dice.number().to_le_bytes()[0];
+            format!("byte {place} of the head changed")
+        }
+        // Of a page, the beginning counts most.
+        5 => {
+            let place = dice.index(pages) * PAGE + dice.index(64);
+            if let Some(byte) = bytes.get_mut(place) {
+                *byte = dice.number().to_le_bytes()[0];
+            }
+            format!("byte {place} changed")
+        }
+        _ => {
+            let (one, other) = (dice.index(pages), dice.index(pages));
+            for at in 0..PAGE {
+                let (one, other) = (one * PAGE + at, other * PAGE + at);
+                if one.max(other) < bytes.len() {
+                    bytes.swap(one, other);
+                }
+            }
+            format!("pages {one} and {other} exchanged")
+        }
+    }
+}
+
+/// Works with a damaged store as an agent would.
+async fn work(folder: &Folder, values: &BTreeMap<String, Vec<u8>>) {
+    let backend = folder.open().await.unwrap();
+    let mut held = 0;
+    for (name, right) in values {
+        let found = value(&backend, name).await;
+        held += usize::from(found.is_some());
+        assert!(found.is_none_or(|found| found == *right), "{name} is wrong");
+    }
+    for n in 0..10 {
+        assert_eq!(
+            value(&backend, &format!("s{n}")).await,
+            None,
+            "what was removed is back"
+        );
+    }
+    for n in 0..20 {
+        put(&backend, &format!("new{n}")).await;
+    }
+    let (removed, _) = values.first_key_value().unwrap();
+    // It may fail when damage is found just then; the next one works.
+    if backend.remove(&key(removed)).await.is_err() {
+        backend.remove(&key(removed)).await.unwrap();
+    }
+    backend.sweep(NOW).await.unwrap();
+    backend.flush().await.unwrap();
+    assert_eq!(trouble(&backend).await, None);
+    for n in 0..20 {
+        let name = format!("new{n}");
+        assert_eq!(value(&backend, &name).await, Some(name.into_bytes()));
+    }
+    let _ = held;
+    backend.close().await.unwrap();
+
+    let later = folder.open().await.unwrap();
+    for n in 0..20 {
+        let name = format!("new{n}");
+        assert_eq!(value(&later, &name).await, Some(name.into_bytes()));
+    }
+    assert_eq!(value(&later, removed).await, None);
+    for (name, right) in values {
+        let found = value(&later, name).await;
+        assert!(
+            found.is_none_or(|found| found == *right),
+            "{name} is wrong later"
+        );
+    }
+    later.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_of_any_kind_anywhere_never_yields_a_wrong_value_and_the_store_works_on() {
+    let mut dice = Dice::from_env();
+    let sample = Sample::draw(&mut dice).await;
+    let mut set_aside = 0;
+    let count = times("KMS_AGENT_TEST_SEEDS", 40);
+    for n in 0..count {
+        let from = if dice.percent(50) {
+            &sample.closed
+        } else {
+            &sample.killed
+        };
+        let folder = from.as_after_a_kill();
+        let mut bytes = fs::read(folder.store()).unwrap();
+        let how = damage(&mut bytes, &mut dice);
+        eprintln!("{n}: {how}");
+        fs::write(folder.store(), bytes).unwrap();
+        tokio::time::timeout(LIMIT, work(&folder, &sample.values))
+            .await
+            .unwrap_or_else(|_| panic!("it hangs"));
+        let beside = folder.beside_the_store();
+        assert!(beside.len() <= 2, "{beside:?}");
+        set_aside += beside.len() - 1;
+    }
+    assert!((1..count).contains(&set_aside), "{set_aside} of {count}");
+}
