@@ -117,6 +117,27 @@ impl SealedMap {
         self.insert(place, item);
     }
 
+    /// Takes a record that only the store had, unless it is here by now. It is used no more recently for that.
+    pub(crate) fn fill(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        let known = self.items.get(&place);
+        if known.is_some_and(|item| item.is_whole) {
+            return;
+        }
+        let unused = Use {
+            turn: 0,
+            fetched_at: lifetime.fetched_at,
+        };
+        let item = Item {
+            hits: known.map_or(0, |item| item.hits),
+            used: known.map_or(unused, |item| item.used),
+            size: record.len(),
+            sealed: record,
+            is_whole: true,
+            usable_until: lifetime.usable_until,
+        };
+        self.insert(place, item);
+    }
+
     fn insert(&mut self, place: RecordHash, item: Item) {
         self.remove(&place);
         self.by_use.insert((item.used, place));
@@ -138,6 +159,10 @@ impl SealedMap {
         } else {
             Found::Stored
         })
+    }
+
+    pub(crate) fn contains(&self, place: &RecordHash) -> bool {
+        self.items.contains_key(place)
     }
 
     pub(crate) fn remove(&mut self, place: &RecordHash) -> bool {
@@ -272,6 +297,11 @@ mod tests {
         map.list(place(2), record(1), 100, &lifetime(0, 3));
         assert!(matches!(map.find(&place(2)), Some(Found::Stored)));
         assert_eq!(map.bytes(), 104);
+        map.fill(place(1), record(9), &lifetime(0, 3));
+        map.list(place(3), record(1), 100, &lifetime(0, 3));
+        map.fill(place(3), record(50), &lifetime(0, 3));
+        assert!(matches!(map.find(&place(3)), Some(Found::Here(it)) if it.len() == 50));
+        assert!(map.remove(&place(3)));
         map.forget_stored();
         assert_eq!((map.len(), map.bytes()), (1, 4));
         map.clear();

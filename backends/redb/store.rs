@@ -9,6 +9,7 @@ mod fault;
 mod medium;
 mod place;
 mod reader;
+mod rescue;
 mod shared;
 mod state;
 mod tentative;
@@ -276,6 +277,7 @@ impl Store {
                 return Ok(());
             }
             state.attempt = true;
+            state.look = true;
             state.stop = Some(Stop::Close);
         }
         self.shared.wake();

@@ -45,6 +45,11 @@ impl Dice {
         usize::try_from(self.below(length as u64)).expect("it is less than a length")
     }
 
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.index(from.len())]
+    }
+
     /// True in so many of a hundred cases.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent

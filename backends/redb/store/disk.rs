@@ -3,14 +3,14 @@
 use std::ops::Bound;
 
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTableMetadata, StorageBackend,
-    TableDefinition, TableError,
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageBackend, TableDefinition, TableError,
 };
 
 use super::fault::{Fault, contained};
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
-use crate::seal::{FORMAT, RecordHash, SealedRecord, Sealer};
+use crate::seal::{FORMAT, RecordHash, SCOPE, SealedRecord, Sealer};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -47,10 +47,13 @@ impl Disk {
     ) -> Result<(Self, Contents), Fault> {
         let file = TentativeFile::new(file)?;
         let opened = contained(|| {
-            let database = Builder::new()
-                .set_cache_size(PAGE_CACHE_BYTES)
-                .create_with_backend(file.clone())?;
-            let contents = identify(&database, sealer)?;
+            let database = open(&file)?;
+            let contents = match identify(&database, sealer) {
+                Err(Fault::OtherKey) if is_sealed_by(&database, sealer)? => {
+                    return Err(Fault::Damaged("it forgot its key's id".to_owned()));
+                }
+                contents => contents?,
+            };
             file.accept()?;
             let contents = match contents {
                 Some(contents) => contents,
@@ -75,31 +78,65 @@ impl Disk {
     /// Lists records after `after`, about `bytes` and at most `count` of them. None: there are no more.
     pub(crate) fn list(
         &self,
-        after: Option<&RecordHash>,
+        after: Option<RecordHash>,
         count: usize,
         bytes: usize,
     ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
         self.ask(|database| list(database, after, count, bytes))
     }
 
-    /// Gives back the space of removed records.
-    pub(crate) fn compact(&mut self) -> Result<(), Fault> {
-        let compacted = contained(|| {
-            self.database.compact()?;
-            Ok(())
-        });
-        self.file.blamed(compacted)
-    }
-
-    /// Lets go of the store.
-    pub(crate) fn close(self) -> Result<(), Fault> {
-        let Self { database, file } = self;
-        file.blamed(contained(|| Ok(database.close()?)))
-    }
-
     fn ask<T>(&self, question: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
         self.file.blamed(contained(|| question(&self.database)))
     }
+
+    /// Reads all of the file and compares it with its checksums, beside whoever reads from the store. Nobody may
+    /// write to it meanwhile, nor before since it was opened.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let view = self.file.view()?;
+        let checked = contained(|| {
+            if open(&view)?.check_integrity()? {
+                Ok(())
+            } else {
+                Err(Fault::Damaged("it does not match its checksums".to_owned()))
+            }
+        });
+        view.blamed(checked)
+    }
+
+    /// Lets go of the store, giving back the space of removed records first if it is to be compacted.
+    pub(crate) fn close(self, compacts: bool) -> Result<(), Fault> {
+        let Self { mut database, file } = self;
+        file.blamed(contained(|| {
+            if compacts {
+                database.compact()?;
+            }
+            Ok(database.close()?)
+        }))
+    }
+}
+
+fn open(file: &TentativeFile) -> Result<Database, Fault> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(PAGE_CACHE_BYTES);
+    Ok(builder.create_with_backend(file.clone())?)
+}
+
+/// Whether a store that says it has another key was sealed by `sealer` all the same.
+fn is_sealed_by(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    if let Some(scope) = meta.get(META_SCOPE)?
+        && sealer.open_header(&SCOPE, scope.value()).is_ok()
+    {
+        return Ok(true);
+    }
+    let records = transaction.open_table(RECORDS)?;
+    let first = records.first()?;
+    Ok(first.is_some_and(|(place, record)| {
+        sealer
+            .open_header(&RecordHash(*place.value()), record.value())
+            .is_ok()
+    }))
 }
 
 /// `None`: there is nothing in it at all.
@@ -183,14 +220,16 @@ fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>,
 
 fn list(
     database: &Database,
-    after: Option<&RecordHash>,
+    after: Option<RecordHash>,
     count: usize,
     bytes: usize,
 ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
-    let start = after.map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
+    let start = after
+        .as_ref()
+        .map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
     let mut listed = Vec::new();
-    let mut last = after.copied();
+    let mut last = after;
     let mut size = 0;
     for record in records
         .range::<&[u8; 32]>((start, Bound::Unbounded))?

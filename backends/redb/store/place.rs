@@ -29,12 +29,29 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) disk: Disk,
+    pub(crate) file: FileId,
     pub(crate) sealer: Arc<Sealer>,
     /// The scope last used.
     pub(crate) scope: Option<Arc<Scope>>,
     pub(crate) records: u64,
     /// It was just begun.
     pub(crate) is_new: bool,
+}
+
+/// Tells a file from another that takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
 }
 
 /// Why there is no open store.
@@ -70,10 +87,11 @@ impl Place {
         match self.open_file(file, &sealer) {
             Ok((disk, contents)) => {
                 self.tidy();
-                Ok(opened(disk, contents, &sealer))
+                Ok(opened(disk, contents, &sealer, &metadata))
             }
             Err(Fault::Damaged(why)) => {
-                self.set_aside(&why, Some(&metadata)).map_err(failed)?;
+                self.set_aside(&why, Some((&metadata).into()))
+                    .map_err(failed)?;
                 self.begin(&sealer)
             }
             Err(fault) => Err(self.failure(fault)),
@@ -107,19 +125,19 @@ impl Place {
     }
 
     /// Renames the store's file, so that somebody may look at it, in place of the one set aside before.
-    pub(crate) fn set_aside(&self, why: &str, damaged: Option<&Metadata>) -> io::Result<()> {
-        if let Some(damaged) = damaged {
-            let now = fs::symlink_metadata(&self.path)?;
-            if (now.dev(), now.ino()) != (damaged.dev(), damaged.ino()) {
-                return Err(io::Error::other(
-                    "another process put a new store in its place",
-                ));
-            }
+    pub(crate) fn set_aside(&self, why: &str, damaged: Option<FileId>) -> io::Result<()> {
+        if damaged.is_some_and(|damaged| self.file() != Some(damaged)) {
+            return Err(io::Error::other(
+                "another process put a new store in its place",
+            ));
         }
         let prefix = format!("{}.corrupt-", private::name(&self.path));
         let name = format!("{prefix}{}", stamp(self.clock.wall()));
         let target = self.path.with_file_name(&name);
-        fs::rename(&self.path, &target)?;
+        match fs::rename(&self.path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed?,
+        }
         for entry in fs::read_dir(private::folder(&self.path))?.flatten() {
             let other = entry.file_name();
             if other != *name && other.to_string_lossy().starts_with(&prefix) {
@@ -134,6 +152,12 @@ impl Place {
             "The cache's store is damaged; it was set aside and a new one begun"
         );
         Ok(())
+    }
+
+    /// The file that is there now.
+    pub(crate) fn file(&self) -> Option<FileId> {
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        Some((&metadata).into())
     }
 
     /// The file's size, 0 while there is none.
@@ -166,7 +190,7 @@ impl Place {
             .with_file_name(format!(".{}.new", private::name(&self.path)));
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
-        let (file, _) = check(&begun, open_file(&begun, &mut options))?;
+        let (file, metadata) = check(&begun, open_file(&begun, &mut options))?;
         // Also against somebody else who begins one here; it is the lock that redb takes again.
         match file.try_lock() {
             Ok(()) => {}
@@ -186,7 +210,7 @@ impl Place {
         match placed {
             Ok((disk, contents)) => {
                 self.tidy();
-                Ok(opened(disk, contents, sealer))
+                Ok(opened(disk, contents, sealer, &metadata))
             }
             Err(fault) => {
                 // What is left of it takes room, and is of no use.
@@ -237,7 +261,7 @@ impl Place {
                 word: "damaged",
                 cause,
             }),
-            Fault::Locked => {
+            Fault::Locked | Fault::Gone => {
                 OpenFailure::Refused(format!("the store {path} is in use by another process"))
             }
             Fault::OtherKey => OpenFailure::Barred {
@@ -296,7 +320,7 @@ fn failed(error: io::Error) -> OpenFailure {
     OpenFailure::Failed(error.into())
 }
 
-fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
+fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>, file: &Metadata) -> Opened {
     // A scope that cannot be read is one that is not known.
     let scope = contents
         .scope
@@ -304,6 +328,7 @@ fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
         .and_then(|bytes| record::decode_scope(&bytes));
     Opened {
         disk,
+        file: file.into(),
         sealer: Arc::clone(sealer),
         scope: scope.map(Arc::new),
         records: contents.records,

@@ -130,7 +130,7 @@ impl Shared {
     /// Lets go of the store.
     pub(crate) fn close_disk(&self) {
         if let Some(disk) = self.take_disk()
-            && let Err(fault) = disk.close()
+            && let Err(fault) = disk.close(false)
         {
             tracing::debug!(?fault, "The store could not be closed properly");
         }
@@ -138,20 +138,22 @@ impl Shared {
 
     /// Takes a store into use that was opened.
     pub(crate) fn install(&self, opened: Opened) {
+        let file = opened.file;
         let (sealer, found) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
-        state.opened(&sealer, found);
+        state.opened(&sealer, file, found);
         state.bytes = bytes;
         self.publish(&state);
     }
 
     /// Takes a store into use that was begun for a clean slate.
     pub(crate) fn install_replacement(&self, opened: Opened) {
+        let file = opened.file;
         let (sealer, _) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
-        state.replaced(&sealer);
+        state.replaced(&sealer, file);
         state.bytes = bytes;
         state.committed_at = Some(self.place.clock.wall());
         self.publish(&state);
@@ -168,7 +170,7 @@ impl Shared {
         };
         if let Some(old) = self.put_disk(Some(opened.disk)) {
             // It was there already for somebody else to lose.
-            let _ = old.close();
+            let _ = old.close(false);
         }
         (opened.sealer, found)
     }

@@ -15,7 +15,9 @@ use super::fault::{Failure, Fault};
 pub(crate) struct TentativeFile(Arc<Inner>);
 
 struct Inner {
-    file: Box<dyn StorageBackend>,
+    file: Arc<dyn StorageBackend>,
+    /// Somebody else looks after the locks.
+    is_view: bool,
     held_back: Mutex<Option<Changes>>,
     /// The first thing that did not work.
     failure: Mutex<Option<Failure>>,
@@ -36,9 +38,19 @@ enum Step {
 
 impl TentativeFile {
     pub(crate) fn new(file: Box<dyn StorageBackend>) -> io::Result<Self> {
+        Self::over(file.into(), false)
+    }
+
+    /// The file as it is now, for somebody else to look at. Changes to it are never made.
+    pub(crate) fn view(&self) -> io::Result<Self> {
+        Self::over(Arc::clone(&self.0.file), true)
+    }
+
+    fn over(file: Arc<dyn StorageBackend>, is_view: bool) -> io::Result<Self> {
         let length = file.len()?;
         Ok(Self(Arc::new(Inner {
             file,
+            is_view,
             held_back: Mutex::new(Some(Changes {
                 steps: Vec::new(),
                 length,
@@ -199,10 +211,16 @@ impl StorageBackend for TentativeFile {
     }
 
     fn close(&self) -> io::Result<()> {
+        if self.0.is_view {
+            return Ok(());
+        }
         self.0.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        if self.0.is_view {
+            return Ok(true);
+        }
         self.0.file.try_lock_range(start, end)
     }
 
@@ -223,6 +241,9 @@ impl StorageBackend for TentativeFile {
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        if self.0.is_view {
+            return Ok(());
+        }
         self.0.file.unlock_range(start, end)
     }
 

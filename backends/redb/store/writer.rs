@@ -4,16 +4,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Lifetime, Timestamp};
+use kms_agent_core::Timestamp;
 
+use super::disk::Disk;
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
+use super::rescue::{check, rescue};
 use super::shared::{Shared, log_damaged_record};
 use super::state::{Index, State, Stop};
 use crate::key::RootKey;
 use crate::queue::Batch;
-use crate::record::Header;
-use crate::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
+use crate::seal::{RecordHash, SealedRecord};
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
 /// first write, and part of the index may have to be finished first.
@@ -39,6 +40,10 @@ pub(crate) struct Writer {
 
 enum Job {
     Open,
+    /// See whether the file is still where it was.
+    Look,
+    /// Have redb compare the file with its checksums.
+    Check,
     Recover(Fault),
     Replace,
     /// A batch, and when it was made.
@@ -70,6 +75,8 @@ impl Writer {
                 Job::Open => {
                     self.open();
                 }
+                Job::Look => self.look(),
+                Job::Check => self.check(),
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
@@ -104,6 +111,12 @@ impl Writer {
             }
             if !state.is_open {
                 return Job::Open;
+            }
+            if std::mem::take(&mut state.look) {
+                return Job::Look;
+            }
+            if std::mem::take(&mut state.is_unchecked) {
+                return Job::Check;
             }
             if state.replace {
                 return Job::Replace;
@@ -174,11 +187,19 @@ impl Writer {
     /// fault is not promised.
     fn recover(&mut self, fault: Fault) {
         let failure = match fault {
-            Fault::Damaged(why) => match self.shared.place.set_aside(&why, None) {
-                Ok(()) => None,
-                Err(error) => Some(Failure::from(error)),
-            },
+            Fault::Damaged(why) => {
+                rescue(&self.shared);
+                let set_aside = self.shared.place.set_aside(&why, None);
+                set_aside.err().map(Failure::from)
+            }
             Fault::Failed(failure) => Some(failure),
+            Fault::Gone => {
+                tracing::warn!(
+                    store.path = %self.shared.place.path.display(),
+                    "The file of the cache's store was removed or replaced; what is in memory is written anew"
+                );
+                None
+            }
             Fault::Locked | Fault::OtherKey => None,
         };
         self.shared.close_disk();
@@ -187,6 +208,20 @@ impl Writer {
         }
         // For readers, even if nothing can be written.
         self.open();
+    }
+
+    fn look(&mut self) {
+        let expected = self.shared.lock().file;
+        if self.shared.place.file() != expected {
+            self.recover(Fault::Gone);
+        }
+    }
+
+    /// Before anything is written: what redb makes of damaged pages when it writes is not promised either.
+    fn check(&mut self) {
+        if let Some(Err(fault)) = self.shared.ask(Disk::check) {
+            self.recover(fault);
+        }
     }
 
     fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
@@ -224,7 +259,7 @@ impl Writer {
     fn list(&mut self, after: Option<RecordHash>) {
         let listed = self
             .shared
-            .ask(|disk| disk.list(after.as_ref(), LISTED_RECORDS, LISTED_BYTES));
+            .ask(|disk| disk.list(after, LISTED_RECORDS, LISTED_BYTES));
         match listed {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
@@ -276,30 +311,17 @@ impl Writer {
             state.map.clear();
             records
         };
-        if let Some(mut disk) = self.shared.take_disk() {
+        if let Some(disk) = self.shared.take_disk() {
             let bytes = self.shared.place.bytes();
             let worthwhile = records.is_some_and(|records| {
                 bytes > SMALL_STORE_BYTES && bytes / 2 > records && records < LARGE_STORE_BYTES
             });
-            let closed = if worthwhile { disk.compact() } else { Ok(()) };
-            if let Err(fault) = closed.and(disk.close()) {
+            if let Err(fault) = disk.close(worthwhile) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
             }
         }
         self.shared.publish_closed(&self.shared.lock());
     }
-}
-
-/// Opens a record as whoever asks for it will; returns what the index needs of it.
-fn check(
-    sealer: &Sealer,
-    place: &RecordHash,
-    record: &[u8],
-) -> Result<(SealedRecord, Lifetime), Damaged> {
-    let header = sealer.open_header(place, record)?;
-    let lifetime = Header::decode(&header).ok_or(Damaged)?.lifetime;
-    sealer.open_value(place, record)?;
-    Ok((header_part(record)?.into(), lifetime))
 }
 
 /// Nothing that cannot wait for the end of gathering.

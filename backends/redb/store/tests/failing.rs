@@ -143,23 +143,24 @@ async fn whatever_step_fails_nothing_durable_is_lost_and_the_rest_is_made_up_for
     let filled = filled().await;
     // How many steps there are when all goes well.
     let medium = FaultyMedium::default();
-    let store = open_on(&copy(&filled), &medium).unwrap();
+    let folder = copy(&filled);
+    let store = open_on(&folder, &medium).unwrap();
     work(&store).await;
     let steps = medium.taken();
-    drop(store);
+    store.close().await.unwrap();
 
     let mut dice = Dice::from_env();
     for n in 0..times("KMS_AGENT_TEST_SEEDS", 40) {
         let planned = Planned {
             from: dice.below(steps),
-            only: [
+            only: dice.pick(&[
                 None,
                 Some(Step::Read),
                 Some(Step::Write),
                 Some(Step::SetLength),
                 Some(Step::Sync),
-            ][dice.index(5)],
-            error: [Errno::IO, Errno::NOSPC, Errno::ROFS][dice.index(3)],
+            ]),
+            error: dice.pick(&[Errno::IO, Errno::NOSPC, Errno::ROFS]),
             tears: dice.percent(50),
         };
         eprintln!("{n}: {planned:?}");
