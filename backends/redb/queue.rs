@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     emptying: Option<Emptying>,
     scope: Option<(Ticket, SealedRecord)>,
     issued: Ticket,
+    /// Until so much is durable, nothing is.
+    restored: Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,11 @@ impl Queue {
             self.push(place, Write::Put(record));
         }
         now
+    }
+
+    /// Says that the store had nothing of what was durable, and will have it with what waits now.
+    pub(crate) fn restore(&mut self) {
+        self.restored = self.issued;
     }
 
     /// Forgets everything.
@@ -204,11 +211,12 @@ impl Queue {
             self.emptying.map(|emptying| emptying.since),
             self.scope.as_ref().map(|(at, _)| *at),
         ];
-        oldest
+        let durable = oldest
             .into_iter()
             .flatten()
             .min()
-            .map_or(self.issued, |at| at.saturating_sub(1))
+            .map_or(self.issued, |at| at.saturating_sub(1));
+        if durable < self.restored { 0 } else { durable }
     }
 
     /// The last number given out.
@@ -318,6 +326,21 @@ mod tests {
         assert_eq!(queue.durable(), second - 1);
         queue.settle(&queue.batch(ALL));
         assert_eq!(queue.durable(), second);
+    }
+
+    #[test]
+    fn who_waited_for_a_store_that_was_lost_waits_for_all_of_the_next_one() {
+        let mut queue = Queue::default();
+        let flush = queue.issue();
+        assert_eq!(queue.durable(), flush);
+        queue.push(place(1), put(1));
+        queue.push(place(2), put(2));
+        queue.restore();
+        queue.settle(&queue.batch(1));
+        assert!(queue.durable() < flush);
+        queue.push(place(3), put(3));
+        queue.settle(&queue.batch(1));
+        assert!(queue.durable() >= flush);
     }
 
     #[test]

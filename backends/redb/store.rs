@@ -205,7 +205,7 @@ impl Store {
     pub(crate) async fn flush(&self) -> Result<(), BackendError> {
         let ticket = {
             let mut state = self.shared.lock();
-            let works = state.trouble.is_none() && state.fault.is_none();
+            let works = state.is_open && state.trouble.is_none() && state.fault.is_none();
             if !state.has_store || (state.queue.is_empty() && works) {
                 return Ok(());
             }

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    StorageBackend, TableDefinition, TableError,
+    RepairSession, StorageBackend, TableDefinition, TableError,
 };
 
 use super::fault::{Fault, contained};
@@ -46,20 +46,14 @@ impl Disk {
         sealer: &Sealer,
     ) -> Result<(Self, Contents), Fault> {
         let file = TentativeFile::new(file)?;
-        let opened = contained(|| {
-            let database = open(&file)?;
-            let contents = match identify(&database, sealer) {
-                Err(Fault::OtherKey) if is_sealed_by(&database, sealer)? => {
-                    return Err(Fault::Damaged("it forgot its key's id".to_owned()));
+        let opened = contained(|| open(&file, Trust::Quick)).and_then(|database| {
+            match contained(|| take_over(&database, &file, sealer)) {
+                Ok(contents) => Ok((database, contents)),
+                Err(fault) => {
+                    discard(database, &file);
+                    Err(fault)
                 }
-                contents => contents?,
-            };
-            file.accept()?;
-            let contents = match contents {
-                Some(contents) => contents,
-                None => begin(&database, sealer)?,
-            };
-            Ok((database, contents))
+            }
         });
         let (database, contents) = file.blamed(opened)?;
         Ok((Self { database, file }, contents))
@@ -93,32 +87,83 @@ impl Disk {
     /// write to it meanwhile, nor before since it was opened.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let view = self.file.view()?;
-        let checked = contained(|| {
-            if open(&view)?.check_integrity()? {
-                Ok(())
-            } else {
-                Err(Fault::Damaged("it does not match its checksums".to_owned()))
-            }
+        let checked = contained(|| open(&view, Trust::Nothing)).map(|database| {
+            discard(database, &view);
         });
         view.blamed(checked)
     }
 
-    /// Lets go of the store, giving back the space of removed records first if it is to be compacted.
-    pub(crate) fn close(self, compacts: bool) -> Result<(), Fault> {
-        let Self { mut database, file } = self;
-        file.blamed(contained(|| {
-            if compacts {
-                database.compact()?;
-            }
-            Ok(database.close()?)
-        }))
+    /// Writes all there is into `other`, which is empty, with its meta data.
+    pub(crate) fn copy_to(&self, other: &Self) -> Result<(), Fault> {
+        self.ask(|database| other.ask(|empty| copy(database, empty)))
+    }
+
+    /// The size of all records.
+    pub(crate) fn live_bytes(&self) -> Result<u64, Fault> {
+        self.ask(|database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            Ok(records.stats()?.stored_bytes())
+        })
+    }
+
+    /// Lets go of the store.
+    pub(crate) fn close(self) -> Result<(), Fault> {
+        let Self { database, file } = self;
+        file.blamed(contained(|| Ok(database.close()?)))
+    }
+
+    /// Lets go of a store that is damaged, and leaves it as it is.
+    pub(crate) fn abandon(self) {
+        discard(self.database, &self.file);
     }
 }
 
-fn open(file: &TentativeFile) -> Result<Database, Fault> {
+/// What is believed of a file before it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// That it is as it was left, which is known at once. Every commit sees to that, so a file that would have to
+    /// be read as a whole to be put right is a damaged one.
+    Quick,
+    /// Nothing; all of it is compared with its checksums.
+    Nothing,
+}
+
+fn open(file: &TentativeFile, trust: Trust) -> Result<Database, Fault> {
     let mut builder = Builder::new();
     builder.set_cache_size(PAGE_CACHE_BYTES);
+    match trust {
+        Trust::Quick => builder.set_repair_callback(RepairSession::abort),
+        Trust::Nothing => builder.set_check_integrity_on_open(true),
+    };
     Ok(builder.create_with_backend(file.clone())?)
+}
+
+/// Sees whose store it is and makes it ours, if it is not somebody else's.
+fn take_over(
+    database: &Database,
+    file: &TentativeFile,
+    sealer: &Sealer,
+) -> Result<Contents, Fault> {
+    let contents = match identify(database, sealer) {
+        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
+            return Err(Fault::Damaged("it forgot its key's id".to_owned()));
+        }
+        contents => contents?,
+    };
+    file.accept()?;
+    match contents {
+        Some(contents) => Ok(contents),
+        None => begin(database, sealer),
+    }
+}
+
+/// Lets go of a database without anything being written. To close it redb would write to it; on damaged pages
+/// it may panic then, and panic once more while it cleans up, which ends the process.
+fn discard(mut database: Database, file: &TentativeFile) {
+    file.shut();
+    // Has redb notice that the file fails, after which it does not write.
+    let _ = contained(|| Ok(database.check_integrity()?));
+    let _ = contained(|| Ok(database.close()?));
 }
 
 /// Whether a store that says it has another key was sealed by `sealer` all the same.
@@ -249,4 +294,23 @@ fn list(
         }
     }
     Ok(listed)
+}
+
+fn copy(from: &Database, to: &Database) -> Result<(), Fault> {
+    let source = from.begin_read()?;
+    let target = durable_write(to)?;
+    {
+        let mut meta = target.open_table(META)?;
+        for entry in source.open_table(META)?.iter()? {
+            let (name, value) = entry?;
+            meta.insert(name.value(), value.value())?;
+        }
+        let mut records = target.open_table(RECORDS)?;
+        for entry in source.open_table(RECORDS)?.iter()? {
+            let (place, record) = entry?;
+            records.insert(place.value(), record.value())?;
+        }
+    }
+    target.commit()?;
+    Ok(())
 }

@@ -181,31 +181,46 @@ impl Place {
         Disk::open(self.medium.open(file)?, sealer)
     }
 
-    /// Begins a store beside its place and puts it there when it is whole, so that whoever is killed meanwhile
-    /// leaves nothing that looks like a damaged one.
+    /// Begins a store where there is none.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(failed)?;
-        let begun = self
-            .path
-            .with_file_name(format!(".{}.new", private::name(&self.path)));
+        self.build(sealer, |_| {
+            if self.bytes() > 0 {
+                // Somebody else was faster.
+                return Err(Fault::Locked);
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts a store with the same in it, and no room for more, in place of `disk`, which stays open.
+    pub(crate) fn rewrite(&self, disk: &Disk, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
+        self.build(sealer, |new| disk.copy_to(new))
+    }
+
+    /// Builds a store beside its place and puts it there when `finish` has succeeded with it, so that whoever is
+    /// killed meanwhile leaves nothing that looks like a damaged one.
+    fn build(
+        &self,
+        sealer: &Arc<Sealer>,
+        finish: impl FnOnce(&Disk) -> Result<(), Fault>,
+    ) -> Result<Opened, OpenFailure> {
+        let built = self.unplaced();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
-        let (file, metadata) = check(&begun, open_file(&begun, &mut options))?;
-        // Also against somebody else who begins one here; it is the lock that redb takes again.
+        let (file, metadata) = check(&built, open_file(&built, &mut options))?;
+        // Also against somebody else who builds one here; it is the lock that redb takes again.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(self.failure(Fault::Locked)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        if self.bytes() > 0 {
-            // Somebody else was faster.
-            return Err(self.failure(Fault::Locked));
-        }
         let placed = file.set_len(0).map_err(Fault::from).and_then(|()| {
-            let opened = self.open_file(file, sealer)?;
-            fs::rename(&begun, &self.path)?;
+            let (disk, contents) = self.open_file(file, sealer)?;
+            finish(&disk)?;
+            fs::rename(&built, &self.path)?;
             private::sync_folder(&self.path)?;
-            Ok(opened)
+            Ok((disk, contents))
         });
         match placed {
             Ok((disk, contents)) => {
@@ -214,18 +229,24 @@ impl Place {
             }
             Err(fault) => {
                 // What is left of it takes room, and is of no use.
-                let _ = fs::remove_file(&begun);
+                let _ = fs::remove_file(&built);
                 Err(self.failure(fault))
             }
         }
     }
 
+    /// Where a store is built before it is put in its place.
+    fn unplaced(&self) -> PathBuf {
+        self.path
+            .with_file_name(format!(".{}.new", private::name(&self.path)))
+    }
+
     /// Removes what a process that was killed left behind. Nobody else has the store open.
     fn tidy(&self) {
-        if let Err(error) = self.key.tidy() {
+        if let Err(error) = private::remove(&self.unplaced()).and_then(|()| self.key.tidy()) {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "What is left beside the key of the cache could not be removed"
+                "What is left beside the store and its key could not be removed"
             );
         }
     }

@@ -130,7 +130,7 @@ impl Shared {
     /// Lets go of the store.
     pub(crate) fn close_disk(&self) {
         if let Some(disk) = self.take_disk()
-            && let Err(fault) = disk.close(false)
+            && let Err(fault) = disk.close()
         {
             tracing::debug!(?fault, "The store could not be closed properly");
         }
@@ -170,7 +170,7 @@ impl Shared {
         };
         if let Some(old) = self.put_disk(Some(opened.disk)) {
             // It was there already for somebody else to lose.
-            let _ = old.close(false);
+            let _ = old.close();
         }
         (opened.sealer, found)
     }

@@ -279,6 +279,7 @@ impl State {
                     self.queue.push(place, Write::Put(record));
                 }
                 self.write_scope();
+                self.queue.restore();
             }
             Stored::Records { count, scope } => {
                 self.is_unchecked = true;
@@ -287,6 +288,7 @@ impl State {
                 }
                 if is_strange {
                     self.rewrite();
+                    self.queue.restore();
                 } else if let Index::Reading { after: None, left } = &mut self.index {
                     *left = count;
                 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
@@ -21,6 +22,8 @@ struct Inner {
     held_back: Mutex<Option<Changes>>,
     /// The first thing that did not work.
     failure: Mutex<Option<Failure>>,
+    /// Nobody gets at the file any more.
+    is_shut: AtomicBool,
 }
 
 /// What the file would have gone through.
@@ -56,7 +59,21 @@ impl TentativeFile {
                 length,
             })),
             failure: Mutex::default(),
+            is_shut: AtomicBool::new(false),
         })))
+    }
+
+    /// From now on everything fails, but letting go.
+    pub(crate) fn shut(&self) {
+        self.0.is_shut.store(true, Ordering::Release);
+    }
+
+    fn check_open(&self) -> io::Result<()> {
+        if self.0.is_shut.load(Ordering::Acquire) {
+            Err(io::Error::other("nobody gets at the file any more"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Puts the blame where it belongs. What redb says after the file has failed, or that it panicked, says
@@ -170,6 +187,7 @@ fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
 
 impl StorageBackend for TentativeFile {
     fn len(&self) -> io::Result<u64> {
+        self.check_open()?;
         match &*self.held_back() {
             Some(changes) => Ok(changes.length),
             None => self.noted(self.0.file.len()),
@@ -177,6 +195,7 @@ impl StorageBackend for TentativeFile {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.check_open()?;
         let held_back = self.held_back();
         if let Some(changes) = &*held_back {
             return self.noted(changes.read(&*self.0.file, offset, out));
@@ -187,6 +206,7 @@ impl StorageBackend for TentativeFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_open()?;
         match self.take(Step::SetLength(len)) {
             Some(_) => self.noted(self.0.file.set_len(len)),
             None => Ok(()),
@@ -194,6 +214,7 @@ impl StorageBackend for TentativeFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.check_open()?;
         match self.take(Step::Sync) {
             Some(_) => self.noted(self.0.file.sync_data()),
             None => Ok(()),
@@ -201,6 +222,7 @@ impl StorageBackend for TentativeFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_open()?;
         if self.held_back().is_none() {
             return self.noted(self.0.file.write(offset, data));
         }

@@ -27,10 +27,10 @@ const BATCH_BYTES: usize = 8 << 20;
 const LISTED_RECORDS: usize = 256;
 const LISTED_BYTES: usize = 1 << 20;
 
-/// A store is compacted at the end when it is larger than this and than twice its records.
+/// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
-/// Compaction rewrites all there is; beyond this the end would take too long.
-const LARGE_STORE_BYTES: u64 = 256 << 20;
+/// With more records than this the end would take too long.
+const LARGE_STORE_BYTES: u64 = 1 << 30;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -189,6 +189,9 @@ impl Writer {
         let failure = match fault {
             Fault::Damaged(why) => {
                 rescue(&self.shared);
+                if let Some(disk) = self.shared.take_disk() {
+                    disk.abandon();
+                }
                 let set_aside = self.shared.place.set_aside(&why, None);
                 set_aside.err().map(Failure::from)
             }
@@ -283,7 +286,7 @@ impl Writer {
                 continue;
             }
             if let Ok((beginning, lifetime)) = checked {
-                state.map.list(place, beginning, record.len(), &lifetime);
+                state.map.list(place, beginning, &lifetime);
                 state.evict();
             } else {
                 state.remove(&place);
@@ -304,23 +307,40 @@ impl Writer {
     }
 
     fn close(&self) {
-        let records = {
+        let works = {
             let mut state = self.shared.lock();
-            let records = (state.index == Index::Complete && state.trouble.is_none())
-                .then(|| state.map.bytes());
             state.map.clear();
-            records
+            state.trouble.is_none()
         };
         if let Some(disk) = self.shared.take_disk() {
-            let bytes = self.shared.place.bytes();
-            let worthwhile = records.is_some_and(|records| {
-                bytes > SMALL_STORE_BYTES && bytes / 2 > records && records < LARGE_STORE_BYTES
-            });
-            if let Err(fault) = disk.close(worthwhile) {
+            let compacted = if works { self.compact(&disk) } else { Ok(()) };
+            if let Err(fault) = compacted.and(disk.close()) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
             }
         }
         self.shared.publish_closed(&self.shared.lock());
+    }
+
+    /// Gives back what the store takes of the disk beyond its records, if that is much.
+    fn compact(&self, disk: &Disk) -> Result<(), Fault> {
+        let place = &self.shared.place;
+        let bytes = place.bytes();
+        if bytes <= SMALL_STORE_BYTES {
+            return Ok(());
+        }
+        let live = disk.live_bytes()?;
+        if live > LARGE_STORE_BYTES || bytes / 2 <= live {
+            return Ok(());
+        }
+        let sealer = Arc::clone(&self.shared.lock().sealer);
+        match place.rewrite(disk, &sealer) {
+            Ok(rewritten) => rewritten.disk.close(),
+            // As when the disk is full. Nothing is lost.
+            Err(failure) => {
+                tracing::debug!(?failure, "The cache's store could not be compacted");
+                Ok(())
+            }
+        }
     }
 }
 
