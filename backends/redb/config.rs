@@ -10,7 +10,7 @@ use crate::backend::RedbBackend;
 use crate::examine::examine;
 use crate::key::KeySource;
 use crate::private;
-use crate::store::{Place, Store};
+use crate::store::{FileSystem, Place, Store};
 
 const DEFAULT_PATH: &str = "./cache/kms-agent.redb";
 const DEFAULT_KEY_FILE: &str = "./keys/kms-agent.key";
@@ -67,6 +67,7 @@ impl BackendConfig for RedbConfig {
         let place = Place {
             path: self.path.clone(),
             key: self.key.clone(),
+            medium: Arc::new(FileSystem),
             clock: context.clock,
         };
         let capacity = context.capacity;

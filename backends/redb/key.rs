@@ -127,6 +127,25 @@ impl KeySource {
         self.write(key, |made, path| fs::rename(made, path))
     }
 
+    /// Removes what a process that was killed left beside the key file: a copy of the key, or one never used.
+    /// Only for the one process that has the store open.
+    pub(crate) fn tidy(&self) -> io::Result<()> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        let prefix = unplaced(path);
+        for entry in fs::read_dir(private::folder(path))?.flatten() {
+            let name = entry.file_name();
+            let unique = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+            if unique
+                .is_some_and(|it| it.len() == 16 && it.bytes().all(|at| at.is_ascii_hexdigit()))
+            {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes `key` beside the key file and lets `place` put it there whole.
     fn write(
         &self,
@@ -138,7 +157,7 @@ impl KeySource {
         };
         private::make_folder(path)?;
         let unique = getrandom::u64().map_err(io::Error::other)?;
-        let made = path.with_file_name(format!(".{}.{unique:016x}", private::name(path)));
+        let made = path.with_file_name(format!("{}{unique:016x}", unplaced(path)));
         let written = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -154,6 +173,11 @@ impl KeySource {
         written?;
         private::sync_folder(path)
     }
+}
+
+/// How the names of key files begin that are not in their place yet.
+fn unplaced(path: &Path) -> String {
+    format!(".{}.", private::name(path))
 }
 
 /// Reads a key file. `exposed` says why it may not be used.

@@ -19,8 +19,6 @@ pub(crate) struct SealedMap {
     by_death: BTreeSet<(Timestamp, RecordHash)>,
     capacity: NonZeroUsize,
     last_turn: u64,
-    /// The sealed sizes of all of them.
-    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -28,8 +26,6 @@ struct Item {
     /// The record, or only its beginning when the rest is still in the store.
     sealed: SealedRecord,
     is_whole: bool,
-    /// The size of the whole record.
-    size: usize,
     used: Use,
     usable_until: Timestamp,
     /// How often it was found in this process.
@@ -70,7 +66,6 @@ impl SealedMap {
             by_death: BTreeSet::new(),
             capacity,
             last_turn: 0,
-            bytes: 0,
         }
     }
 
@@ -80,7 +75,6 @@ impl SealedMap {
         let hits = self.items.get(&place).map_or(0, |old| old.hits);
         let item = Item {
             hits,
-            size: record.len(),
             sealed: record,
             is_whole: true,
             used: Use {
@@ -92,14 +86,8 @@ impl SealedMap {
         self.insert(place, item);
     }
 
-    /// Notes a record of `size` bytes that the store has, unless it is known.
-    pub(crate) fn list(
-        &mut self,
-        place: RecordHash,
-        beginning: SealedRecord,
-        size: usize,
-        lifetime: &Lifetime,
-    ) {
+    /// Notes a record that the store has, unless it is known.
+    pub(crate) fn list(&mut self, place: RecordHash, beginning: SealedRecord, lifetime: &Lifetime) {
         if self.items.contains_key(&place) {
             return;
         }
@@ -107,7 +95,6 @@ impl SealedMap {
             hits: 0,
             sealed: beginning,
             is_whole: false,
-            size,
             used: Use {
                 turn: 0,
                 fetched_at: lifetime.fetched_at,
@@ -117,11 +104,30 @@ impl SealedMap {
         self.insert(place, item);
     }
 
+    /// Takes a record that only the store had, unless it is here by now. It is used no more recently for that.
+    pub(crate) fn fill(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        let known = self.items.get(&place);
+        if known.is_some_and(|item| item.is_whole) {
+            return;
+        }
+        let unused = Use {
+            turn: 0,
+            fetched_at: lifetime.fetched_at,
+        };
+        let item = Item {
+            hits: known.map_or(0, |item| item.hits),
+            used: known.map_or(unused, |item| item.used),
+            sealed: record,
+            is_whole: true,
+            usable_until: lifetime.usable_until,
+        };
+        self.insert(place, item);
+    }
+
     fn insert(&mut self, place: RecordHash, item: Item) {
         self.remove(&place);
         self.by_use.insert((item.used, place));
         self.by_death.insert((item.usable_until, place));
-        self.bytes += item.size as u64;
         self.items.insert(place, item);
     }
 
@@ -140,13 +146,16 @@ impl SealedMap {
         })
     }
 
+    pub(crate) fn contains(&self, place: &RecordHash) -> bool {
+        self.items.contains_key(place)
+    }
+
     pub(crate) fn remove(&mut self, place: &RecordHash) -> bool {
         let Some(item) = self.items.remove(place) else {
             return false;
         };
         self.by_use.remove(&(item.used, *place));
         self.by_death.remove(&(item.usable_until, *place));
-        self.bytes = self.bytes.saturating_sub(item.size as u64);
         true
     }
 
@@ -215,11 +224,6 @@ impl SealedMap {
         self.items.len()
     }
 
-    /// The sealed sizes of all records, here or in the store.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     pub(crate) fn capacity(&self) -> NonZeroUsize {
         self.capacity
     }
@@ -253,8 +257,8 @@ mod tests {
     fn what_was_never_used_goes_first_and_the_longest_ago_fetched_of_it() {
         let mut map = map(2);
         map.hold(place(1), record(1), &lifetime(0, 9));
-        map.list(place(2), record(1), 1, &lifetime(20, 9));
-        map.list(place(3), record(1), 1, &lifetime(10, 9));
+        map.list(place(2), record(1), &lifetime(20, 9));
+        map.list(place(3), record(1), &lifetime(10, 9));
         assert_eq!(map.evict(), Some(place(3)));
         assert_eq!(map.evict(), None);
         map.find(&place(2)).unwrap();
@@ -266,16 +270,20 @@ mod tests {
     fn what_is_in_memory_is_not_displaced_by_what_the_store_lists() {
         let mut map = map(2);
         map.hold(place(1), record(4), &lifetime(0, 9));
-        map.list(place(1), record(1), 100, &lifetime(0, 3));
+        map.list(place(1), record(1), &lifetime(0, 3));
         assert!(matches!(map.find(&place(1)), Some(Found::Here(it)) if it.len() == 4));
         assert_eq!(map.dead(Timestamp::from_millis(3)), []);
-        map.list(place(2), record(1), 100, &lifetime(0, 3));
+        map.list(place(2), record(1), &lifetime(0, 3));
         assert!(matches!(map.find(&place(2)), Some(Found::Stored)));
-        assert_eq!(map.bytes(), 104);
+        map.fill(place(1), record(9), &lifetime(0, 3));
+        map.list(place(3), record(1), &lifetime(0, 3));
+        map.fill(place(3), record(50), &lifetime(0, 3));
+        assert!(matches!(map.find(&place(3)), Some(Found::Here(it)) if it.len() == 50));
+        assert!(map.remove(&place(3)));
         map.forget_stored();
-        assert_eq!((map.len(), map.bytes()), (1, 4));
+        assert_eq!(map.len(), 1);
         map.clear();
-        assert_eq!((map.len(), map.bytes()), (0, 0));
+        assert_eq!(map.len(), 0);
     }
 
     #[test]

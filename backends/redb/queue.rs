@@ -24,6 +24,8 @@ pub(crate) struct Queue {
     /// The store is to be emptied before anything else is written.
     emptying: Option<Emptying>,
     issued: Ticket,
+    /// Until so much is durable, nothing is.
+    restored: Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(crate) struct Batch {
     /// What the next process is to know, sealed.
     resumed: Option<SealedRecord>,
     writes: Vec<(RecordHash, Ticket, Write)>,
+    /// Nothing that waited was left out.
+    is_whole: bool,
 }
 
 impl Queue {
@@ -97,6 +101,11 @@ impl Queue {
             self.push(place, Write::Put(record));
         }
         now
+    }
+
+    /// Says that the store had nothing of what was durable, and will have it with what waits now.
+    pub(crate) fn restore(&mut self) {
+        self.restored = self.issued;
     }
 
     /// Forgets everything.
@@ -153,6 +162,7 @@ impl Queue {
             writes.push((*place, waiting.version, waiting.write.clone()));
         }
         Batch {
+            is_whole: writes.len() == self.writes.len(),
             emptying: self.emptying,
             resumed: None,
             writes,
@@ -188,11 +198,12 @@ impl Queue {
             self.order.first_key_value().map(|(at, _)| *at),
             self.emptying.map(|emptying| emptying.since),
         ];
-        oldest
+        let durable = oldest
             .into_iter()
             .flatten()
             .min()
-            .map_or(self.issued, |at| at.saturating_sub(1))
+            .map_or(self.issued, |at| at.saturating_sub(1));
+        if durable < self.restored { 0 } else { durable }
     }
 
     /// The last number given out.
@@ -215,6 +226,11 @@ impl Batch {
     /// What to leave word of for the next process.
     pub(crate) fn resumed(&self) -> Option<&[u8]> {
         self.resumed.as_deref()
+    }
+
+    /// Whether it has everything that waited when it was made.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     pub(crate) fn writes(&self) -> impl Iterator<Item = (&RecordHash, &Write)> {
@@ -285,8 +301,10 @@ mod tests {
             batch.writes().map(|(at, _)| *at).collect::<Vec<_>>(),
             [place(0), place(1), place(2)]
         );
+        assert!(!batch.is_whole());
         queue.settle(&batch);
         assert_eq!((queue.len(), queue.durable()), (7, 3));
+        assert!(queue.batch(ALL).is_whole());
     }
 
     #[test]
@@ -300,6 +318,21 @@ mod tests {
         assert_eq!(queue.durable(), second - 1);
         queue.settle(&queue.batch(ALL));
         assert_eq!(queue.durable(), second);
+    }
+
+    #[test]
+    fn who_waited_for_a_store_that_was_lost_waits_for_all_of_the_next_one() {
+        let mut queue = Queue::default();
+        let flush = queue.issue();
+        assert_eq!(queue.durable(), flush);
+        queue.push(place(1), put(1));
+        queue.push(place(2), put(2));
+        queue.restore();
+        queue.settle(&queue.batch(1));
+        assert!(queue.durable() < flush);
+        queue.push(place(3), put(3));
+        queue.settle(&queue.batch(1));
+        assert!(queue.durable() >= flush);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 
 mod disk;
 mod fault;
+mod medium;
 mod place;
 mod reader;
+mod rescue;
 mod shared;
 mod state;
 mod tentative;
@@ -24,6 +26,7 @@ use kms_agent_core::backend::{BackendErrorKind, StoreStats};
 use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp};
 use tokio::sync::oneshot;
 
+pub(crate) use self::medium::FileSystem;
 pub(crate) use self::place::Place;
 use self::place::{Keys, OpenFailure, share_a_folder};
 use self::reader::Lookup;
@@ -64,13 +67,14 @@ impl Store {
         }
         let drawn = RootKey::random().map_err(|error| error.to_string())?;
         let opening = place.open(Keys::Drawn(&drawn));
-        let sealer = match &opening {
-            Ok(opened) => Arc::clone(&opened.sealer),
-            Err(_) => Arc::new(Sealer::new(&drawn)),
+        let (sealer, drawn) = match (&opening, place.key.load()) {
+            (Ok(opened), _) => (Arc::clone(&opened.sealer), None),
+            // So that what is removed before the store can be opened is removed from it then.
+            (Err(_), Ok(key)) => (Arc::new(Sealer::new(&key)), None),
+            (Err(_), Err(_)) => (Arc::new(Sealer::new(&drawn)), Some(drawn)),
         };
         let shared = Arc::new(Shared::new(place, State::new(capacity, sealer)));
         let mut resumed = None;
-        let mut drawn = Some(drawn);
         match opening {
             Ok(opened) => {
                 tracing::info!(
@@ -79,7 +83,6 @@ impl Store {
                     "The cache's store is open"
                 );
                 resumed.clone_from(&opened.resumed);
-                drawn = None;
                 shared.install(opened);
             }
             Err(OpenFailure::Refused(message)) => return Err(message),
@@ -202,7 +205,7 @@ impl Store {
     pub(crate) async fn flush(&self) -> Result<(), BackendError> {
         let ticket = {
             let mut state = self.shared.lock();
-            let works = state.trouble.is_none() && state.fault.is_none();
+            let works = state.is_open && state.trouble.is_none() && state.fault.is_none();
             if !state.has_store || (state.queue.is_empty() && works) {
                 return Ok(());
             }
@@ -274,6 +277,7 @@ impl Store {
                 return Ok(());
             }
             state.attempt = true;
+            state.look = true;
             state.stop = Some(Stop::Close);
         }
         self.shared.wake();

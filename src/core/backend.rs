@@ -120,7 +120,7 @@ pub struct StoreStats {
     pub bytes: u64,
     /// `None` while all is well, else a word for what is wrong.
     pub trouble: Option<&'static str>,
-    /// When the last batch of writes became durable.
+    /// What was put before this moment is durable: it is when the last batch of writes that became so was begun.
     pub committed_at: Option<Timestamp>,
 }
 

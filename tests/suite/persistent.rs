@@ -1,21 +1,76 @@
 //! The backend chosen by config alone: the same agent, and a cache that outlives it.
 
+mod damage;
+mod key;
+mod kill;
+mod ledger;
+mod medium;
+mod purge;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use kms_agent_test_support::{Setup, http};
+use kms_agent_test_support::{Setup, TOKEN, TestAgent, http};
 
 use crate::cloud::Cloud;
+
+/// For what comes soon unless something hangs.
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn setup(cloud: &Cloud, folder: &Path) -> Setup {
     let folder = folder.display();
     cloud.setup().and_config(&format!(
-        "ConnectTimeoutMs = 500\nMaxAttempts = 1\n[Cache]\nCacheType = \"Persistent\"\n\
+        "ConnectTimeoutMs = 500\nMaxAttempts = 1\nMaxRequestsPerSecond = 0\n[Cache]\nTtlSeconds = 86400\nCacheType = \"Persistent\"\n\
          [Cache.Persistent]\nPath = \"{folder}/cache/store.redb\"\nKeyFile = \"{folder}/keys/store.key\"\n"
     ))
 }
 
-/// Every file below `folder`.
+/// Waits for what must come soon.
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < LIMIT, "in vain waited until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The names of what is in `folder`, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn post(agent: &TestAgent, target: &str) -> http::Reply {
+    let port = agent.port();
+    let request = format!(
+        "POST {target} HTTP/1.1\r\nHost: localhost:{port}\r\nX-KMS-Token: {TOKEN}\r\nConnection: close\r\n\r\n"
+    );
+    http::send(port, request.as_bytes()).unwrap()
+}
+
+/// Has the agent commit what it holds: a purge is durable when it is answered, and what was put before it too.
+fn make_durable(cloud: &Cloud, agent: &TestAgent) {
+    cloud.put("marker", "value");
+    assert_eq!(agent.read("marker").status, 200);
+    let reply = post(agent, "/agent/purge?secretId=marker");
+    assert_eq!((reply.status, reply.text()), (200, r#"{"purged":1}"#));
+}
+
+/// What `/agent/status` calls the state of the store.
+fn store_state(agent: &TestAgent) -> String {
+    let status = agent.get("/agent/status").json();
+    status["cache"]["store"]["state"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Every file below `folder`: path, bytes, mode.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -157,13 +212,10 @@ fn entries_of_another_identity_are_answered_to_nobody_and_go() {
         second.read("s").header("cache-status"),
         Some("kms-agent; fwd=miss; stored")
     );
-    let began = std::time::Instant::now();
-    while second.get("/agent/status").json()["cache"]["entries"] != 1 {
-        assert!(
-            began.elapsed() < std::time::Duration::from_secs(30),
-            "the old entry never goes"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    assert!(second.stderr().contains("another endpoint or identity"));
+    until("the old entry has gone", || {
+        second.get("/agent/status").json()["cache"]["entries"] == 1
+    });
+    until("it has said so", || {
+        second.stderr().contains("another endpoint or identity")
+    });
 }

@@ -96,6 +96,28 @@ impl Setup {
 
     /// Starts the agent in a new folder and waits until it is ready. Panics with what it said otherwise.
     pub fn start(self) -> TestAgent {
+        let (mut agent, port) = self.launch();
+        match port.recv_timeout(LIMIT) {
+            Ok(port) => agent.port = port,
+            Err(error) => panic!(
+                "the agent did not get ready ({error}); it said:\n{}",
+                agent.stderr()
+            ),
+        }
+        agent
+    }
+
+    /// Starts the agent in a new folder and does not wait; it may never get ready, and its port is not known.
+    pub fn spawn(self) -> TestAgent {
+        self.launch().0
+    }
+
+    /// Starts an agent that ends by itself; returns how, and all it said.
+    pub fn run(self) -> (ExitStatus, String) {
+        self.launch().0.wait()
+    }
+
+    fn launch(self) -> (TestAgent, mpsc::Receiver<u16>) {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let config = folder.path().join("config.toml");
         std::fs::write(&config, &self.config).expect("the config can be written");
@@ -135,21 +157,14 @@ impl Setup {
                 }
             })
         };
-        let mut agent = TestAgent {
+        let agent = TestAgent {
             child,
             folder,
             port: 0,
             stderr,
             reader: Some(reader),
         };
-        match port.recv_timeout(LIMIT) {
-            Ok(port) => agent.port = port,
-            Err(error) => panic!(
-                "the agent did not get ready ({error}); it said:\n{}",
-                agent.stderr()
-            ),
-        }
-        agent
+        (agent, port)
     }
 }
 
@@ -196,8 +211,12 @@ impl TestAgent {
     }
 
     /// Asks it to end and waits until it has; returns how it ended and all it ever said.
-    pub fn stop(mut self) -> (ExitStatus, String) {
+    pub fn stop(self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    fn wait(mut self) -> (ExitStatus, String) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
@@ -205,13 +224,21 @@ impl TestAgent {
             }
             assert!(
                 began.elapsed() < LIMIT,
-                "the agent did not stop; it said:\n{}",
+                "the agent did not end; it said:\n{}",
                 self.stderr()
             );
             std::thread::sleep(Duration::from_millis(10));
         };
         self.join_reader();
         (status, self.stderr())
+    }
+
+    /// Kills it, which it cannot prepare for, waits until it is gone, and returns all it ever said.
+    pub fn kill(mut self) -> String {
+        self.signal(rustix::process::Signal::KILL);
+        self.child.wait().expect("it can be waited for");
+        self.join_reader();
+        self.stderr()
     }
 
     fn join_reader(&mut self) {

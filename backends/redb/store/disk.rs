@@ -1,17 +1,16 @@
 //! Transactions: all that is ever asked of redb.
 
-use std::fs::File;
 use std::ops::Bound;
 
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTableMetadata, TableDefinition,
-    TableError,
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    RepairSession, StorageBackend, TableDefinition, TableError,
 };
 
 use super::fault::{Fault, contained};
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
-use crate::seal::{Damaged, FORMAT, RecordHash, SealedRecord, Sealer, header_part};
+use crate::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -33,29 +32,156 @@ pub(crate) struct Contents {
     pub(crate) is_new: bool,
 }
 
-/// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours stays as it is.
-pub(crate) fn open(file: File, sealer: &Sealer) -> Result<(Database, Contents), Fault> {
-    contained(|| {
-        let file = TentativeFile::new(file)?;
-        let database = Builder::new()
-            .set_cache_size(PAGE_CACHE_BYTES)
-            .create_with_backend(file.clone())?;
-        let contents = identify(&database, sealer)?;
-        file.accept()?;
-        let contents = match contents {
-            Some(contents) => contents,
-            None => begin(&database, sealer)?,
-        };
-        Ok((database, contents))
-    })
+/// A store that is open.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    database: Database,
+    file: TentativeFile,
 }
 
-/// Lets go of the store.
-pub(crate) fn close(database: Database) -> Result<(), Fault> {
-    contained(|| {
-        drop(database);
-        Ok(())
-    })
+impl Disk {
+    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours stays as it is.
+    pub(crate) fn open(
+        file: Box<dyn StorageBackend>,
+        sealer: &Sealer,
+    ) -> Result<(Self, Contents), Fault> {
+        let file = TentativeFile::new(file)?;
+        let opened = contained(|| open(&file, Trust::Quick)).and_then(|database| {
+            match contained(|| take_over(&database, &file, sealer)) {
+                Ok(contents) => Ok((database, contents)),
+                Err(fault) => {
+                    discard(database, &file);
+                    Err(fault)
+                }
+            }
+        });
+        let (database, contents) = file.blamed(opened)?;
+        Ok((Self { database, file }, contents))
+    }
+
+    /// Writes a batch, all of it or nothing. It is durable when this returns.
+    pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
+        self.ask(|database| write(database, batch))
+    }
+
+    /// Reads one record.
+    pub(crate) fn read(&self, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
+        self.ask(|database| read(database, place))
+    }
+
+    /// Lists records after `after`, about `bytes` and at most `count` of them. None: there are no more.
+    pub(crate) fn list(
+        &self,
+        after: Option<RecordHash>,
+        count: usize,
+        bytes: usize,
+    ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
+        self.ask(|database| list(database, after, count, bytes))
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.file.blamed(contained(|| question(&self.database)))
+    }
+
+    /// Reads all of the file and compares it with its checksums, beside whoever reads from the store. Nobody may
+    /// write to it meanwhile, nor before since it was opened.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let view = self.file.view()?;
+        let checked = contained(|| open(&view, Trust::Nothing)).map(|database| {
+            discard(database, &view);
+        });
+        view.blamed(checked)
+    }
+
+    /// Writes all there is into `other`, which is empty, with its meta data.
+    pub(crate) fn copy_to(&self, other: &Self) -> Result<(), Fault> {
+        self.ask(|database| other.ask(|empty| copy(database, empty)))
+    }
+
+    /// The size of all records.
+    pub(crate) fn live_bytes(&self) -> Result<u64, Fault> {
+        self.ask(|database| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            Ok(records.stats()?.stored_bytes())
+        })
+    }
+
+    /// Lets go of the store.
+    pub(crate) fn close(self) -> Result<(), Fault> {
+        let Self { database, file } = self;
+        file.blamed(contained(|| Ok(database.close()?)))
+    }
+
+    /// Lets go of a store that is damaged, and leaves it as it is.
+    pub(crate) fn abandon(self) {
+        discard(self.database, &self.file);
+    }
+}
+
+/// What is believed of a file before it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// That it is as it was left, which is known at once. Every commit sees to that, so a file that would have to
+    /// be read as a whole to be put right is a damaged one.
+    Quick,
+    /// Nothing; all of it is compared with its checksums.
+    Nothing,
+}
+
+fn open(file: &TentativeFile, trust: Trust) -> Result<Database, Fault> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(PAGE_CACHE_BYTES);
+    match trust {
+        Trust::Quick => builder.set_repair_callback(RepairSession::abort),
+        Trust::Nothing => builder.set_check_integrity_on_open(true),
+    };
+    Ok(builder.create_with_backend(file.clone())?)
+}
+
+/// Sees whose store it is and makes it ours, if it is not somebody else's.
+fn take_over(
+    database: &Database,
+    file: &TentativeFile,
+    sealer: &Sealer,
+) -> Result<Contents, Fault> {
+    let contents = match identify(database, sealer) {
+        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
+            return Err(Fault::Damaged("it forgot its key's id".to_owned()));
+        }
+        contents => contents?,
+    };
+    file.accept()?;
+    match contents {
+        Some(contents) => Ok(contents),
+        None => begin(database, sealer),
+    }
+}
+
+/// Lets go of a database without anything being written. To close it redb would write to it; on damaged pages
+/// it may panic then, and panic once more while it cleans up, which ends the process.
+fn discard(mut database: Database, file: &TentativeFile) {
+    file.shut();
+    // Has redb notice that the file fails, after which it does not write.
+    let _ = contained(|| Ok(database.check_integrity()?));
+    let _ = contained(|| Ok(database.close()?));
+}
+
+/// Whether a store that says it has another key was sealed by `sealer` all the same.
+fn is_sealed_by(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
+    let transaction = database.begin_read()?;
+    let meta = transaction.open_table(META)?;
+    if let Some(resumed) = meta.get(META_RESUMED)?
+        && sealer.open_header(&RESUMED, resumed.value()).is_ok()
+    {
+        return Ok(true);
+    }
+    let records = transaction.open_table(RECORDS)?;
+    let first = records.first()?;
+    Ok(first.is_some_and(|(place, record)| {
+        sealer
+            .open_header(&RecordHash(*place.value()), record.value())
+            .is_ok()
+    }))
 }
 
 /// `None`: there is nothing in it at all.
@@ -110,8 +236,7 @@ fn durable_write(database: &Database) -> Result<redb::WriteTransaction, Fault> {
     Ok(transaction)
 }
 
-/// Writes a batch, all of it or nothing. It is durable when this returns.
-pub(crate) fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
+fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     let transaction = durable_write(database)?;
     if batch.empties() {
         transaction.delete_table(RECORDS)?;
@@ -135,47 +260,39 @@ pub(crate) fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Reads one record.
-pub(crate) fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
+fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
     Ok(records
         .get(&place.0)?
         .map(|record| SealedRecord::from(record.value())))
 }
 
-/// A record as the index needs it.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    pub(crate) place: RecordHash,
-    /// The part of it that has the header.
-    pub(crate) beginning: Result<SealedRecord, Damaged>,
-    /// The size of the whole record.
-    pub(crate) size: usize,
-}
-
-/// Lists records after `after`, about `bytes` and at most `count` of them. None: there are no more.
-pub(crate) fn list(
+fn list(
     database: &Database,
-    after: Option<&RecordHash>,
+    after: Option<RecordHash>,
     count: usize,
     bytes: usize,
-) -> Result<Vec<Listed>, Fault> {
+) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
-    let start = after.map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
+    let start = after
+        .as_ref()
+        .map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
     let mut listed = Vec::new();
+    let mut last = after;
     let mut size = 0;
     for record in records
         .range::<&[u8; 32]>((start, Bound::Unbounded))?
         .take(count)
     {
         let (place, record) = record?;
-        let record = record.value();
-        listed.push(Listed {
-            place: RecordHash(*place.value()),
-            beginning: header_part(record).map(SealedRecord::from),
-            size: record.len(),
-        });
+        let place = RecordHash(*place.value());
+        if last.is_some_and(|last| last >= place) {
+            return Err(Fault::Damaged("its records are out of order".to_owned()));
+        }
+        last = Some(place);
+        let record = SealedRecord::from(record.value());
         size += record.len();
+        listed.push((place, record));
         if size >= bytes {
             break;
         }
@@ -183,10 +300,21 @@ pub(crate) fn list(
     Ok(listed)
 }
 
-/// Gives back the space of removed records.
-pub(crate) fn compact(database: &mut Database) -> Result<(), Fault> {
-    contained(|| {
-        database.compact()?;
-        Ok(())
-    })
+fn copy(from: &Database, to: &Database) -> Result<(), Fault> {
+    let source = from.begin_read()?;
+    let target = durable_write(to)?;
+    {
+        let mut meta = target.open_table(META)?;
+        for entry in source.open_table(META)?.iter()? {
+            let (name, value) = entry?;
+            meta.insert(name.value(), value.value())?;
+        }
+        let mut records = target.open_table(RECORDS)?;
+        for entry in source.open_table(RECORDS)?.iter()? {
+            let (place, record) = entry?;
+            records.insert(place.value(), record.value())?;
+        }
+    }
+    target.commit()?;
+    Ok(())
 }

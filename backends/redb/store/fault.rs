@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Damaged(String),
     /// The medium failed. Open the store again later.
     Failed(Failure),
+    /// The file is not where it was: somebody removed it or put another in its place.
+    Gone,
     /// Another process has it open.
     Locked,
     /// It was sealed under another key. Do not touch it.

@@ -1,16 +1,16 @@
 //! Where the store and its key are, and the way from there to an open store.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kms_agent_core::{Clock, Resumed, Timestamp};
-use redb::Database;
 
-use super::disk::{self, Contents};
+use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
+use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
 use crate::record;
@@ -21,6 +21,7 @@ use crate::seal::{RESUMED, Sealer};
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     pub(crate) key: KeySource,
+    pub(crate) medium: Arc<dyn Medium>,
     /// For the names of files set aside.
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -28,13 +29,30 @@ pub(crate) struct Place {
 /// A store that is open.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) database: Database,
+    pub(crate) disk: Disk,
+    pub(crate) file: FileId,
     pub(crate) sealer: Arc<Sealer>,
     /// What the process before left word of.
     pub(crate) resumed: Option<Resumed>,
     pub(crate) records: u64,
     /// It was just begun.
     pub(crate) is_new: bool,
+}
+
+/// Tells a file from another that takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
 }
 
 /// Why there is no open store.
@@ -67,10 +85,14 @@ impl Place {
             Keys::Known(sealer) => Arc::clone(sealer),
             Keys::Drawn(_) => Arc::new(Sealer::new(&self.key.load()?)),
         };
-        match disk::open(file, &sealer) {
-            Ok((database, contents)) => Ok(opened(database, contents, &sealer)),
+        match self.open_file(file, &sealer) {
+            Ok((disk, contents)) => {
+                self.tidy();
+                Ok(opened(disk, contents, &sealer, &metadata))
+            }
             Err(Fault::Damaged(why)) => {
-                self.set_aside(&why, Some(&metadata)).map_err(failed)?;
+                self.set_aside(&why, Some((&metadata).into()))
+                    .map_err(failed)?;
                 self.begin(&sealer)
             }
             Err(fault) => Err(self.failure(fault)),
@@ -104,19 +126,19 @@ impl Place {
     }
 
     /// Renames the store's file, so that somebody may look at it, in place of the one set aside before.
-    pub(crate) fn set_aside(&self, why: &str, damaged: Option<&Metadata>) -> io::Result<()> {
-        if let Some(damaged) = damaged {
-            let now = fs::symlink_metadata(&self.path)?;
-            if (now.dev(), now.ino()) != (damaged.dev(), damaged.ino()) {
-                return Err(io::Error::other(
-                    "another process put a new store in its place",
-                ));
-            }
+    pub(crate) fn set_aside(&self, why: &str, damaged: Option<FileId>) -> io::Result<()> {
+        if damaged.is_some_and(|damaged| self.file() != Some(damaged)) {
+            return Err(io::Error::other(
+                "another process put a new store in its place",
+            ));
         }
         let prefix = format!("{}.corrupt-", private::name(&self.path));
         let name = format!("{prefix}{}", stamp(self.clock.wall()));
         let target = self.path.with_file_name(&name);
-        fs::rename(&self.path, &target)?;
+        match fs::rename(&self.path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed?,
+        }
         for entry in fs::read_dir(private::folder(&self.path))?.flatten() {
             let other = entry.file_name();
             if other != *name && other.to_string_lossy().starts_with(&prefix) {
@@ -133,6 +155,12 @@ impl Place {
         Ok(())
     }
 
+    /// The file that is there now.
+    pub(crate) fn file(&self) -> Option<FileId> {
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        Some((&metadata).into())
+    }
+
     /// The file's size, 0 while there is none.
     pub(crate) fn bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
@@ -141,61 +169,86 @@ impl Place {
     /// The store's file, unless there is nothing in it.
     fn existing(&self) -> Result<Option<(File, Metadata)>, OpenFailure> {
         let mut options = OpenOptions::new();
-        match self.open_file(options.read(true).write(true)) {
+        match open_file(&self.path, options.read(true).write(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => {
-                let (file, metadata) = self.check(opened)?;
+                let (file, metadata) = check(&self.path, opened)?;
                 Ok((metadata.len() > 0).then_some((file, metadata)))
             }
         }
     }
 
-    fn open_file(&self, options: &mut OpenOptions) -> io::Result<File> {
-        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        options.custom_flags(no_follow).open(&self.path)
+    fn open_file(&self, file: File, sealer: &Sealer) -> Result<(Disk, Contents), Fault> {
+        Disk::open(self.medium.open(file)?, sealer)
     }
 
-    /// Refuses what only the operator can mend.
-    fn check(&self, opened: io::Result<File>) -> Result<(File, Metadata), OpenFailure> {
-        const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
-        let refused = |what: &str| {
-            let path = self.path.display();
-            OpenFailure::Refused(format!(
-                "the store {path} is {what}; name a file in Cache.Persistent.Path"
-            ))
-        };
-        let file = opened.map_err(|error| match error.raw_os_error() {
-            Some(LOOP) => refused("a symbolic link"),
-            _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),
-            _ => failed(error),
-        })?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(refused("no file"));
-        }
-        match private::exposed("store", &self.path, &metadata) {
-            Some(message) => Err(OpenFailure::Refused(message)),
-            None => Ok((file, metadata)),
-        }
-    }
-
+    /// Begins a store where there is none.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(failed)?;
+        self.build(sealer, |_| {
+            if self.bytes() > 0 {
+                // Somebody else was faster.
+                return Err(Fault::Locked);
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts a store with the same in it, and no room for more, in place of `disk`, which stays open.
+    pub(crate) fn rewrite(&self, disk: &Disk, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
+        self.build(sealer, |new| disk.copy_to(new))
+    }
+
+    /// Builds a store beside its place and puts it there when `finish` has succeeded with it, so that whoever is
+    /// killed meanwhile leaves nothing that looks like a damaged one.
+    fn build(
+        &self,
+        sealer: &Arc<Sealer>,
+        finish: impl FnOnce(&Disk) -> Result<(), Fault>,
+    ) -> Result<Opened, OpenFailure> {
+        let built = self.unplaced();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
-        let (file, _) = self.check(self.open_file(&mut options))?;
-        match disk::open(file, sealer) {
-            Ok((database, contents)) => {
-                private::sync_folder(&self.path).map_err(failed)?;
-                Ok(opened(database, contents, sealer))
+        let (file, metadata) = check(&built, open_file(&built, &mut options))?;
+        // Also against somebody else who builds one here; it is the lock that redb takes again.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(self.failure(Fault::Locked)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let placed = file.set_len(0).map_err(Fault::from).and_then(|()| {
+            let (disk, contents) = self.open_file(file, sealer)?;
+            finish(&disk)?;
+            fs::rename(&built, &self.path)?;
+            private::sync_folder(&self.path)?;
+            Ok((disk, contents))
+        });
+        match placed {
+            Ok((disk, contents)) => {
+                self.tidy();
+                Ok(opened(disk, contents, sealer, &metadata))
             }
             Err(fault) => {
-                if !matches!(fault, Fault::Locked | Fault::OtherKey) {
-                    // Half a store would look like a damaged one.
-                    let _ = fs::remove_file(&self.path);
-                }
+                // What is left of it takes room, and is of no use.
+                let _ = fs::remove_file(&built);
                 Err(self.failure(fault))
             }
+        }
+    }
+
+    /// Where a store is built before it is put in its place.
+    fn unplaced(&self) -> PathBuf {
+        self.path
+            .with_file_name(format!(".{}.new", private::name(&self.path)))
+    }
+
+    /// Removes what a process that was killed left behind. Nobody else has the store open.
+    fn tidy(&self) {
+        if let Err(error) = private::remove(&self.unplaced()).and_then(|()| self.key.tidy()) {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "What is left beside the store and its key could not be removed"
+            );
         }
     }
 
@@ -230,7 +283,7 @@ impl Place {
                 word: "damaged",
                 cause,
             }),
-            Fault::Locked => {
+            Fault::Locked | Fault::Gone => {
                 OpenFailure::Refused(format!("the store {path} is in use by another process"))
             }
             Fault::OtherKey => OpenFailure::Barred {
@@ -256,18 +309,48 @@ impl From<KeyError> for OpenFailure {
     }
 }
 
+fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    options.custom_flags(no_follow).open(path)
+}
+
+/// Refuses what only the operator can mend.
+fn check(path: &Path, opened: io::Result<File>) -> Result<(File, Metadata), OpenFailure> {
+    const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
+    let refused = |what: &str| {
+        OpenFailure::Refused(format!(
+            "the store {} is {what}; name a file in Cache.Persistent.Path",
+            path.display()
+        ))
+    };
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(LOOP) => refused("a symbolic link"),
+        _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),
+        _ => failed(error),
+    })?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(refused("no file"));
+    }
+    match private::exposed("store", path, &metadata) {
+        Some(message) => Err(OpenFailure::Refused(message)),
+        None => Ok((file, metadata)),
+    }
+}
+
 fn failed(error: io::Error) -> OpenFailure {
     OpenFailure::Failed(error.into())
 }
 
-fn opened(database: Database, contents: Contents, sealer: &Arc<Sealer>) -> Opened {
+fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>, file: &Metadata) -> Opened {
     // What cannot be read is not known.
     let resumed = contents
         .resumed
         .and_then(|sealed| sealer.open_header(&RESUMED, &sealed).ok())
         .and_then(|bytes| record::decode_resumed(&bytes));
     Opened {
-        database,
+        disk,
+        file: file.into(),
         sealer: Arc::clone(sealer),
         resumed,
         records: contents.records,

@@ -4,7 +4,6 @@ use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-use super::disk;
 use super::shared::{Shared, log_damaged_record};
 use super::state::{Known, State};
 use crate::record::Header;
@@ -27,7 +26,7 @@ pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
 }
 
 fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
-    let sealer = {
+    let (sealer, opening) = {
         let mut state = shared.lock();
         // Somebody else may have asked for the same before.
         match state.find(place) {
@@ -36,9 +35,9 @@ fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
             Known::Ask => {}
         }
         state.loading = Some(*place);
-        state.sealer.clone()
+        (state.sealer.clone(), state.opening)
     };
-    let read = shared.ask(|database| disk::read(database, place));
+    let read = shared.ask(|disk| disk.read(place));
     let header = match &read {
         Some(Ok(Some(record))) => sealer.open_header(place, record).ok(),
         _ => None,
@@ -62,7 +61,7 @@ fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
         (Ok(None), _) => {
             state.map.remove(place);
         }
-        (Err(fault), _) => state.report(fault),
+        (Err(fault), _) => state.report(opening, fault),
     }
     drop(state);
     shared.wake();

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use redb::Database;
 use tokio::sync::watch;
 
-use super::disk;
-use super::fault::{Failure, Fault, contained};
+use super::disk::Disk;
+use super::fault::{Failure, Fault};
 use super::place::{Opened, Place};
 use super::state::{Index, State, Stored};
 use crate::queue::Ticket;
@@ -21,7 +20,7 @@ pub(crate) struct Shared {
     /// For the writing thread, which waits for something to do.
     woken: Condvar,
     /// Read-locked while it is used, also for writing, and write-locked to put another one in its place.
-    database: RwLock<Option<Database>>,
+    disk: RwLock<Option<Disk>>,
     /// For whoever waits for the writing thread.
     progress: watch::Sender<Progress>,
 }
@@ -47,7 +46,7 @@ impl Shared {
             place,
             state: Mutex::new(state),
             woken: Condvar::new(),
-            database: RwLock::new(None),
+            disk: RwLock::new(None),
             progress: watch::Sender::default(),
         }
     }
@@ -108,35 +107,30 @@ impl Shared {
         });
     }
 
-    /// Asks the database, unless none is open.
+    /// Asks the store, unless none is open.
     pub(crate) fn ask<T>(
         &self,
-        question: impl FnOnce(&Database) -> Result<T, Fault>,
+        question: impl FnOnce(&Disk) -> Result<T, Fault>,
     ) -> Option<Result<T, Fault>> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        database
-            .as_ref()
-            .map(|database| contained(|| question(database)))
+        let disk = self.disk.read().unwrap_or_else(PoisonError::into_inner);
+        disk.as_ref().map(question)
     }
 
-    /// Takes the database out, once nobody uses it.
-    pub(crate) fn take_database(&self) -> Option<Database> {
+    /// Takes the store out, once nobody uses it.
+    pub(crate) fn take_disk(&self) -> Option<Disk> {
         self.lock().is_open = false;
-        self.put_database(None)
+        self.put_disk(None)
     }
 
-    fn put_database(&self, database: Option<Database>) -> Option<Database> {
-        let mut slot = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *slot, database)
+    fn put_disk(&self, disk: Option<Disk>) -> Option<Disk> {
+        let mut slot = self.disk.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *slot, disk)
     }
 
-    /// Lets go of the database.
-    pub(crate) fn close_database(&self) {
-        if let Some(database) = self.take_database()
-            && let Err(fault) = disk::close(database)
+    /// Lets go of the store.
+    pub(crate) fn close_disk(&self) {
+        if let Some(disk) = self.take_disk()
+            && let Err(fault) = disk.close()
         {
             tracing::debug!(?fault, "The store could not be closed properly");
         }
@@ -144,20 +138,22 @@ impl Shared {
 
     /// Takes a store into use that was opened.
     pub(crate) fn install(&self, opened: Opened) {
+        let file = opened.file;
         let (sealer, found) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
-        state.opened(&sealer, found);
+        state.opened(&sealer, file, found);
         state.bytes = bytes;
         self.publish(&state);
     }
 
     /// Takes a store into use that was begun for a clean slate.
     pub(crate) fn install_replacement(&self, opened: Opened) {
+        let file = opened.file;
         let (sealer, _) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
-        state.replaced(&sealer);
+        state.replaced(&sealer, file);
         state.bytes = bytes;
         state.committed_at = Some(self.place.clock.wall());
         self.publish(&state);
@@ -172,9 +168,9 @@ impl Shared {
                 resumed: opened.resumed,
             }
         };
-        if let Some(old) = self.put_database(Some(opened.database)) {
+        if let Some(old) = self.put_disk(Some(opened.disk)) {
             // It was there already for somebody else to lose.
-            let _ = disk::close(old);
+            let _ = old.close();
         }
         (opened.sealer, found)
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kms_agent_core::{Lifetime, Resumed, Scope, Timestamp};
 
 use super::fault::Fault;
+use super::place::FileId;
 use crate::map::{Found, SealedMap};
 use crate::queue::{Queue, Ticket, Write};
-use crate::record;
+use crate::record::{self, Header};
 use crate::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
 
 /// The longest pause between attempts to heal, in sweeps, which come about once a second.
@@ -35,7 +36,15 @@ pub(crate) struct State {
     pub(crate) has_store: bool,
     /// Whether the database is open, which it is not while the medium fails.
     pub(crate) is_open: bool,
+    /// The file it was opened from last.
+    pub(crate) file: Option<FileId>,
+    /// Nobody has looked yet whether it is damaged.
+    pub(crate) is_unchecked: bool,
+    /// See whether that file is still there.
+    pub(crate) look: bool,
     pub(crate) trouble: Option<Trouble>,
+    /// How often the store was opened; tells faults of one opening from those of another.
+    pub(crate) opening: u64,
     /// What a reader ran into, for the writing thread to look at.
     pub(crate) fault: Option<Fault>,
     /// Somebody waits: write now, also while in trouble.
@@ -45,6 +54,7 @@ pub(crate) struct State {
     pub(crate) stop: Option<Stop>,
     /// The size of the store.
     pub(crate) bytes: u64,
+    /// What was put before this moment is durable.
     pub(crate) committed_at: Option<Timestamp>,
 }
 
@@ -103,7 +113,11 @@ impl State {
             loading: None,
             has_store: true,
             is_open: false,
+            file: None,
+            is_unchecked: false,
+            look: false,
             trouble: None,
+            opening: 0,
             fault: None,
             attempt: false,
             replace: false,
@@ -216,6 +230,7 @@ impl State {
             self.remove(&place);
         }
         self.evict();
+        self.look = true;
         if self.has_store
             && let Some(trouble) = &mut self.trouble
         {
@@ -240,25 +255,26 @@ impl State {
         before.is_none()
     }
 
-    /// Notes what a reader ran into.
-    pub(crate) fn report(&mut self, fault: Fault) {
-        if self.fault.is_none() {
-            self.fault = Some(fault);
+    /// Notes what a reader ran into, unless the store was opened again since.
+    pub(crate) fn report(&mut self, opening: u64, fault: Fault) {
+        if self.opening == opening {
+            self.fault.get_or_insert(fault);
         }
     }
 
     /// Takes what a store that was opened says. A new one gets everything that is in memory.
-    pub(crate) fn opened(&mut self, sealer: &Arc<Sealer>, found: Stored) {
+    pub(crate) fn opened(&mut self, sealer: &Arc<Sealer>, file: FileId, found: Stored) {
         if self.sealer.id() != sealer.id() {
-            // Nobody can read what was sealed before.
-            self.map.clear();
-            self.queue.clear();
-            self.loading = None;
-            self.sealer = Arc::clone(sealer);
+            self.reseal(sealer);
         }
+        // In another file than before may be what was removed since.
+        let is_strange = self.file.replace(file).is_some_and(|old| old != file);
         self.is_open = true;
+        self.opening += 1;
+        self.fault = None;
         match found {
             Stored::Nothing => {
+                self.is_unchecked = false;
                 self.map.forget_stored();
                 self.queue.clear();
                 self.index = Index::Complete;
@@ -266,26 +282,46 @@ impl State {
                 for (place, record) in self.map.held() {
                     self.queue.push(place, Write::Put(record));
                 }
+                self.queue.restore();
             }
             Stored::Records { count, resumed } => {
+                self.is_unchecked = true;
                 if let Some(resumed) = resumed {
                     self.latest = self.latest.max(resumed.written_at);
                     self.scope.get_or_insert(resumed.scope);
                 }
-                if let Index::Reading { after: None, left } = &mut self.index {
+                if is_strange {
+                    self.rewrite();
+                    self.queue.restore();
+                } else if let Index::Reading { after: None, left } = &mut self.index {
                     *left = count;
                 }
             }
         }
     }
 
+    /// Seals anew what is in memory, under the key that the store has now.
+    fn reseal(&mut self, sealer: &Arc<Sealer>) {
+        let old = std::mem::replace(&mut self.sealer, Arc::clone(sealer));
+        let held: Vec<_> = self.map.held().collect();
+        self.map.clear();
+        self.queue.clear();
+        self.loading = None;
+        for (place, record) in held {
+            // What cannot be opened is of no use to anybody.
+            if let Some((place, record, lifetime)) = resealed(&old, sealer, &place, &record) {
+                self.map.hold(place, record, &lifetime);
+            }
+        }
+    }
+
     /// Takes a store that was begun, maybe under a new key, for a clean slate.
-    pub(crate) fn replaced(&mut self, sealer: &Arc<Sealer>) {
+    pub(crate) fn replaced(&mut self, sealer: &Arc<Sealer>, file: FileId) {
         // What was put since is older than the slate.
         self.map.clear();
         self.scope = None;
         self.replace = false;
-        self.opened(sealer, Stored::Nothing);
+        self.opened(sealer, file, Stored::Nothing);
     }
 
     /// Goes on without a store for as long as the process lives.
@@ -318,4 +354,19 @@ pub(crate) enum Stored {
         count: u64,
         resumed: Option<Resumed>,
     },
+}
+
+/// A record of `old` as `new` seals it.
+fn resealed(
+    old: &Sealer,
+    new: &Sealer,
+    place: &RecordHash,
+    record: &[u8],
+) -> Option<(RecordHash, SealedRecord, Lifetime)> {
+    let header = old.open_header(place, record).ok()?;
+    let value = old.open_value(place, record).ok()?;
+    let decoded = Header::decode(&header)?;
+    let place = new.place(&decoded.key()?);
+    let record = new.seal(&place, &header, &value).ok()?;
+    Some((place, record, decoded.lifetime))
 }

@@ -1,13 +1,14 @@
-//! A file that is not changed before it has proven to be ours.
+//! A file that is not changed before it has proven to be ours, and that remembers when it failed.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
+
+use super::fault::{Failure, Fault};
 
 /// redb writes to a file when it opens it, and repairs it after a crash. Until [`accept`](Self::accept) is
 /// called those changes stay in memory, so that looking into somebody else's store leaves it as it was.
@@ -15,8 +16,14 @@ use redb::{BackendError, StorageBackend};
 pub(crate) struct TentativeFile(Arc<Inner>);
 
 struct Inner {
-    file: FileBackend,
+    file: Arc<dyn StorageBackend>,
+    /// Somebody else looks after the locks.
+    is_view: bool,
     held_back: Mutex<Option<Changes>>,
+    /// The first thing that did not work.
+    failure: Mutex<Option<Failure>>,
+    /// Nobody gets at the file any more.
+    is_shut: AtomicBool,
 }
 
 /// What the file would have gone through.
@@ -33,26 +40,81 @@ enum Step {
 }
 
 impl TentativeFile {
-    pub(crate) fn new(file: File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
+    pub(crate) fn new(file: Box<dyn StorageBackend>) -> io::Result<Self> {
+        Self::over(file.into(), false)
+    }
+
+    /// The file as it is now, for somebody else to look at. Changes to it are never made.
+    pub(crate) fn view(&self) -> io::Result<Self> {
+        Self::over(Arc::clone(&self.0.file), true)
+    }
+
+    fn over(file: Arc<dyn StorageBackend>, is_view: bool) -> io::Result<Self> {
+        let length = file.len()?;
         Ok(Self(Arc::new(Inner {
-            file: FileBackend::new(file).map_err(io::Error::other)?,
+            file,
+            is_view,
             held_back: Mutex::new(Some(Changes {
                 steps: Vec::new(),
                 length,
             })),
+            failure: Mutex::default(),
+            is_shut: AtomicBool::new(false),
         })))
+    }
+
+    /// From now on everything fails, but letting go.
+    pub(crate) fn shut(&self) {
+        self.0.is_shut.store(true, Ordering::Release);
+    }
+
+    fn check_open(&self) -> io::Result<()> {
+        if self.0.is_shut.load(Ordering::Acquire) {
+            Err(io::Error::other("nobody gets at the file any more"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Puts the blame where it belongs. What redb says after the file has failed, or that it panicked, says
+    /// nothing about what is in the file; and where the file works, what is in it must be the matter.
+    pub(crate) fn blamed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        result.map_err(|fault| match (self.failure().clone(), fault) {
+            (Some(failure), _) => Fault::Failed(failure),
+            (None, Fault::Failed(failure)) => Fault::Damaged(failure.cause),
+            (None, fault) => fault,
+        })
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.0
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers an error of the medium.
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && let Fault::Failed(failure) = Fault::from(io::Error::from(error.kind()))
+        {
+            self.failure().get_or_insert(Failure {
+                cause: error.to_string(),
+                ..failure
+            });
+        }
+        result
     }
 
     /// Makes the changes held back so far, in their order, and holds back none from now on.
     pub(crate) fn accept(&self) -> io::Result<()> {
         let mut held_back = self.held_back();
         for step in held_back.iter().flat_map(|changes| &changes.steps) {
-            match step {
-                Step::Write(offset, data) => self.0.file.write(*offset, data)?,
-                Step::SetLength(length) => self.0.file.set_len(*length)?,
-                Step::Sync => self.0.file.sync_data()?,
-            }
+            self.noted(match step {
+                Step::Write(offset, data) => self.0.file.write(*offset, data),
+                Step::SetLength(length) => self.0.file.set_len(*length),
+                Step::Sync => self.0.file.sync_data(),
+            })?;
         }
         *held_back = None;
         Ok(())
@@ -86,7 +148,7 @@ impl TentativeFile {
 
 impl Changes {
     /// Reads what would be at `offset`, had the steps been taken.
-    fn read(&self, file: &FileBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    fn read(&self, file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let end = offset.saturating_add(out.len() as u64);
         if end > self.length {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -125,51 +187,62 @@ fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
 
 impl StorageBackend for TentativeFile {
     fn len(&self) -> io::Result<u64> {
+        self.check_open()?;
         match &*self.held_back() {
             Some(changes) => Ok(changes.length),
-            None => self.0.file.len(),
+            None => self.noted(self.0.file.len()),
         }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.check_open()?;
         let held_back = self.held_back();
         if let Some(changes) = &*held_back {
-            return changes.read(&self.0.file, offset, out);
+            return self.noted(changes.read(&*self.0.file, offset, out));
         }
         // Readers need not wait for one another.
         drop(held_back);
-        self.0.file.read(offset, out)
+        self.noted(self.0.file.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check_open()?;
         match self.take(Step::SetLength(len)) {
-            Some(_) => self.0.file.set_len(len),
+            Some(_) => self.noted(self.0.file.set_len(len)),
             None => Ok(()),
         }
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.check_open()?;
         match self.take(Step::Sync) {
-            Some(_) => self.0.file.sync_data(),
+            Some(_) => self.noted(self.0.file.sync_data()),
             None => Ok(()),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check_open()?;
         if self.held_back().is_none() {
-            return self.0.file.write(offset, data);
+            return self.noted(self.0.file.write(offset, data));
         }
         match self.take(Step::Write(offset, data.to_vec())) {
-            Some(_) => self.0.file.write(offset, data),
+            Some(_) => self.noted(self.0.file.write(offset, data)),
             None => Ok(()),
         }
     }
 
     fn close(&self) -> io::Result<()> {
+        if self.0.is_view {
+            return Ok(());
+        }
         self.0.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        if self.0.is_view {
+            return Ok(true);
+        }
         self.0.file.try_lock_range(start, end)
     }
 
@@ -190,6 +263,9 @@ impl StorageBackend for TentativeFile {
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        if self.0.is_view {
+            return Ok(());
+        }
         self.0.file.unlock_range(start, end)
     }
 
@@ -212,6 +288,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::store::medium::{FileSystem, Medium};
 
     fn open(path: &Path) -> TentativeFile {
         let file = OpenOptions::new()
@@ -219,7 +296,7 @@ mod tests {
             .write(true)
             .open(path)
             .unwrap();
-        TentativeFile::new(file).unwrap()
+        TentativeFile::new(FileSystem.open(file).unwrap()).unwrap()
     }
 
     fn all(file: &TentativeFile) -> Vec<u8> {

@@ -1,4 +1,8 @@
-//! What becomes of a store whose medium fails while it runs. The faults are put where a reader would leave them.
+//! What becomes of a store whose medium fails while it runs. Here the faults are put where a reader would leave
+//! them; below they come from the medium.
+
+mod failing;
+mod faulty;
 
 use std::fs;
 use std::time::Duration;
@@ -16,13 +20,17 @@ const LIFETIME: Lifetime = Lifetime {
     usable_until: Timestamp::from_millis(i64::MAX),
 };
 
-fn open(folder: &TempDir, capacity: usize) -> Store {
-    let place = Place {
+fn place_in(folder: &TempDir) -> Place {
+    Place {
         path: folder.path().join("store"),
         key: KeySource::File(folder.path().join("keys/key")),
+        medium: Arc::new(FileSystem),
         clock: Arc::new(SystemClock),
-    };
-    Store::open(place, NonZeroUsize::new(capacity).unwrap())
+    }
+}
+
+fn open(folder: &TempDir, capacity: usize) -> Store {
+    Store::open(place_in(folder), NonZeroUsize::new(capacity).unwrap())
         .unwrap()
         .store
 }
@@ -60,7 +68,10 @@ async fn holds(store: &Store, n: u32) -> bool {
 }
 
 fn report(store: &Store, fault: Fault) {
-    store.shared.lock().report(fault);
+    let mut state = store.shared.lock();
+    let opening = state.opening;
+    state.report(opening, fault);
+    drop(state);
     store.shared.wake();
 }
 
@@ -164,8 +175,7 @@ async fn what_waits_for_a_store_that_is_away_is_bounded() {
     fs::write(&blocked, b"").unwrap();
     let place = Place {
         path: blocked.join("store"),
-        key: KeySource::File(folder.path().join("keys/key")),
-        clock: Arc::new(SystemClock),
+        ..place_in(&folder)
     };
     let store = Store::open(place, NonZeroUsize::new(10).unwrap())
         .unwrap()

@@ -4,15 +4,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::disk::{self, Listed};
-use super::fault::{Failure, Fault, contained};
+use kms_agent_core::Timestamp;
+
+use super::disk::Disk;
+use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
+use super::rescue::{check, rescue};
 use super::shared::{Shared, log_damaged_record};
 use super::state::{Index, State, Stop};
 use crate::key::RootKey;
 use crate::queue::Batch;
-use crate::record::Header;
-use crate::seal::RecordHash;
+use crate::seal::{RecordHash, SealedRecord};
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
 /// first write, and part of the index may have to be finished first.
@@ -25,10 +27,10 @@ const BATCH_BYTES: usize = 8 << 20;
 const LISTED_RECORDS: usize = 256;
 const LISTED_BYTES: usize = 1 << 20;
 
-/// A store is compacted at the end when it is larger than this and than twice its records.
+/// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
-/// Compaction rewrites all there is; beyond this the end would take too long.
-const LARGE_STORE_BYTES: u64 = 256 << 20;
+/// With more records than this the end would take too long.
+const LARGE_STORE_BYTES: u64 = 1 << 30;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -38,9 +40,14 @@ pub(crate) struct Writer {
 
 enum Job {
     Open,
+    /// See whether the file is still where it was.
+    Look,
+    /// Have redb compare the file with its checksums.
+    Check,
     Recover(Fault),
     Replace,
-    Write(Batch),
+    /// A batch, and when it was made.
+    Write(Batch, Timestamp),
     List(Option<RecordHash>),
     Close,
     Abandon,
@@ -58,7 +65,7 @@ impl Writer {
             // Nobody shall wait for a thread that is gone.
             self.shared
                 .go_without_store("thread_failed", "the store's thread panicked");
-            self.shared.close_database();
+            self.shared.close_disk();
         }
     }
 
@@ -68,15 +75,17 @@ impl Writer {
                 Job::Open => {
                     self.open();
                 }
+                Job::Look => self.look(),
+                Job::Check => self.check(),
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
-                Job::Write(batch) => self.write(&batch),
+                Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
                 Job::Close => return self.close(),
-                Job::Abandon => return self.shared.close_database(),
+                Job::Abandon => return self.shared.close_disk(),
             }
             if !self.shared.lock().has_store {
-                return self.shared.close_database();
+                return self.shared.close_disk();
             }
         }
     }
@@ -103,13 +112,21 @@ impl Writer {
             if !state.is_open {
                 return Job::Open;
             }
+            if std::mem::take(&mut state.look) {
+                return Job::Look;
+            }
+            if std::mem::take(&mut state.is_unchecked) {
+                return Job::Check;
+            }
             if state.replace {
                 return Job::Replace;
             }
             if !state.queue.is_empty() {
                 if gathered || state.attempt {
-                    let resumed = state.resumed(self.shared.place.clock.wall());
-                    return Job::Write(state.queue.batch(BATCH_BYTES).resumed_by(resumed));
+                    let begun_at = self.shared.place.clock.wall();
+                    let resumed = state.resumed(begun_at);
+                    let batch = state.queue.batch(BATCH_BYTES).resumed_by(resumed);
+                    return Job::Write(batch, begun_at);
                 }
                 state = self.shared.wait_while(state, GATHERING, is_calm);
                 gathered = true;
@@ -172,14 +189,25 @@ impl Writer {
     /// fault is not promised.
     fn recover(&mut self, fault: Fault) {
         let failure = match fault {
-            Fault::Damaged(why) => match self.shared.place.set_aside(&why, None) {
-                Ok(()) => None,
-                Err(error) => Some(Failure::from(error)),
-            },
+            Fault::Damaged(why) => {
+                rescue(&self.shared);
+                if let Some(disk) = self.shared.take_disk() {
+                    disk.abandon();
+                }
+                let set_aside = self.shared.place.set_aside(&why, None);
+                set_aside.err().map(Failure::from)
+            }
             Fault::Failed(failure) => Some(failure),
+            Fault::Gone => {
+                tracing::warn!(
+                    store.path = %self.shared.place.path.display(),
+                    "The file of the cache's store was removed or replaced; what is in memory is written anew"
+                );
+                None
+            }
             Fault::Locked | Fault::OtherKey => None,
         };
-        self.shared.close_database();
+        self.shared.close_disk();
         if let Some(failure) = &failure {
             self.shared.fail(failure);
         }
@@ -187,8 +215,22 @@ impl Writer {
         self.open();
     }
 
-    fn write(&mut self, batch: &Batch) {
-        match self.shared.ask(|database| disk::write(database, batch)) {
+    fn look(&mut self) {
+        let expected = self.shared.lock().file;
+        if self.shared.place.file() != expected {
+            self.recover(Fault::Gone);
+        }
+    }
+
+    /// Before anything is written: what redb makes of damaged pages when it writes is not promised either.
+    fn check(&mut self) {
+        if let Some(Err(fault)) = self.shared.ask(Disk::check) {
+            self.recover(fault);
+        }
+    }
+
+    fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
+        match self.shared.ask(|disk| disk.write(batch)) {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
             Some(Ok(())) => {
@@ -196,7 +238,9 @@ impl Writer {
                 let mut state = self.shared.lock();
                 state.queue.settle(batch);
                 state.bytes = bytes;
-                state.committed_at = Some(self.shared.place.clock.wall());
+                if batch.is_whole() {
+                    state.committed_at = Some(begun_at);
+                }
                 self.shared.publish(&state);
             }
         }
@@ -210,7 +254,7 @@ impl Writer {
                 // The folder cannot be written, maybe. Emptying the store is asked for as well.
                 self.shared.lock().replace = false;
                 if self.shared.place.bytes() == 0 {
-                    self.shared.close_database();
+                    self.shared.close_disk();
                     self.not_opened(failure);
                 }
             }
@@ -220,7 +264,7 @@ impl Writer {
     fn list(&mut self, after: Option<RecordHash>) {
         let listed = self
             .shared
-            .ask(|database| disk::list(database, after.as_ref(), LISTED_RECORDS, LISTED_BYTES));
+            .ask(|disk| disk.list(after, LISTED_RECORDS, LISTED_BYTES));
         match listed {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
@@ -228,33 +272,26 @@ impl Writer {
         }
     }
 
-    fn take_listed(&self, listed: Vec<Listed>) {
+    /// Takes over what the store lists, and has what is damaged of it removed.
+    fn take_listed(&self, listed: Vec<(RecordHash, SealedRecord)>) {
         let sealer = Arc::clone(&self.shared.lock().sealer);
         let count = listed.len() as u64;
-        let last = listed.last().map(|record| record.place);
-        for record in listed {
-            let header = record.beginning.and_then(|beginning| {
-                let header = sealer.open_header(&record.place, &beginning)?;
-                Ok((beginning, header))
-            });
-            let header = header.as_ref().ok().and_then(|(beginning, header)| {
-                Header::decode(header).map(|header| (beginning.clone(), header.lifetime))
-            });
+        let last = listed.last().map(|(place, _)| *place);
+        for (place, record) in listed {
+            let checked = check(&sealer, &place, &record);
             let mut state = self.shared.lock();
             if state.index == Index::Complete {
                 // Everything was dropped meanwhile.
                 break;
             }
-            if state.queue.waiting(&record.place).is_some() {
+            if state.queue.waiting(&place).is_some() {
                 continue;
             }
-            if let Some((beginning, lifetime)) = header {
-                state
-                    .map
-                    .list(record.place, beginning, record.size, &lifetime);
+            if let Ok((beginning, lifetime)) = checked {
+                state.map.list(place, beginning, &lifetime);
                 state.evict();
             } else {
-                state.remove(&record.place);
+                state.remove(&place);
                 log_damaged_record();
             }
         }
@@ -272,35 +309,47 @@ impl Writer {
     }
 
     fn close(&self) {
-        let (records, last_words) = {
+        let (works, last_words) = {
             let mut state = self.shared.lock();
             let works = state.trouble.is_none();
-            let records = (state.index == Index::Complete && works).then(|| state.map.bytes());
             let resumed = state.resumed(self.shared.place.clock.wall());
             let last_words = resumed
                 .filter(|_| works)
                 .map(|resumed| state.queue.batch(0).resumed_by(Some(resumed)));
             state.map.clear();
-            (records, last_words)
+            (works, last_words)
         };
-        if let Some(mut database) = self.shared.take_database() {
+        if let Some(disk) = self.shared.take_disk() {
             // The entries were this old when the process ended: they will not be younger in the next one.
-            let written =
-                last_words.map_or(Ok(()), |batch| contained(|| disk::write(&database, &batch)));
-            let bytes = self.shared.place.bytes();
-            let worthwhile = records.is_some_and(|records| {
-                bytes > SMALL_STORE_BYTES && bytes / 2 > records && records < LARGE_STORE_BYTES
-            });
-            let compacted = if worthwhile {
-                disk::compact(&mut database)
-            } else {
-                Ok(())
-            };
-            if let Err(fault) = written.and(compacted).and(disk::close(database)) {
+            let written = last_words.map_or(Ok(()), |batch| disk.write(&batch));
+            let compacted = if works { self.compact(&disk) } else { Ok(()) };
+            if let Err(fault) = written.and(compacted).and(disk.close()) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
             }
         }
         self.shared.publish_closed(&self.shared.lock());
+    }
+
+    /// Gives back what the store takes of the disk beyond its records, if that is much.
+    fn compact(&self, disk: &Disk) -> Result<(), Fault> {
+        let place = &self.shared.place;
+        let bytes = place.bytes();
+        if bytes <= SMALL_STORE_BYTES {
+            return Ok(());
+        }
+        let live = disk.live_bytes()?;
+        if live > LARGE_STORE_BYTES || bytes / 2 <= live {
+            return Ok(());
+        }
+        let sealer = Arc::clone(&self.shared.lock().sealer);
+        match place.rewrite(disk, &sealer) {
+            Ok(rewritten) => rewritten.disk.close(),
+            // As when the disk is full. Nothing is lost.
+            Err(failure) => {
+                tracing::debug!(?failure, "The cache's store could not be compacted");
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! Reads out of a damaged store what can be read, so that a bad page costs the records in it and no others.
+
+use kms_agent_core::Lifetime;
+
+use super::fault::Fault;
+use super::shared::Shared;
+use super::state::Index;
+use crate::record::Header;
+use crate::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
+
+/// What is read at a time while all goes well.
+const RECORDS: usize = 256;
+const BYTES: usize = 1 << 20;
+
+/// Takes into memory what only the store has.
+pub(crate) fn rescue(shared: &Shared) {
+    let (sealer, count) = {
+        let state = shared.lock();
+        if state.queue.is_emptying() {
+            return;
+        }
+        (state.sealer.clone(), state.entries())
+    };
+    let mut walk = Walk::among(count);
+    while let Some(listed) = shared.ask(|disk| disk.list(walk.after, walk.records, BYTES)) {
+        match listed.as_deref() {
+            Ok([.., (last, _)]) => walk.go_on(*last),
+            Err(Fault::Damaged(_)) if walk.avoid() => {}
+            Ok([]) | Err(_) => return,
+        }
+        for (place, record) in listed.unwrap_or_default() {
+            if let Ok((_, lifetime)) = check(&sealer, &place, &record) {
+                take(shared, place, record, &lifetime);
+            }
+        }
+    }
+}
+
+fn take(shared: &Shared, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+    let mut state = shared.lock();
+    let is_known = state.map.contains(&place) || state.index != Index::Complete;
+    if is_known && state.queue.waiting(&place).is_none() {
+        state.map.fill(place, record, lifetime);
+        state.evict();
+    }
+}
+
+/// Opens a record as whoever asks for it will; returns what an index needs of it.
+pub(crate) fn check(
+    sealer: &Sealer,
+    place: &RecordHash,
+    record: &[u8],
+) -> Result<(SealedRecord, Lifetime), Damaged> {
+    let header = sealer.open_header(place, record)?;
+    let lifetime = Header::decode(&header).ok_or(Damaged)?.lifetime;
+    sealer.open_value(place, record)?;
+    Ok((header_part(record)?.into(), lifetime))
+}
+
+/// A way through the records around what cannot be read. Places are hashes, so they lie evenly: about as many in
+/// one part of all possible ones as in another of that size.
+struct Walk {
+    after: Option<RecordHash>,
+    /// How many to read next. One, where something is in the way.
+    records: usize,
+    /// How far to jump, in terms of the first eight bytes; what one record takes at first.
+    step: u64,
+    one_record: u64,
+}
+
+impl Walk {
+    fn among(count: usize) -> Self {
+        let one_record = u64::MAX / (count as u64).saturating_add(1);
+        Self {
+            after: None,
+            records: RECORDS,
+            step: one_record,
+            one_record,
+        }
+    }
+
+    fn go_on(&mut self, last: RecordHash) {
+        self.after = Some(last);
+        self.step = self.one_record;
+    }
+
+    /// Goes around what is in the way. False: there is nothing behind it.
+    fn avoid(&mut self) -> bool {
+        if self.records > 1 {
+            self.records = 1;
+            return true;
+        }
+        let before = self.after.map_or(0, beginning);
+        let Some(next) = before.checked_add(self.step) else {
+            return false;
+        };
+        let mut place = [0; 32];
+        for (byte, of) in place.iter_mut().zip(next.to_be_bytes()) {
+            *byte = of;
+        }
+        self.after = Some(RecordHash(place));
+        self.step = self.step.saturating_mul(2);
+        true
+    }
+}
+
+fn beginning(place: RecordHash) -> u64 {
+    place
+        .0
+        .first_chunk()
+        .map_or(0, |eight| u64::from_be_bytes(*eight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_goes_around_what_is_in_the_way_in_growing_steps_and_ends() {
+        let mut walk = Walk::among(99);
+        assert!(walk.avoid());
+        assert_eq!((walk.after, walk.records), (None, 1));
+        let mut jumps = 0;
+        while walk.avoid() {
+            jumps += 1;
+        }
+        assert_eq!(jumps, 6, "1 + 2 + 4 + 8 + 16 + 32 hundredths");
+        walk.go_on(RecordHash([1; 32]));
+        let before = beginning(RecordHash([1; 32]));
+        assert!(walk.avoid());
+        assert_eq!(beginning(walk.after.unwrap()) - before, walk.one_record);
+    }
+}

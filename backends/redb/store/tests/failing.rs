@@ -1,0 +1,169 @@
+//! The medium fails at any step: readers have what memory has, nothing durable is lost or damaged, and when it
+//! works again everything is written.
+
+use kms_agent_test_support::{Dice, times};
+use rustix::io::Errno;
+
+use super::faulty::{FaultyMedium, Planned, Step};
+use super::*;
+
+/// Entries that were durable before anything failed, so that only the store has them.
+const OLD: u32 = 30;
+const CAPACITY: usize = 100;
+
+fn open_on(folder: &TempDir, medium: &FaultyMedium) -> Result<Store, String> {
+    let place = Place {
+        medium: Arc::new(medium.clone()),
+        ..place_in(folder)
+    };
+    Store::open(place, NonZeroUsize::new(CAPACITY).unwrap()).map(|started| started.store)
+}
+
+/// What was done to a store, and what of it is known to be durable.
+#[derive(Debug, Default)]
+struct Done {
+    put: Vec<u32>,
+    durable: Vec<u32>,
+    removed: Vec<u32>,
+    gone: Vec<u32>,
+}
+
+/// Works with a store that may fail at any time.
+async fn work(store: &Store) -> Done {
+    let mut done = Done::default();
+    for n in 0..8 {
+        let new = OLD + n;
+        put(store, new);
+        done.put.push(new);
+        // An old one, perhaps from the store.
+        let _ = store.find(&place(2 * n)).await;
+        if n % 3 == 2 && store.flush().await.is_ok() {
+            done.durable.clone_from(&done.put);
+        }
+        let old = 2 * n + 1;
+        done.removed.push(old);
+        if matches!(store.remove(&store.sealer(), &place(old)).await, Ok(true)) {
+            done.gone.push(old);
+        }
+        store.sweep(Timestamp::EPOCH);
+        for new in &done.put {
+            assert!(holds(store, *new).await, "{new} is not in memory");
+        }
+        for old in &done.removed {
+            assert!(!holds(store, *old).await, "{old} is still there");
+        }
+    }
+    done
+}
+
+/// A copy of the files, as a kill would leave them now.
+fn copy(folder: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("keys")).unwrap();
+    for name in ["store", "keys/key"] {
+        fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
+fn assert_nothing_set_aside(folder: &TempDir) {
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(name == "store" || name == "keys", "{name:?}");
+    }
+}
+
+async fn heal(store: &Store) {
+    until("it works", || {
+        store.sweep(Timestamp::EPOCH);
+        trouble(store).is_none()
+    })
+    .await;
+    store.flush().await.unwrap();
+}
+
+async fn fail_and_heal(folder: TempDir, planned: Planned) {
+    let medium = FaultyMedium::default();
+    medium.plan(Some(planned));
+    let store = open_on(&folder, &medium).unwrap();
+    let done = work(&store).await;
+    if let Some(word) = trouble(&store) {
+        let expected = match planned.error {
+            Errno::NOSPC => "disk_full",
+            Errno::ROFS => "read_only",
+            _ => "io_error",
+        };
+        assert_eq!(word, expected);
+    }
+
+    // Killed in this state: what was durable is.
+    let killed = copy(&folder);
+    let later = open(&killed, CAPACITY);
+    for new in &done.durable {
+        assert!(holds(&later, *new).await, "{new} was durable");
+    }
+    for old in &done.gone {
+        assert!(!holds(&later, *old).await, "{old} was durably removed");
+    }
+    for old in (0..OLD).filter(|old| !done.removed.contains(old)) {
+        assert!(holds(&later, old).await, "{old} was durable all along");
+    }
+    later.close().await.unwrap();
+    assert_nothing_set_aside(&killed);
+
+    // The medium works again.
+    medium.plan(None);
+    heal(&store).await;
+    let all = |n: u32| !done.removed.contains(&n);
+    for n in 0..OLD + 8 {
+        assert_eq!(holds(&store, n).await, all(n), "{n} once healed");
+    }
+    store.close().await.unwrap();
+    let later = open(&folder, CAPACITY);
+    for n in 0..OLD + 8 {
+        assert_eq!(holds(&later, n).await, all(n), "{n} in the next process");
+    }
+    later.close().await.unwrap();
+    assert_nothing_set_aside(&folder);
+}
+
+/// A closed store with entries in it.
+async fn filled() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, CAPACITY);
+    for n in 0..OLD {
+        put(&store, n);
+    }
+    store.close().await.unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn whatever_step_fails_nothing_durable_is_lost_and_the_rest_is_made_up_for() {
+    let filled = filled().await;
+    // How many steps there are when all goes well.
+    let medium = FaultyMedium::default();
+    let folder = copy(&filled);
+    let store = open_on(&folder, &medium).unwrap();
+    work(&store).await;
+    let steps = medium.taken();
+    store.close().await.unwrap();
+
+    let mut dice = Dice::from_env();
+    for n in 0..times("KMS_AGENT_TEST_SEEDS", 40) {
+        let planned = Planned {
+            from: dice.below(steps),
+            only: dice.pick(&[
+                None,
+                Some(Step::Read),
+                Some(Step::Write),
+                Some(Step::SetLength),
+                Some(Step::Sync),
+            ]),
+            error: dice.pick(&[Errno::IO, Errno::NOSPC, Errno::ROFS]),
+            tears: dice.percent(50),
+        };
+        eprintln!("{n}: {planned:?}");
+        fail_and_heal(copy(&filled), planned).await;
+    }
+}

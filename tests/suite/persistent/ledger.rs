@@ -1,0 +1,108 @@
+//! What a store may be found to hold, from what was done and what was said to be durable.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kms_agent_core::Timestamp;
+
+/// What happened to each secret since it was last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(Mutex<BTreeMap<String, Vec<Step>>>);
+
+/// The secret's entry became this.
+#[derive(Clone, Debug)]
+struct Step {
+    /// `None`: purged.
+    value: Option<String>,
+    answered: Answered,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answered {
+    No,
+    /// Durable when the store says that what was put before a later moment is.
+    At(Timestamp),
+    Durable,
+}
+
+/// What a look at the store has proven.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Proven {
+    /// Entries that had to be there.
+    pub(super) puts: usize,
+    /// Entries that had to be gone.
+    pub(super) purges: usize,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Step>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is asked for now, if nothing ends before the answer.
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        self.lock().get(name)?.last()?.value.clone()
+    }
+
+    /// The secret is about to become `value`.
+    pub(super) fn begin(&self, name: &str, value: Option<&str>) {
+        self.lock().entry(name.to_owned()).or_default().push(Step {
+            value: value.map(ToOwned::to_owned),
+            answered: Answered::No,
+        });
+    }
+
+    /// The last thing begun was answered. A purge is durable then.
+    pub(super) fn answered(&self, name: &str) {
+        let mut steps = self.lock();
+        let step = steps.get_mut(name).and_then(|steps| steps.last_mut());
+        let step = step.expect("it was begun");
+        step.answered = match step.value {
+            None => Answered::Durable,
+            Some(_) => Answered::At(now()),
+        };
+    }
+
+    /// The names of all secrets that ever had an entry.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// Compares what was `found` under `name` with what may be there: what the last durable step left, or
+    /// what a later one did. From then on that is what it is.
+    pub(super) fn check(&self, name: &str, found: Option<&str>, committed_at: Timestamp) -> Proven {
+        let mut all = self.lock();
+        let steps = all.get_mut(name).expect("it is known");
+        let durable = steps.iter().rposition(|step| match step.answered {
+            Answered::No => false,
+            Answered::At(at) => at < committed_at,
+            Answered::Durable => true,
+        });
+        let possible = steps.get(durable.unwrap_or(0)..).unwrap_or_default();
+        // Before the first durable step there was nothing.
+        let nothing = durable.is_none() && found.is_none();
+        assert!(
+            nothing || possible.iter().any(|step| step.value.as_deref() == found),
+            "{name} is {found:?}, committed at {committed_at:?}, after {steps:#?}"
+        );
+        let proven = match possible {
+            [only] if durable.is_some() => Proven {
+                puts: usize::from(only.value.is_some()),
+                purges: usize::from(only.value.is_none()),
+            },
+            _ => Proven::default(),
+        };
+        *steps = vec![Step {
+            value: found.map(ToOwned::to_owned),
+            answered: Answered::Durable,
+        }];
+        proven
+    }
+}
+
+/// The wall clock.
+pub(super) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.expect("a date after 1970").as_millis();
+    Timestamp::from_millis(i64::try_from(since).expect("a date before long"))
+}

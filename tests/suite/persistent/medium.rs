@@ -1,0 +1,205 @@
+//! The file system under the store fails: it is full, it cannot be written, it is emptied. Each test runs again
+//! inside namespaces of its own, where it may mount what it likes and nothing stays behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use kms_agent_test_support::{Setup, TestAgent, http};
+
+use super::{make_durable, names, post, setup, store_state, until};
+use crate::cloud::Cloud;
+
+/// Set for the inner run.
+const INSIDE: &str = "KMS_AGENT_TEST_INSIDE";
+
+/// Whether this is the run inside; if not, has had it made.
+fn is_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let unshare = |command: &mut Command| {
+        let output = command.env(INSIDE, "yes").output();
+        output
+            .map_err(|error| error.to_string())
+            .and_then(|output| {
+                let said = [output.stdout, output.stderr].concat();
+                let said = String::from_utf8_lossy(&said).into_owned();
+                if output.status.success() {
+                    Ok(said)
+                } else {
+                    Err(said)
+                }
+            })
+    };
+    if let Err(why) =
+        unshare(Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]))
+    {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "file systems cannot be mounted: {why}"
+        );
+        eprintln!("skipped: file systems cannot be mounted here: {why}");
+        return false;
+    }
+    let test = format!("persistent::medium::{test}");
+    let inner = unshare(
+        Command::new("unshare")
+            .arg("-rm")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", &test, "--nocapture"]),
+    );
+    assert!(inner.is_ok(), "inside:\n{}", inner.unwrap_err());
+    false
+}
+
+fn mount(arguments: &[&str], folder: &Path) {
+    let status = Command::new("mount")
+        .args(arguments)
+        .arg(folder)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn agent(cloud: &Cloud, folder: &Path) -> (Setup, TestAgent) {
+    let setup = setup(cloud, folder);
+    (setup.clone(), setup.start())
+}
+
+fn metric(agent: &TestAgent, name: &str) -> f64 {
+    let metrics = http::get(agent.port(), "/metrics", &[]);
+    let sum = metrics
+        .text()
+        .lines()
+        .filter(|line| line.starts_with(name))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+    sum.sum()
+}
+
+fn cache_check(agent: &TestAgent) -> (u16, String) {
+    let ready = http::get(agent.port(), "/readyz", &[]);
+    let state = ready.json()["checks"]["cache"]["state"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    (ready.status, state)
+}
+
+/// Reads `count` secrets of some size, each twice.
+fn read_all(cloud: &Cloud, agent: &TestAgent, names: impl Iterator<Item = usize>) {
+    for n in names {
+        let value = format!("{n}-{}", "x".repeat(20_000));
+        cloud.put(&format!("app/{n}"), &value);
+        for expected in ["miss", "hit"] {
+            let reply = agent.read(&format!("app/{n}"));
+            assert_eq!(reply.json()["SecretData"], value);
+            assert!(reply.header("cache-status").unwrap().contains(expected));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_costs_no_reader_anything_and_heals() {
+    if !is_inside("a_full_disk_costs_no_reader_anything_and_heals") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    mount(&["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"], &cache);
+    let cloud = Cloud::start();
+    let (setup, agent) = agent(&cloud, folder.path());
+    read_all(&cloud, &agent, 0..1);
+    make_durable(&cloud, &agent);
+    assert_eq!(cache_check(&agent), (200, "ok".to_owned()));
+    // Whatever is free.
+    let _ = fs::write(cache.join("ballast"), vec![1; 4 << 20]);
+    read_all(&cloud, &agent, 1..60);
+    until("the disk is full", || store_state(&agent) == "disk_full");
+    assert_eq!(cache_check(&agent), (200, "degraded".to_owned()));
+    assert_eq!(post(&agent, "/agent/purge?secretId=app/0").status, 503);
+    assert!(metric(&agent, "kms_agent_store_errors_total") > 0.0);
+    // It stays gone all the same.
+    assert_eq!(
+        agent.read("app/0").header("cache-status"),
+        Some("kms-agent; fwd=miss; stored")
+    );
+    assert_eq!(agent.stderr().matches("store does not work").count(), 1);
+
+    fs::remove_file(cache.join("ballast")).unwrap();
+    until("it works again", || store_state(&agent) == "ok");
+    assert_eq!(cache_check(&agent), (200, "ok".to_owned()));
+    assert_eq!(
+        agent.stderr().matches("store works again").count(),
+        1,
+        "{}",
+        agent.stderr()
+    );
+    agent.kill();
+    drop(cloud);
+    let agent = setup.start();
+    for n in 0..60 {
+        assert_eq!(agent.read(&format!("app/{n}")).status, 200, "{n}");
+    }
+    assert_eq!(names(&cache), ["store.redb"]);
+}
+
+#[test]
+fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
+    if !is_inside("a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    mount(&["-t", "tmpfs", "-o", "mode=700", "tmpfs"], &cache);
+    let cloud = Cloud::start();
+    let (setup, first) = agent(&cloud, folder.path());
+    read_all(&cloud, &first, 0..5);
+    first.stop();
+    mount(&["-o", "remount,ro"], &cache);
+    let agent = setup.clone().start();
+    assert_eq!(store_state(&agent), "read_only");
+    assert_eq!(cache_check(&agent), (200, "degraded".to_owned()));
+    read_all(&cloud, &agent, 5..10);
+    mount(&["-o", "remount,rw"], &cache);
+    until("it works again", || store_state(&agent) == "ok");
+    let (status, said) = agent.stop();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("store does not work").count(), 1, "{said}");
+    drop(cloud);
+    let agent = setup.start();
+    for n in 0..10 {
+        assert_eq!(agent.read(&format!("app/{n}")).status, 200, "{n}");
+    }
+}
+
+#[test]
+fn a_store_that_is_deleted_under_the_agent_is_begun_anew() {
+    for name in ["cache/store.redb", "cache"] {
+        let folder = tempfile::tempdir().unwrap();
+        let cloud = Cloud::start();
+        let (setup, agent) = agent(&cloud, folder.path());
+        read_all(&cloud, &agent, 0..5);
+        make_durable(&cloud, &agent);
+        let path = folder.path().join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        read_all(&cloud, &agent, 5..8);
+        until("it is there again", || {
+            folder.path().join("cache/store.redb").exists()
+        });
+        make_durable(&cloud, &agent);
+        let said = agent.kill();
+        assert!(said.contains("removed or replaced"), "{said}");
+        drop(cloud);
+        let agent = setup.start();
+        for n in 0..8 {
+            assert_eq!(agent.read(&format!("app/{n}")).status, 200, "{n}");
+        }
+    }
+}
