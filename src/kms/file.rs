@@ -20,8 +20,9 @@ pub(crate) async fn exists(path: PathBuf) -> bool {
         .unwrap_or(false)
 }
 
+/// The same at once, for when there is no runtime yet.
 #[expect(clippy::disallowed_methods, reason = "the one place that opens files")]
-fn read_now(path: PathBuf, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_now(path: PathBuf, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = std::fs::File::open(path)?;
     // Room for all that may come, so that the block is never outgrown.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));

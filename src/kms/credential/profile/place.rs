@@ -2,10 +2,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kms_agent_core::Clock;
-use zeroize::Zeroizing;
 
 use super::plan::{Base, Plan};
-use super::{cli, ini};
+use super::{MAX_FILE_BYTES, cli, ini};
 use crate::credential::origin::Origin;
 use crate::environment::Environment;
 use crate::file;
@@ -95,7 +94,7 @@ impl Place {
 
     /// The file and, so far as it can be read by now, the token file that its profile names.
     pub(in crate::credential) fn into_files(self) -> Vec<PathBuf> {
-        let bytes = std::fs::read(&self.path).map(Zeroizing::new);
+        let bytes = file::read_now(self.path.clone(), MAX_FILE_BYTES);
         let plan = bytes
             .ok()
             .and_then(|bytes| self.form.parse(&bytes, self.profile.as_deref()).ok());
