@@ -18,7 +18,7 @@
 //! kms_agent_conformance::model!(MyFixture::default(), histories: 64);
 //! ```
 //!
-//! The clauses look at the backend alone. The [`model`] puts it under the real read path and holds what
+//! The clauses look at the backend alone. The [`mod@model`] puts it under the real read path and holds what
 //! readers are told, through any history, against a plain model of what the agent promises.
 
 pub mod clause;
