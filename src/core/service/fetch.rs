@@ -27,9 +27,9 @@ impl SecretService {
             key.scope = scope;
         }
         if purpose != Purpose::RefreshNow
-            && let Some(landed) = self.brought_meanwhile(&key).await
+            && let Some(landing) = self.brought_meanwhile(&key).await
         {
-            return Ok(landed);
+            return landing;
         }
         let asked_at = self.timeline.now();
         let mark = self.purges.mark();
@@ -93,18 +93,22 @@ impl SecretService {
     }
 
     /// What an earlier flight brought after the reader who wanted this one had looked into the cache.
-    async fn brought_meanwhile(&self, key: &SecretKey) -> Option<Landed> {
+    async fn brought_meanwhile(&self, key: &SecretKey) -> Option<Landing> {
+        let policy = self.policy.load_full();
+        if let Some(refusal) = self.recall(key, &policy) {
+            return Some(Err(refusal));
+        }
         let now = self.timeline.now();
         let entry = self.backend.get(key, now).await.unwrap_or(None)?;
-        let freshness = self.judge(&self.policy.load(), &entry.lifetime, now);
+        let freshness = self.judge(&policy, &entry.lifetime, now);
         let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
             || refresh::is_due(key, &entry.lifetime, freshness, now);
-        (!is_wanted).then_some(Landed {
+        (!is_wanted).then_some(Ok(Landed {
             secret: entry.secret,
             asked_at: entry.lifetime.fetched_at,
             stored: true,
             found: true,
-        })
+        }))
     }
 
     /// Puts what was fetched into the backend, unless it was purged since `mark`. What is not to be stored

@@ -184,7 +184,7 @@ impl SecretService {
         drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any, self.boot()));
     }
 
-    fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
+    pub(super) fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
         self.negative
             .recall(key, policy.negative_ttl, self.timeline.now())
     }
