@@ -239,6 +239,7 @@ impl Folder {
                 path: self.path.clone(),
                 bytes: self.items.values().map(|item| item.bytes).sum(),
                 trouble: None,
+                failures: 0,
                 committed_at: None,
             }),
         }

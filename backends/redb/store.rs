@@ -257,6 +257,7 @@ impl Store {
                 path: self.path().to_owned(),
                 bytes: state.bytes,
                 trouble: state.trouble.map(|trouble| trouble.word),
+                failures: state.failures,
                 committed_at: state.committed_at,
             }),
         }

@@ -120,6 +120,8 @@ pub struct StoreStats {
     pub bytes: u64,
     /// `None` while all is well, else a word for what is wrong.
     pub trouble: Option<&'static str>,
+    /// How often it failed in what it does on its own account, such as writing behind, since it was opened.
+    pub failures: u64,
     /// What was put before this moment is durable: it is when the last batch of writes that became so was begun.
     pub committed_at: Option<Timestamp>,
 }

@@ -51,21 +51,25 @@ struct StoreErrorLabels {
     kind: &'static str,
 }
 
+/// What the store could not do on its own account, such as writing behind, while nobody waited for it.
+const BACKGROUND: &str = "background";
+
 impl StoreMetrics {
     /// Registers `store_errors{kind}` under the registry's prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let errors = Family::default();
         registry.register(
             "store_errors",
-            "Failed operations of the cache backend",
+            "Failed operations of the cache backend, and what it failed to do in the background",
             errors.clone(),
         );
         let metrics = Self { errors };
         // Series that exist from the start can be alerted on.
         for kind in [
-            BackendErrorKind::TimedOut,
-            BackendErrorKind::Unavailable,
-            BackendErrorKind::Damaged,
+            BackendErrorKind::TimedOut.as_str(),
+            BackendErrorKind::Unavailable.as_str(),
+            BackendErrorKind::Damaged.as_str(),
+            BACKGROUND,
         ] {
             drop(metrics.counter(kind));
         }
@@ -73,14 +77,16 @@ impl StoreMetrics {
     }
 
     pub(crate) fn count(&self, kind: BackendErrorKind) {
-        self.counter(kind).inc();
+        self.counter(kind.as_str()).inc();
     }
 
-    fn counter(&self, kind: BackendErrorKind) -> Counter {
+    pub(crate) fn count_background(&self, failures: u64) {
+        self.counter(BACKGROUND).inc_by(failures);
+    }
+
+    fn counter(&self, kind: &'static str) -> Counter {
         self.errors
-            .get_or_create(&StoreErrorLabels {
-                kind: kind.as_str(),
-            })
+            .get_or_create(&StoreErrorLabels { kind })
             .clone()
     }
 }

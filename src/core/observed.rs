@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +31,8 @@ pub struct ObservedBackend {
     metrics: StoreMetrics,
     /// Whether the last operation failed.
     failing: AtomicBool,
+    /// How many of the backend's own failures are counted.
+    counted: AtomicU64,
 }
 
 impl ObservedBackend {
@@ -41,6 +43,7 @@ impl ObservedBackend {
             timeline,
             metrics,
             failing: AtomicBool::new(false),
+            counted: AtomicU64::new(0),
         }
     }
 
@@ -121,7 +124,13 @@ impl CacheBackend for ObservedBackend {
     }
 
     async fn stats(&self) -> Result<BackendStats, BackendError> {
-        self.watch(READ_LIMIT, "stats", self.inner.stats()).await
+        let stats = self.watch(READ_LIMIT, "stats", self.inner.stats()).await?;
+        if let Some(store) = &stats.store {
+            let before = self.counted.fetch_max(store.failures, Ordering::Relaxed);
+            self.metrics
+                .count_background(store.failures.saturating_sub(before));
+        }
+        Ok(stats)
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {

@@ -43,6 +43,8 @@ pub(crate) struct State {
     /// See whether that file is still there.
     pub(crate) look: bool,
     pub(crate) trouble: Option<Trouble>,
+    /// How often the store failed to do what it was asked.
+    pub(crate) failures: u64,
     /// How often the store was opened; tells faults of one opening from those of another.
     pub(crate) opening: u64,
     /// What a reader ran into, for the writing thread to look at.
@@ -117,6 +119,7 @@ impl State {
             is_unchecked: false,
             look: false,
             trouble: None,
+            failures: 0,
             opening: 0,
             fault: None,
             attempt: false,
@@ -248,6 +251,7 @@ impl State {
             pause,
             left: pause,
         });
+        self.failures += 1;
         self.attempt = false;
         // Who asked for it is told that it failed. The store is emptied when it is back, but what was put into
         // memory since stays there.

@@ -190,6 +190,7 @@ impl Writer {
     fn recover(&mut self, fault: Fault) {
         let failure = match fault {
             Fault::Damaged(why) => {
+                self.shared.lock().failures += 1;
                 rescue(&self.shared);
                 if let Some(disk) = self.shared.take_disk() {
                     disk.abandon();

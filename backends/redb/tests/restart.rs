@@ -284,3 +284,41 @@ fn every_problem_of_the_config_is_reported() {
         .collect();
     assert_eq!(keys, ["Path", "KeyFile", "Paht"]);
 }
+
+/// CONTRACT §8 of the file after a clean stop.
+const MOST_BYTES_PER_LIVE_BYTE: u64 = 3;
+const SPARE_BYTES: u64 = 4 << 20;
+
+#[tokio::test]
+async fn a_store_takes_little_more_of_the_disk_than_its_records_after_a_clean_stop() {
+    // Large values, small ones, and a few that are left of many.
+    for (length, count, kept) in [(60_000, 80, 80), (400, 1000, 1000), (20_000, 300, 10)] {
+        let folder = Folder::default();
+        let capacity = NonZeroUsize::new(count).unwrap();
+        let backend = folder.open_with(capacity).await.unwrap();
+        for round in 0..=2 {
+            for n in 0..count {
+                let value = vec![round; length];
+                let name = format!("s{n}");
+                backend.put(&key(&name), entry(&value)).await.unwrap();
+            }
+            backend.flush().await.unwrap();
+        }
+        for n in kept..count {
+            backend.remove(&key(&format!("s{n}"))).await.unwrap();
+        }
+        backend.close().await.unwrap();
+        let live = (kept * length) as u64;
+        let bytes = fs::metadata(folder.store()).unwrap().len();
+        assert!(
+            bytes <= MOST_BYTES_PER_LIVE_BYTE * live + SPARE_BYTES,
+            "{bytes} bytes for {live}"
+        );
+        let later = folder.open_with(capacity).await.unwrap();
+        assert_eq!(value(&later, "s0").await, Some(vec![2; length]));
+        assert_eq!(
+            value(&later, &format!("s{}", kept - 1)).await,
+            Some(vec![2; length])
+        );
+    }
+}

@@ -184,6 +184,12 @@ pub(crate) async fn trouble(backend: &Arc<dyn CacheBackend>) -> Option<&'static 
     stats.store.expect("there is a store").trouble
 }
 
+/// How often the store failed.
+pub(crate) async fn failures(backend: &Arc<dyn CacheBackend>) -> u64 {
+    let stats = backend.stats().await.expect("stats work");
+    stats.store.expect("there is a store").failures
+}
+
 /// Sweeps, as the agent does every second, until the store works.
 pub(crate) async fn sweep_until_healed(backend: &Arc<dyn CacheBackend>) {
     for _ in 0..2000 {
