@@ -4,6 +4,7 @@ mod damage;
 mod key;
 mod kill;
 mod ledger;
+mod many;
 mod medium;
 mod purge;
 
@@ -19,9 +20,13 @@ use crate::cloud::Cloud;
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn setup(cloud: &Cloud, folder: &Path) -> Setup {
+    setup_for(cloud, folder, 1000)
+}
+
+fn setup_for(cloud: &Cloud, folder: &Path, entries: usize) -> Setup {
     let folder = folder.display();
     cloud.setup().and_config(&format!(
-        "ConnectTimeoutMs = 500\nMaxAttempts = 1\nMaxRequestsPerSecond = 0\n[Cache]\nTtlSeconds = 86400\nCacheType = \"Persistent\"\n\
+        "ConnectTimeoutMs = 500\nMaxAttempts = 1\nMaxRequestsPerSecond = 0\n[Cache]\nTtlSeconds = 86400\nCacheSize = {entries}\nCacheType = \"Persistent\"\n\
          [Cache.Persistent]\nPath = \"{folder}/cache/store.redb\"\nKeyFile = \"{folder}/keys/store.key\"\n"
     ))
 }
