@@ -47,6 +47,20 @@ lacks() {
     esac
 }
 
+# programs: sets agent and emulator, and builds what the environment does not name.
+programs() {
+    local root
+    root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+    local built=${CARGO_TARGET_DIR:-$root/target}/release
+    if [ -z "${KMS_AGENT_TEST_BINARY:-}" ] || [ -z "${KMS_AGENT_TEST_EMULATOR:-}" ]; then
+        (cd "$root" && cargo build --release -p alibabacloud-kms-agent -p kms-agent-emulator)
+    fi
+    # shellcheck disable=SC2034 # The tests use them.
+    agent=$(realpath "${KMS_AGENT_TEST_BINARY:-$built/alibabacloud-kms-agent}")
+    # shellcheck disable=SC2034
+    emulator=$(realpath "${KMS_AGENT_TEST_EMULATOR:-$built/kms-emulator}")
+}
+
 # trace and clean_up are the test's own: what helps to find the cause, and the removal of everything it made.
 finish() {
     local status=$?
