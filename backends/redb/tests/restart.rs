@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use self::support::{
-    Folder, NOW, configure, entry, entry_fetched, key, names, put, sweep_until_healed, value,
+    Folder, NOW, configure, entry, entry_fetched, key, names, put, store_stats, sweep_until_healed,
+    value,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -54,10 +55,7 @@ async fn what_was_removed_stays_away_after_a_kill() {
 async fn a_write_is_committed_soon_without_being_asked_for() {
     let folder = Folder::default();
     let backend = folder.open().await.unwrap();
-    let committed = async || {
-        let stats = backend.stats().await.unwrap();
-        stats.store.unwrap().committed_at
-    };
+    let committed = async || store_stats(&backend).await.committed_at;
     assert_eq!(committed().await, None);
     put(&backend, "a").await;
     while committed().await.is_none() {
@@ -285,7 +283,7 @@ fn every_problem_of_the_config_is_reported() {
     assert_eq!(keys, ["Path", "KeyFile", "Paht"]);
 }
 
-/// CONTRACT §8 of the file after a clean stop.
+/// How large a file may be after a clean stop: so many times its records, and a little.
 const MOST_BYTES_PER_LIVE_BYTE: u64 = 3;
 const SPARE_BYTES: u64 = 4 << 20;
 

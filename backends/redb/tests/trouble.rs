@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use self::support::{Folder, NOW, failures, names, put, trouble, value};
+use self::support::{Folder, NOW, names, put, store_stats, trouble, value};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -19,7 +19,7 @@ async fn assert_untouched_and_in_memory(folder: &Folder, word: &str) {
     let key = fs::read(folder.key()).ok();
     let backend = folder.open().await.unwrap();
     assert_eq!(trouble(&backend).await, Some(word));
-    assert_eq!(failures(&backend).await, 1);
+    assert_eq!(store_stats(&backend).await.failures, 1);
     assert!(!backend.info().durable);
     assert_eq!(backend.info().resumed, None);
     assert_eq!(value(&backend, "a").await, None);

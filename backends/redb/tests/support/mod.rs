@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_backend_redb::FACTORY;
+use kms_agent_core::backend::StoreStats;
 use kms_agent_core::config::{ConfigTable, Located, RawTable, RawValue, Report};
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
 use kms_agent_core::{
@@ -178,16 +179,15 @@ pub(crate) async fn value(backend: &Arc<dyn CacheBackend>, name: &str) -> Option
     found.map(|entry| entry.secret.answer.expose().to_vec())
 }
 
-/// What is wrong with the store, in a word.
-pub(crate) async fn trouble(backend: &Arc<dyn CacheBackend>) -> Option<&'static str> {
+/// How the store is doing.
+pub(crate) async fn store_stats(backend: &Arc<dyn CacheBackend>) -> StoreStats {
     let stats = backend.stats().await.expect("stats work");
-    stats.store.expect("there is a store").trouble
+    stats.store.expect("there is a store")
 }
 
-/// How often the store failed.
-pub(crate) async fn failures(backend: &Arc<dyn CacheBackend>) -> u64 {
-    let stats = backend.stats().await.expect("stats work");
-    stats.store.expect("there is a store").failures
+/// What is wrong with the store, in a word.
+pub(crate) async fn trouble(backend: &Arc<dyn CacheBackend>) -> Option<&'static str> {
+    store_stats(backend).await.trouble
 }
 
 /// Sweeps, as the agent does every second, until the store works.
