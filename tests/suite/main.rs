@@ -36,5 +36,6 @@ mod security;
 mod silence;
 mod systemd;
 mod token;
+mod trouble;
 mod upstream;
 mod wiping;
