@@ -186,7 +186,7 @@ fn service(
 ) -> Arc<SecretService> {
     let cache = &config.cache;
     let timeline = match backend.info().resumed {
-        Some(resumed) => Timeline::resume(clock, resumed.written_at),
+        Some(resumed) => Timeline::resume(clock, &resumed),
         None => Timeline::new(clock),
     };
     let store_metrics = StoreMetrics::register(registry);
