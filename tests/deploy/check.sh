@@ -18,8 +18,12 @@ refused() {
 }
 
 # eventually COMMAND…: it must succeed within half a minute.
-eventually() {
-    local until=$((SECONDS + 30))
+eventually() { within 30 "$@"; }
+
+# within SECONDS COMMAND…
+within() {
+    local until=$((SECONDS + $1))
+    shift
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS > until)); then
             echo "never succeeded: $*" >&2
@@ -32,10 +36,7 @@ eventually() {
 
 # equal ACTUAL EXPECTED
 equal() {
-    if [ "$1" != "$2" ]; then
-        printf 'expected: %s\n     got: %s\n' "$2" "$1" >&2
-        return 1
-    fi
+    diff --unified=0 --label expected --label got <(printf '%s\n' "$2") <(printf '%s\n' "$1") >&2
 }
 
 # lacks TEXT WORD: for output that must not tell WORD, which is not told here either.

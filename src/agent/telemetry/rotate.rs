@@ -1,9 +1,10 @@
 //! `kms-agent.log`, rotated by size.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::platform;
 
 const NAME: &str = "kms-agent.log";
 
@@ -24,10 +25,7 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     /// Opens the file in `folder`, which is made if need be.
     pub(super) fn open(folder: &Path, max_bytes: u64, max_backups: u32) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)?;
+        platform::make_folder(folder, FOLDER_MODE)?;
         let path = folder.join(NAME);
         let file = append(&path)?;
         let bytes = file.metadata()?.len();
@@ -97,15 +95,12 @@ impl Write for RotatingFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
-        .open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    platform::without_links(platform::made_with(&mut options, MODE)).open(path)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
