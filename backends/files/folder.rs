@@ -96,9 +96,12 @@ impl Folder {
     /// What the process before left. The newest entry tells when that was at the earliest.
     pub(crate) fn resumed(&self) -> Option<Resumed> {
         let fetched = self.items.values().map(|item| item.lifetime.fetched_at);
+        let newest = fetched.max().unwrap_or_default();
         Some(Resumed {
             scope: self.scope.clone()?,
-            written_at: fetched.max().unwrap_or_default(),
+            written_at: newest,
+            // Nobody has written that down: the clock is taken to have been right.
+            wall_at: newest,
         })
     }
 

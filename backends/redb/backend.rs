@@ -64,7 +64,7 @@ impl CacheBackend for RedbBackend {
         self.check_open()?;
         let sealer = self.store.sealer();
         let place = sealer.place(key);
-        let Some(record) = self.store.find(&place).await else {
+        let Some(record) = self.store.find(&place, now).await else {
             return Ok(None);
         };
         let opened = open(&sealer, &place, &record, now);

@@ -70,6 +70,7 @@ impl<'a> Header<'a> {
 pub(crate) fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_instant(&mut bytes, resumed.written_at);
+    put_instant(&mut bytes, resumed.wall_at);
     put_text(&mut bytes, &resumed.scope.endpoint);
     put_text(&mut bytes, &resumed.scope.identity);
     bytes
@@ -77,12 +78,16 @@ pub(crate) fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
 
 pub(crate) fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
     let mut rest = Rest(bytes);
-    let written_at = rest.instant()?;
+    let (written_at, wall_at) = (rest.instant()?, rest.instant()?);
     let scope = Arc::new(Scope {
         endpoint: rest.text()?.into(),
         identity: rest.text()?.into(),
     });
-    rest.0.is_empty().then_some(Resumed { scope, written_at })
+    rest.0.is_empty().then_some(Resumed {
+        scope,
+        written_at,
+        wall_at,
+    })
 }
 
 fn put_length(bytes: &mut Vec<u8>, length: usize) {
@@ -191,6 +196,7 @@ mod tests {
         let resumed = Resumed {
             scope: key.scope,
             written_at: Timestamp::from_millis(1_234_567),
+            wall_at: Timestamp::from_millis(7_654_321),
         };
         let bytes = encode_resumed(&resumed);
         assert_eq!(decode_resumed(&bytes), Some(resumed));

@@ -114,8 +114,12 @@ impl Store {
     }
 
     /// The record at `place`, from memory or from the store.
-    pub(crate) async fn find(&self, place: &RecordHash) -> Option<SealedRecord> {
-        let known = self.shared.lock().find(place);
+    pub(crate) async fn find(&self, place: &RecordHash, now: Timestamp) -> Option<SealedRecord> {
+        let known = {
+            let mut state = self.shared.lock();
+            state.learn_time(now, &*self.shared.place.clock);
+            state.find(place)
+        };
         match known {
             Known::Here(record) => Some(record),
             Known::Nothing => None,
@@ -264,7 +268,10 @@ impl Store {
     }
 
     pub(crate) fn sweep(&self, now: Timestamp) {
-        self.shared.lock().sweep(now);
+        let mut state = self.shared.lock();
+        state.learn_time(now, &*self.shared.place.clock);
+        state.sweep(now);
+        drop(state);
         self.shared.wake();
     }
 

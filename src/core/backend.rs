@@ -98,6 +98,8 @@ pub struct Resumed {
     pub scope: Arc<Scope>,
     /// The latest moment that it wrote down, on its own timeline; no entry was fetched later.
     pub written_at: Timestamp,
+    /// What the wall clock said at that moment; it may have been set since that timeline began.
+    pub wall_at: Timestamp,
 }
 
 /// How a backend is doing.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::system::SystemClock;
+use crate::backend::Resumed;
 use crate::lifetime::Timestamp;
 
 /// The only teller of time.
@@ -24,14 +25,14 @@ pub trait Clock: Debug + Send + Sync + 'static {
     async fn sleep_until(&self, deadline: Duration);
 }
 
-/// The agent's own time: the wall clock at start, carried on by boot time. It never goes back or jumps
-/// while the process lives, and is comparable to what an earlier process wrote down.
+/// The agent's own time: the wall clock at the first start, carried on by boot time, and from one process to the
+/// next by how far the wall clock has gone on. It never goes back, and jumps for nobody who sets the clock.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     clock: Arc<dyn Clock>,
     /// What the wall said at boot time zero.
     origin: Timestamp,
-    /// Where it began, if the wall clock was then behind what an earlier process wrote down.
+    /// Where it began, if the wall clock was then behind what it said to an earlier process.
     behind_at: Option<Timestamp>,
 }
 
@@ -46,17 +47,22 @@ impl Timeline {
         }
     }
 
-    /// Carries on after `written_at`, the last moment that an earlier process wrote down. If the wall clock
-    /// says less, this timeline begins there all the same, so that nothing becomes younger than it was.
-    pub fn resume(clock: Arc<dyn Clock>, written_at: Timestamp) -> Self {
-        let mut timeline = Self::new(clock);
-        let now = timeline.now();
-        if now < written_at {
-            let start = written_at.plus(Duration::from_millis(1));
-            timeline.origin = start.minus(timeline.clock.boot());
-            timeline.behind_at = Some(start);
+    /// Carries on from the last moment that an earlier process wrote down, by as much as the wall clock has gone
+    /// on since. If that is behind, nothing becomes younger than it was, and [`doubts`](Self::doubts) tells.
+    pub fn resume(clock: Arc<dyn Clock>, last: &Resumed) -> Self {
+        let wall = clock.wall();
+        let is_behind = wall < last.wall_at;
+        let away = if is_behind {
+            Duration::from_millis(1)
+        } else {
+            wall.since(last.wall_at)
+        };
+        let start = last.written_at.plus(away);
+        Self {
+            origin: start.minus(clock.boot()),
+            behind_at: is_behind.then_some(start),
+            clock,
         }
-        timeline
     }
 
     /// Whether something of `at` is older by an unknown time than this timeline says: it is of an earlier
@@ -82,6 +88,11 @@ impl Timeline {
     /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
         self.clock.sleep_until(self.clock.boot() + duration).await;
+    }
+
+    /// What the wall clock, as it is set now, would have shown at `at`.
+    pub fn wall(&self, at: Timestamp) -> Timestamp {
+        self.clock.wall().minus(self.now().since(at))
     }
 
     /// The clock underneath.

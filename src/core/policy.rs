@@ -72,10 +72,8 @@ impl Policy {
     pub fn judge(&self, lifetime: &Lifetime, now: Timestamp) -> Freshness {
         let fresh_until = self.fresh_until(lifetime);
         if lifetime.fetched_at > now {
-            // The clock is behind the one that stamped the entry: its age is unknown.
-            Freshness::Expired {
-                since: Duration::ZERO,
-            }
+            // The clock is behind the one that stamped the entry.
+            self.of_unknown_age()
         } else if now < fresh_until {
             Freshness::Fresh {
                 left: fresh_until.since(now),
@@ -86,6 +84,17 @@ impl Policy {
             }
         } else {
             Freshness::Dead
+        }
+    }
+
+    /// What an entry is worth that may be older than it seems: not fresh, and not too old either.
+    pub(crate) fn of_unknown_age(&self) -> Freshness {
+        if self.max_stale.is_zero() {
+            Freshness::Dead
+        } else {
+            Freshness::Expired {
+                since: Duration::ZERO,
+            }
         }
     }
 

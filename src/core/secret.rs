@@ -1,6 +1,7 @@
 //! What is asked for, and what a source answered.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::lifetime::Timestamp;
@@ -67,16 +68,8 @@ impl SecretId {
 
     /// The parts of the ARN, when the id is one.
     pub fn arn(&self) -> Option<SecretArn<'_>> {
-        let mut parts = self.0.splitn(5, ':');
-        let (Some("acs"), Some("kms"), Some(region), Some(account), Some(resource)) = (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        ) else {
-            return None;
-        };
+        let (region, rest) = self.0.strip_prefix("acs:kms:")?.split_once(':')?;
+        let (account, resource) = rest.split_once(':')?;
         let name = resource.strip_prefix("secret/")?;
         Some(SecretArn {
             region,
@@ -196,12 +189,19 @@ pub struct Scope {
 }
 
 /// What the cache files an entry under.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretKey {
     /// Where from, and as whom.
     pub scope: Arc<Scope>,
     /// What.
     pub secret: SecretRef,
+}
+
+impl Hash for SecretKey {
+    /// By the secret alone: there is hardly ever more than one scope, and every hit would hash it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.secret.hash(state);
+    }
 }
 
 impl SecretKey {

@@ -159,9 +159,7 @@ impl SecretService {
     pub fn judge(&self, policy: &Policy, lifetime: &Lifetime, now: Timestamp) -> Freshness {
         match policy.judge(lifetime, now) {
             Freshness::Fresh { .. } if self.timeline.doubts(lifetime.fetched_at) => {
-                Freshness::Expired {
-                    since: Duration::ZERO,
-                }
+                policy.of_unknown_age()
             }
             freshness => freshness,
         }

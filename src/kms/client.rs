@@ -4,6 +4,7 @@ mod attempt;
 mod pursuit;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::metadata::Metadata;
 use crate::metric::KmsMetrics;
 use crate::outlet::Ways;
 use crate::settings::Settings;
+use crate::skew::Skew;
 use crate::wire::MAX_ANSWER_BYTES;
 
 /// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
@@ -41,6 +43,8 @@ pub struct KmsSource {
     /// Says when a call may be made.
     budget: Budget,
     metrics: KmsMetrics,
+    /// That the clock is wrong has been told.
+    clock_is_told: AtomicBool,
     /// The scope as it was last told, since every read asks for it. Its endpoint does not change once known.
     last_scope: Mutex<Option<Arc<Scope>>>,
 }
@@ -95,8 +99,19 @@ impl KmsSource {
             settings,
             clock,
             metrics,
+            clock_is_told: AtomicBool::new(false),
             last_scope: Mutex::default(),
         })
+    }
+
+    /// Says, once, that this machine's clock is wrong. The readers do not notice.
+    fn tell_of_the_clock(&self, skew: Skew) {
+        if !self.clock_is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                kms.ahead_seconds = skew.ahead_millis() / 1000,
+                "This machine's clock is not that of KMS; requests are signed with the time of KMS. Set the clock, and see that it stays so (NTP)"
+            );
+        }
     }
 
     /// Where KMS is, asking the metadata service where nothing else tells.

@@ -1,18 +1,23 @@
 //! The `Cache-Status` header (RFC 9211).
 
-use std::fmt::Write;
-
+use http::HeaderValue;
 use kms_agent_core::CacheStatus;
 use kms_agent_core::answer::ForwardReason;
 
-/// The header's value.
+/// The header's value. `None` is never: it is visible ASCII.
+pub(crate) fn value(status: &CacheStatus) -> Option<HeaderValue> {
+    HeaderValue::try_from(text(status)).ok()
+}
+
+/// The same as text.
 pub(crate) fn text(status: &CacheStatus) -> String {
-    // The longest usual value; a long detail grows it.
-    let mut text = String::with_capacity(64);
-    text.push_str("kms-agent; ");
-    // Writing to a String cannot fail.
-    let _ = match status {
-        CacheStatus::Hit { left } => write!(text, "hit; ttl={}", left.as_secs()),
+    match status {
+        // Nearly every one. Put together without a formatter, in exactly its size, it is allocated once.
+        CacheStatus::Hit { left } => [
+            "kms-agent; hit; ttl=",
+            itoa::Buffer::new().format(left.as_secs()),
+        ]
+        .concat(),
         CacheStatus::Forwarded {
             reason,
             stored,
@@ -26,7 +31,7 @@ pub(crate) fn text(status: &CacheStatus) -> String {
             };
             let stored = if *stored { "; stored" } else { "" };
             let collapsed = if *collapsed { "; collapsed" } else { "" };
-            write!(text, "fwd={reason}{stored}{collapsed}")
+            format!("kms-agent; fwd={reason}{stored}{collapsed}")
         }
         CacheStatus::Stale {
             forwarded,
@@ -36,10 +41,9 @@ pub(crate) fn text(status: &CacheStatus) -> String {
             let how = if *forwarded { "fwd=stale" } else { "hit" };
             // Begun seconds count: an expired copy has a negative ttl from the first moment.
             let expired = since.as_secs() + u64::from(since.subsec_nanos() > 0 || since.is_zero());
-            write!(text, "{how}; ttl=-{expired}; detail={detail}")
+            format!("kms-agent; {how}; ttl=-{expired}; detail={detail}")
         }
-    };
-    text
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use kms_agent_core::config::ConfigTable;
 /// The query-style secret route.
 pub(crate) const SECRET_BY_QUERY: &str = "/secretsmanager/get";
 
+/// How many headers may carry the token.
+pub(crate) const MAX_TOKEN_HEADERS: usize = 8;
+
 /// Headers that HTTP or the guard has a use for.
 const RESERVED_HEADERS: [&str; 14] = [
     "connection",
@@ -64,7 +67,7 @@ impl ServerSettings {
     pub fn read(table: &mut ConfigTable<'_>) -> Option<Self> {
         let ssrf_headers = table.strings(
             "SSRFHeaders",
-            1..=8,
+            1..=MAX_TOKEN_HEADERS,
             &["X-KMS-Token", "X-Vault-Token"],
             "a list of 1 to 8 header names",
             parse_header,

@@ -5,9 +5,10 @@
 //! `Origin`, health paths, token; path, method and parameters are only looked at behind it.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::App;
+use crate::config::MAX_TOKEN_HEADERS;
 use crate::error::{ApiError, Reject};
 
 /// The longest request target, in bytes.
@@ -30,7 +31,7 @@ pub(crate) enum Admission {
 
 /// Lets a request in or says why not. `port` is the one of the listener it came to.
 pub(crate) fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, ApiError> {
-    let head = Head::read(&request.headers);
+    let head = Head::read(&request.headers, &app.settings.ssrf_headers);
     check_form(request, &head)?;
     check_forwarding(&head)?;
     check_host(&head, port)?;
@@ -38,7 +39,7 @@ pub(crate) fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, 
     if is_health(request.uri.path()) {
         return Ok(Admission::Health);
     }
-    check_token(app, &request.headers).map(|()| Admission::Token)
+    check_token(app, &head).map(|()| Admission::Token)
 }
 
 /// Whether `path` needs no token.
@@ -57,10 +58,14 @@ struct Head<'a> {
     host: &'a [u8],
     /// Only a browser sends these.
     is_from_page: bool,
+    /// What the headers that may carry the token carry, in the order of the settings.
+    tokens: [Option<&'a [u8]>; MAX_TOKEN_HEADERS],
+    /// One of those is there twice.
+    is_token_doubled: bool,
 }
 
 impl<'a> Head<'a> {
-    fn read(headers: &'a HeaderMap) -> Self {
+    fn read(headers: &'a HeaderMap, ssrf_headers: &[HeaderName]) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
             head.bytes += name.as_str().len() + value.len() + 4;
@@ -75,10 +80,23 @@ impl<'a> Head<'a> {
                 "sec-fetch-site" => head.is_from_page |= value.as_bytes() != b"none",
                 "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "forwarded"
                 | "via" | "x-real-ip" => head.forwarding = Some(name),
-                _ => {}
+                _ => head.note_token(name, value, ssrf_headers),
             }
         }
         head
+    }
+
+    fn note_token(
+        &mut self,
+        name: &HeaderName,
+        value: &'a HeaderValue,
+        ssrf_headers: &[HeaderName],
+    ) {
+        for (place, ssrf_header) in self.tokens.iter_mut().zip(ssrf_headers) {
+            if ssrf_header == name {
+                self.is_token_doubled |= place.replace(value.as_bytes()).is_some();
+            }
+        }
     }
 }
 
@@ -156,34 +174,22 @@ fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn check_token(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
-    let mut admitted = false;
-    for name in &app.settings.ssrf_headers {
-        let mut values = headers.get_all(name).iter();
-        let Some(value) = values.next() else { continue };
-        if values.next().is_some() {
-            return Err(bad_token(app));
-        }
-        admitted |= app.token.admits(value.as_bytes());
+fn check_token(app: &App, head: &Head<'_>) -> Result<(), ApiError> {
+    // Every one is looked at, whichever is right.
+    let admits = |admitted, token: &&[u8]| admitted | app.token.admits(token);
+    if head.tokens.iter().flatten().fold(false, admits) && !head.is_token_doubled {
+        return Ok(());
     }
-    if admitted {
-        Ok(())
-    } else {
-        Err(bad_token(app))
-    }
-}
-
-fn bad_token(app: &App) -> ApiError {
     let names: Vec<&str> = app
         .settings
         .ssrf_headers
         .iter()
         .map(HeaderName::as_str)
         .collect();
-    Reject::InvalidToken.because(format!(
+    Err(Reject::InvalidToken.because(format!(
         "Send the agent's token, once, in the header {}.",
         names.join(" or ")
-    ))
+    )))
 }
 
 #[cfg(test)]

@@ -165,6 +165,9 @@ fn invalid(name: &str, error: InvalidText) -> ApiError {
 /// Percent-decoding, strictly: a `%` that begins no escape is an error, and so is what is no UTF-8. A `+` is a
 /// plus, which secret names may hold; a space they may not.
 fn decode<'a>(text: &'a str, what: &str) -> Result<Cow<'a, str>, ApiError> {
+    if !text.as_bytes().contains(&b'%') {
+        return Ok(Cow::Borrowed(text));
+    }
     let reject = |how| Reject::InvalidParameter.because(format!("{what} {how}."));
     if !escapes_are_whole(text.as_bytes()) {
         return Err(reject(

@@ -10,7 +10,7 @@ use std::io;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use kms_agent_core::{Answer, SecretId};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -33,11 +33,13 @@ pub(crate) struct Question<'a> {
     pub(crate) region: Option<&'a str>,
 }
 
-/// The response that carries a secret.
+/// The response that carries a secret. Its headers go into `headers`, of which only the memory is used: that of the
+/// request's is large enough, and the connection has the next request's put there in turn.
 pub(crate) fn answer(
     format: ResponseType,
     question: Question<'_>,
     answer: Answer,
+    headers: HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
     let value = answer.secret.answer;
     let body = match format {
@@ -45,11 +47,10 @@ pub(crate) fn answer(
         ResponseType::Aws => aws::body(&value, question)?,
         ResponseType::Vault => vault::body(&value)?,
     };
-    let mut response = json(body);
+    let mut response = json_with(headers, body);
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
-    // Copied into a value of exactly its size: a text with room to spare would be allocated twice.
-    if let Ok(status) = HeaderValue::from_str(&cache_status::text(&answer.status)) {
+    if let Some(status) = cache_status::value(&answer.status) {
         headers.insert(CACHE_STATUS, status);
     }
     Ok(response)
@@ -77,11 +78,16 @@ pub(crate) fn error(format: ResponseType, error: &ApiError) -> Response<Body> {
 
 /// A JSON response as every answer of the agent is: for nobody to store or to guess at.
 pub(crate) fn json(body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
+    json_with(HeaderMap::with_capacity(8), body)
+}
+
+fn json_with(mut headers: HeaderMap, body: Bytes) -> Response<Body> {
+    headers.clear();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    let mut response = Response::new(Body::from(body));
+    *response.headers_mut() = headers;
     response
 }
 

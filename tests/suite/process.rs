@@ -6,6 +6,9 @@ mod confinement;
 mod limits;
 mod surroundings;
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::confinement::{WITHOUT_LANDLOCK, kernel_confines};
+
 use std::time::{Duration, Instant};
 
 use kms_agent_test_support::TestAgent;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use kms_agent_core::policy::ROTATION_JITTER;
-use kms_agent_core::{Policy, SecretId, SecretRef, Timestamp};
+use kms_agent_core::{Policy, Resumed, SecretId, SecretRef, Timestamp};
 
 use super::world::{Call, Identity, Outcome};
 
@@ -37,6 +37,8 @@ pub(super) struct Copy {
     rotates_at: Option<Timestamp>,
     /// Not if some rules called it dead: it may have been wiped, and it may not.
     pub(super) is_certain: bool,
+    /// It is older than it seems, so it counts as expired.
+    pub(super) is_aged: bool,
 }
 
 impl Copy {
@@ -57,12 +59,13 @@ impl Copy {
 
     /// Whether it must be answered without asking.
     pub(super) fn is_surely_fresh(&self, policy: &Policy, now: Timestamp) -> bool {
-        self.is_certain && now < self.fresh_until(policy).0
+        self.is_certain && !self.is_aged && now < self.fresh_until(policy).0
     }
 
     /// Whether it must stand in for an answer that KMS cannot give.
     pub(super) fn is_surely_usable(&self, policy: &Policy, now: Timestamp) -> bool {
-        self.is_certain && now < self.usable_until(policy).0
+        let is_allowed = !self.is_aged || !policy.max_stale.is_zero();
+        self.is_certain && is_allowed && now < self.usable_until(policy).0
     }
 
     /// Whether it must not be answered at all.
@@ -130,6 +133,7 @@ impl Book {
                         asked_at: now,
                         rotates_at: rotates_after.map(|after| now.plus(after)),
                         is_certain: true,
+                        is_aged: false,
                     };
                     self.last_stored_as = Some(call.identity);
                     self.copies.insert(owned, copy.clone());
@@ -175,6 +179,25 @@ impl Book {
             self.last_stored_as = before.last_stored_as;
             self.resumed = before.last_stored_as;
             self.is_resumed_in_doubt = true;
+        }
+    }
+
+    /// What that process makes of the time at its start, by what the last one wrote down before it ended.
+    pub(super) fn resume(
+        &mut self,
+        ended_at: Timestamp,
+        last: &Resumed,
+        (now, wall): (Timestamp, Timestamp),
+    ) {
+        let is_behind = wall < last.wall_at;
+        assert!(last.written_at <= ended_at, "written before its time");
+        assert!(
+            is_behind || now.since(last.written_at) == wall.since(last.wall_at),
+            "time goes on by the wall clock"
+        );
+        for copy in self.copies.values_mut() {
+            assert!(!copy.is_certain || copy.asked_at <= last.written_at.min(now));
+            copy.is_aged = is_behind;
         }
     }
 

@@ -56,7 +56,7 @@ impl Process {
         let backend = FaultyBackend::new(fixture.open(context).await);
         backend.set_dawdling(true);
         let timeline = match backend.info().resumed {
-            Some(resumed) => Timeline::resume(clock, resumed.written_at),
+            Some(resumed) => Timeline::resume(clock, &resumed),
             None => Timeline::new(clock),
         };
         let service = SecretService::new(
@@ -173,7 +173,7 @@ impl<'f, F: Fixture> House<'f, F> {
     }
 
     async fn restart(self, restart: Restart) -> Self {
-        let begins_at = self.now().plus(restart.away);
+        let ended_at = self.now();
         let is_durable = self.process.backend.info().durable;
         let Self {
             fixture,
@@ -185,14 +185,17 @@ impl<'f, F: Fixture> House<'f, F> {
         } = self;
         process.end(restart.closed).await;
         clock.advance(restart.away);
-        // A wall clock that went back meanwhile has been put right; one that is ahead stays so.
-        clock.set_wall(begins_at.max(clock.wall()));
+        clock.set_wall(clock.wall().minus(restart.behind));
         world.forget_identity();
         if restart.offline {
             world.set_trouble(Some(SourceErrorKind::Unavailable));
         }
         book.restart(is_durable);
         let process = Process::start(fixture, &clock, &world, &policy).await;
+        if let Some(resumed) = process.backend.info().resumed {
+            let now = process.service.timeline().now();
+            book.resume(ended_at, &resumed, (now, clock.wall()));
+        }
         Self {
             fixture,
             clock,

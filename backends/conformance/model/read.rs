@@ -119,13 +119,17 @@ impl<'a> Read<'a> {
         assert_eq!(self.demand, Demand::Any, "a copy for who wants none");
         match &answer.status {
             CacheStatus::Hit { left } => {
+                assert!(!copy.is_aged, "fresh, though nobody knows its age");
                 assert!(self.now < last, "fresh for longer than its TTL");
                 let bounds = first.since(self.now)..=last.since(self.now);
                 assert!(bounds.contains(left), "fresh for {left:?} more");
             }
             CacheStatus::Stale { since, .. } => {
                 assert!(self.policy.serve_stale, "a stale answer is forbidden");
-                assert!(self.now >= first, "a fresh copy is no stale one");
+                assert!(
+                    self.now >= first || copy.is_aged,
+                    "a fresh copy is no stale one"
+                );
                 let bounds = self.now.since(last)..=self.now.since(first);
                 assert!(bounds.contains(since), "stale for {since:?}");
                 assert!(*since < self.policy.max_stale, "past the hard limit");

@@ -50,6 +50,8 @@ pub(super) struct Restart {
     pub(super) closed: bool,
     /// How long it was away.
     pub(super) away: Duration,
+    /// By how much the wall clock is behind when it comes back.
+    pub(super) behind: Duration,
     /// It comes back where there is no network.
     pub(super) offline: bool,
 }
@@ -127,11 +129,16 @@ fn rules() -> impl Strategy<Value = Rules> {
 }
 
 fn restart() -> impl Strategy<Value = Restart> {
-    (any::<bool>(), duration(0..200_000), any::<bool>()).prop_map(|(closed, away, offline)| {
-        Restart {
+    (
+        any::<bool>(),
+        duration(0..200_000),
+        prop_oneof![2 => Just(Duration::ZERO), 1 => duration(1..400_000)],
+        any::<bool>(),
+    )
+        .prop_map(|(closed, away, behind, offline)| Restart {
             closed,
             away,
+            behind,
             offline,
-        }
-    })
+        })
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use kms_agent_core::{Lifetime, Resumed, Scope, Timestamp};
+use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
 
 use super::fault::Fault;
 use super::place::FileId;
@@ -28,6 +28,8 @@ pub(crate) struct State {
     scope: Option<Arc<Scope>>,
     /// The latest moment that was heard of, in this process or the one before.
     latest: Timestamp,
+    /// Boot time zero on the agent's timeline, once somebody has said what time it is.
+    origin: Option<Timestamp>,
     pub(crate) index: Index,
     /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
     /// here, so that what was read is not taken for what is.
@@ -108,6 +110,7 @@ impl State {
             queue: Queue::default(),
             scope: None,
             latest: Timestamp::EPOCH,
+            origin: None,
             index: Index::Reading {
                 after: None,
                 left: 0,
@@ -168,11 +171,18 @@ impl State {
         }
     }
 
-    /// What to leave word of for the next process, at a moment when the wall clock says `wall`.
-    pub(crate) fn resumed(&self, wall: Timestamp) -> Option<SealedRecord> {
+    /// Learns what time it is.
+    pub(crate) fn learn_time(&mut self, now: Timestamp, clock: &dyn Clock) {
+        self.origin.get_or_insert_with(|| now.minus(clock.boot()));
+    }
+
+    /// What to leave word of for the next process.
+    pub(crate) fn resumed(&self, clock: &dyn Clock) -> Option<SealedRecord> {
+        let now = self.origin.map(|origin| origin.plus(clock.boot()));
         let resumed = Resumed {
             scope: Arc::clone(self.scope.as_ref()?),
-            written_at: self.latest.max(wall),
+            written_at: now.unwrap_or_default().max(self.latest),
+            wall_at: clock.wall(),
         };
         // Without random numbers no record gets as far as this.
         self.sealer
@@ -228,7 +238,6 @@ impl State {
 
     /// Drops what is dead at `now` or over capacity, and counts the pause until the next attempt to heal.
     pub(crate) fn sweep(&mut self, now: Timestamp) {
-        self.latest = self.latest.max(now);
         for place in self.map.dead(now) {
             self.remove(&place);
         }

@@ -64,7 +64,7 @@ fn put(store: &Store, n: u32) {
 }
 
 async fn holds(store: &Store, n: u32) -> bool {
-    store.find(&place(n)).await.is_some()
+    store.find(&place(n), LIFETIME.fetched_at).await.is_some()
 }
 
 fn report(store: &Store, fault: Fault) {

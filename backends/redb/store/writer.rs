@@ -123,8 +123,9 @@ impl Writer {
             }
             if !state.queue.is_empty() {
                 if gathered || state.attempt {
-                    let begun_at = self.shared.place.clock.wall();
-                    let resumed = state.resumed(begun_at);
+                    let clock = &*self.shared.place.clock;
+                    let begun_at = clock.wall();
+                    let resumed = state.resumed(clock);
                     let batch = state.queue.batch(BATCH_BYTES).resumed_by(resumed);
                     return Job::Write(batch, begun_at);
                 }
@@ -313,7 +314,7 @@ impl Writer {
         let (works, last_words) = {
             let mut state = self.shared.lock();
             let works = state.trouble.is_none();
-            let resumed = state.resumed(self.shared.place.clock.wall());
+            let resumed = state.resumed(&*self.shared.place.clock);
             let last_words = resumed
                 .filter(|_| works)
                 .map(|resumed| state.queue.batch(0).resumed_by(Some(resumed)));

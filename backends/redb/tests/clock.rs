@@ -34,7 +34,7 @@ impl Process {
             .await
             .expect("it opens");
         let timeline = match backend.info().resumed {
-            Some(resumed) => Timeline::resume(shared, resumed.written_at),
+            Some(resumed) => Timeline::resume(shared, &resumed),
             None => Timeline::new(shared),
         };
         let source = ScriptedSource::new();
@@ -144,6 +144,26 @@ async fn what_is_fetched_under_a_wall_clock_behind_is_fresh() {
     process.live(Duration::from_secs(10)).await;
     let answer = process.read().await;
     assert_eq!(answer.age, Duration::from_secs(10));
+    assert!(matches!(answer.status, CacheStatus::Hit { .. }));
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_put_right_at_work_makes_nothing_older() {
+    let folder = Folder::default();
+    // A machine that begins in 1970 and hears of the time later.
+    let clock = ManualClock::default();
+    let right = clock.wall();
+    clock.set_wall(right.minus(DAY * 20_000));
+    let process = Process::start(&folder, clock.clone()).await;
+    process.source.then_value("kept");
+    process.read().await;
+    process.live(Duration::from_secs(50)).await;
+    clock.set_wall(right);
+    process.live(Duration::from_secs(50)).await;
+    process.service.close().await.expect("it closes");
+    clock.advance(Duration::from_mins(1));
+    let answer = Process::start(&folder, clock).await.read().await;
+    assert_eq!(answer.age, Duration::from_secs(160));
     assert!(matches!(answer.status, CacheStatus::Hit { .. }));
 }
 

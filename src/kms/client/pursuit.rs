@@ -126,7 +126,8 @@ impl<'a> Pursuit<'a> {
         match kind {
             SourceErrorKind::ClockSkew if self.skew.is_none() => {
                 self.skew = skew;
-                skew.is_some()
+                skew.inspect(|skew| self.source.tell_of_the_clock(*skew))
+                    .is_some()
             }
             SourceErrorKind::IdentityRefused if !self.replaced => {
                 self.replaced = true;

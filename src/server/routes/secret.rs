@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use http::request::Parts;
-use http::{Method, Response, Uri};
+use http::{HeaderMap, Method, Response};
 use kms_agent_core::secret::SecretArn;
 
 use crate::App;
@@ -36,7 +36,8 @@ pub(crate) fn route(settings: &ServerSettings, request: &Parts) -> Option<Route>
 }
 
 /// Answers a request for a secret.
-pub(crate) async fn answer(app: &App, route: Route, uri: &Uri) -> Response<Body> {
+pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Response<Body> {
+    let Parts { uri, headers, .. } = request;
     let query = uri.query().unwrap_or_default();
     let id = || {
         let prefix = &app.settings.path_prefix;
@@ -47,10 +48,14 @@ pub(crate) async fn answer(app: &App, route: Route, uri: &Uri) -> Response<Body>
         (Route::Path, ResponseType::Vault) => query::parse_vault_path(id(), query),
         (Route::Path, ResponseType::Kms | ResponseType::Aws) => query::parse_path(id(), query),
     };
-    respond(app, question).await
+    respond(app, question, headers).await
 }
 
-async fn respond(app: &App, question: Result<Question, ApiError>) -> Response<Body> {
+async fn respond(
+    app: &App,
+    question: Result<Question, ApiError>,
+    headers: HeaderMap,
+) -> Response<Body> {
     let mut record = None;
     let answered = match question {
         Ok(question) => {
@@ -59,7 +64,7 @@ async fn respond(app: &App, question: Result<Question, ApiError>) -> Response<Bo
                 version: question.secret.selector.to_string(),
                 cache: "-".to_owned(),
             });
-            read(app, &question, record.as_mut()).await
+            read(app, &question, headers, record.as_mut()).await
         }
         Err(error) => Err(error),
     };
@@ -74,6 +79,7 @@ async fn respond(app: &App, question: Result<Question, ApiError>) -> Response<Bo
 async fn read(
     app: &App,
     question: &Question,
+    headers: HeaderMap,
     record: Option<&mut Record>,
 ) -> Result<Response<Body>, ApiError> {
     let id = &question.secret.id;
@@ -92,7 +98,7 @@ async fn read(
         id,
         region: region.as_deref(),
     };
-    render::answer(format, question, answer)
+    render::answer(format, question, answer, headers)
 }
 
 /// An ARN names a region; the agent asks one region only.

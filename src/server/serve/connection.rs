@@ -15,7 +15,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -39,10 +39,8 @@ const GUEST_HEAD_LIMIT: Duration = Duration::from_secs(1);
 /// The same for one that has begun to speak when the end comes.
 const LAST_HEAD_LIMIT: Duration = Duration::from_secs(1);
 
-/// The most header fields.
-const MAX_HEADERS: usize = 100;
-
-/// The bytes that a request head may have; the guard's own limits are tighter.
+/// The bytes that a request head may have; the guard's own limits are tighter. More than 100 headers hyper refuses by
+/// itself; told of the number it would prepare each of them for each request.
 const MAX_HEAD_BYTES: usize = 104 * 1024;
 
 /// How long, and for how many bytes, the client's leftovers are read after the last answer.
@@ -99,15 +97,15 @@ pub(super) async fn run(
     leave: CancellationToken,
 ) {
     let progress = Progress::default();
-    let mut stream = ClientStream::new(stream, &progress);
     let guest = matches!(terms, Terms::Reserve(_));
+    let head_limit = if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT };
+    let mut stream = ClientStream::new(stream, &progress, head_limit);
     let result = {
         let service =
             service_fn(|request| respond(&context, &terms, peer_port, &progress, request));
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT })
-            .max_headers(MAX_HEADERS)
+            // The stream has limits of its own.
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .keep_alive(!guest)
             // The stream looks itself whether a waiting client has left; hyper would make a buffer for it.
@@ -174,7 +172,7 @@ async fn respond(
     progress: &Progress,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    progress.answering.store(true, Ordering::Relaxed);
+    progress.begin_answer();
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
@@ -183,7 +181,7 @@ async fn respond(
         Ok(admission) => {
             let response = if let Some(route) = secret::route(&app.settings, &parts) {
                 // Nearly every request. The router would box it several times over.
-                secret::answer(app, route, &parts.uri).await
+                secret::answer(app, route, parts).await
             } else {
                 let request = Request::from_parts(parts, Body::empty());
                 let Ok(response) = context.router.clone().call(request).await;
@@ -206,7 +204,7 @@ async fn respond(
     if let Some(began_at) = began_at {
         access::log(&response, peer_port, context.now().saturating_sub(began_at));
     }
-    progress.answering.store(false, Ordering::Relaxed);
+    progress.end_answer();
     Ok(response)
 }
 

@@ -1,17 +1,17 @@
-//! A client's stream as the server wants it: answers must be taken in time, nothing that was sent before the
-//! end is overlooked, and the end is orderly.
+//! A client's stream as the server wants it: requests must come and answers must be taken in time, nothing that was
+//! sent before the end is overlooked, and the end is orderly.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How long an answer may take to be taken.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -22,12 +22,25 @@ pub(super) struct Progress {
     /// The client will not be listened to any longer than it has spoken already.
     pub(super) leaving: AtomicBool,
     /// A request is whole and has no answer yet.
-    pub(super) answering: AtomicBool,
+    answering: AtomicBool,
+    /// How many requests have become whole.
+    requests: AtomicU64,
     /// Some of an answer could not be written yet.
     writing: AtomicBool,
 }
 
 impl Progress {
+    /// A request is whole.
+    pub(super) fn begin_answer(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.answering.store(true, Ordering::Relaxed);
+    }
+
+    /// Its answer is there, and can be written.
+    pub(super) fn end_answer(&self) {
+        self.answering.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the client is waiting for something, and not the other way round.
     pub(super) fn is_owing(&self) -> bool {
         self.answering.load(Ordering::Relaxed) || self.writing.load(Ordering::Relaxed)
@@ -39,6 +52,7 @@ impl Progress {
 pub(super) struct ClientStream<'a> {
     tcp: TcpStream,
     progress: &'a Progress,
+    wait: Wait,
     /// Runs from the first moment that an answer could not be written on until all of it has been.
     taking: Option<Pin<Box<Sleep>>>,
     /// Our side is closed, and all there was to say has been written.
@@ -46,10 +60,12 @@ pub(super) struct ClientStream<'a> {
 }
 
 impl<'a> ClientStream<'a> {
-    pub(super) fn new(tcp: TcpStream, progress: &'a Progress) -> Self {
+    /// `head_limit` is how long a request may take to come whole, and how long the stream may be idle.
+    pub(super) fn new(tcp: TcpStream, progress: &'a Progress, head_limit: Duration) -> Self {
         Self {
             tcp,
             progress,
+            wait: Wait::new(head_limit),
             taking: None,
             is_closed: false,
         }
@@ -107,7 +123,8 @@ impl<'a> ClientStream<'a> {
 
     /// Asks the system itself for what has arrived, which the runtime may not have heard of yet.
     fn read_what_is_there(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::DONTWAIT) {
+        // The runtime's sockets never wait.
+        match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::empty()) {
             Ok((length, _)) => {
                 buf.advance(length);
                 Poll::Ready(Ok(()))
@@ -127,6 +144,11 @@ impl AsyncRead for ClientStream<'_> {
         match Pin::new(&mut self.tcp).poll_read(cx, buf) {
             Poll::Pending if self.progress.leaving.load(Ordering::Relaxed) => {
                 self.read_what_is_there(buf)
+            }
+            Poll::Pending if !self.progress.answering.load(Ordering::Relaxed) => {
+                let requests = self.progress.requests.load(Ordering::Relaxed);
+                ready!(self.wait.poll(requests, cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             outcome => outcome,
         }
@@ -171,5 +193,48 @@ impl AsyncWrite for ClientStream<'_> {
         ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
         self.is_closed = true;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// The wait for a whole request.
+#[derive(Debug)]
+struct Wait {
+    limit: Duration,
+    /// When it ends, and how many requests had come before.
+    until: Option<(u64, Instant)>,
+    /// Goes off at the end of the present wait or of an earlier one. It is only moved on then: to do so for each of
+    /// many requests a second would cost more than all else here.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Wait {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            until: None,
+            timer: Box::pin(tokio::time::sleep(limit)),
+        }
+    }
+
+    /// Ready when the request after so many `requests` has been waited for long enough.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the runtime's time, which its timers go by"
+    )]
+    fn poll(&mut self, requests: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        let until = match self.until {
+            Some((before, until)) if before == requests => until,
+            _ => now + self.limit,
+        };
+        self.until = Some((requests, until));
+        if now >= until {
+            return Poll::Ready(());
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.timer.as_mut().reset(until);
+        self.timer.as_mut().poll(cx)
     }
 }

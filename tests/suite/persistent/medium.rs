@@ -1,66 +1,13 @@
-//! The file system under the store fails: it is full, it cannot be written, it is emptied. Each test runs again
-//! inside namespaces of its own, where it may mount what it likes and nothing stays behind.
+//! The file system under the store fails: it is full, it cannot be written, it is emptied.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use kms_agent_test_support::{Setup, TestAgent, http};
 
 use super::{make_durable, names, post, setup, store_state, until};
 use crate::cloud::Cloud;
-
-/// Set for the inner run.
-const INSIDE: &str = "KMS_AGENT_TEST_INSIDE";
-
-/// Whether this is the run inside; if not, has had it made.
-fn is_inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let unshare = |command: &mut Command| {
-        let output = command.env(INSIDE, "yes").output();
-        output
-            .map_err(|error| error.to_string())
-            .and_then(|output| {
-                let said = [output.stdout, output.stderr].concat();
-                let said = String::from_utf8_lossy(&said).into_owned();
-                if output.status.success() {
-                    Ok(said)
-                } else {
-                    Err(said)
-                }
-            })
-    };
-    if let Err(why) =
-        unshare(Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]))
-    {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "file systems cannot be mounted: {why}"
-        );
-        eprintln!("skipped: file systems cannot be mounted here: {why}");
-        return false;
-    }
-    let test = format!("persistent::medium::{test}");
-    let inner = unshare(
-        Command::new("unshare")
-            .arg("-rm")
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", &test, "--nocapture"]),
-    );
-    assert!(inner.is_ok(), "inside:\n{}", inner.unwrap_err());
-    false
-}
-
-fn mount(arguments: &[&str], folder: &Path) {
-    let status = Command::new("mount")
-        .args(arguments)
-        .arg(folder)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
+use crate::namespace::{is_inside, mount};
 
 fn agent(cloud: &Cloud, folder: &Path) -> (Setup, TestAgent) {
     let setup = setup(cloud, folder);
@@ -101,7 +48,7 @@ fn read_all(cloud: &Cloud, agent: &TestAgent, names: impl Iterator<Item = usize>
 
 #[test]
 fn a_full_disk_costs_no_reader_anything_and_heals() {
-    if !is_inside("a_full_disk_costs_no_reader_anything_and_heals") {
+    if !is_inside("persistent::medium::a_full_disk_costs_no_reader_anything_and_heals") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -149,7 +96,9 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
 
 #[test]
 fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
-    if !is_inside("a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals") {
+    if !is_inside(
+        "persistent::medium::a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

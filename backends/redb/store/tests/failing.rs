@@ -36,7 +36,7 @@ async fn work(store: &Store) -> Done {
         put(store, new);
         done.put.push(new);
         // An old one, perhaps from the store.
-        let _ = store.find(&place(2 * n)).await;
+        let _ = store.find(&place(2 * n), LIFETIME.fetched_at).await;
         if n % 3 == 2 && store.flush().await.is_ok() {
             done.durable.clone_from(&done.put);
         }

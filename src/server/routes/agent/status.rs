@@ -90,10 +90,11 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response<Body> {
     let (entries, truncated) = entries(&app, now).await;
     let upstream = service.upstream();
     let credentials = service.credentials();
+    let wall = |at| service.timeline().wall(at).to_rfc3339();
     render::json(render::encode(&Status {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
-        started_at: app.started_at.to_rfc3339(),
+        started_at: wall(app.started_at),
         cache: Cache {
             backend: service.backend_info().name,
             entries: stats.entries,
@@ -106,7 +107,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Response<Body> {
             } else {
                 "ok"
             },
-            last_success_at: upstream.last_success_at.and_then(Timestamp::to_rfc3339),
+            last_success_at: upstream.last_success_at.and_then(wall),
             last_error: upstream.failing,
         },
         credentials: Credentials {
