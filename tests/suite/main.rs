@@ -31,6 +31,7 @@ mod persistent;
 mod process;
 mod promises;
 mod reload;
+mod sample;
 mod sdk;
 mod security;
 mod silence;
