@@ -28,6 +28,7 @@ mod openapi;
 mod operate;
 mod outage;
 mod persistent;
+#[cfg(target_os = "linux")]
 mod process;
 mod promises;
 mod reload;

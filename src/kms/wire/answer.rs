@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use kms_agent_core::secret::CURRENT_STAGE;
 use kms_agent_core::{Secret, SecretValue, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -43,6 +44,9 @@ struct Stages<'a> {
     version_stage: Vec<Text<'a>>,
 }
 
+/// The stages of a current version that is nothing else.
+static CURRENT: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| Arc::new([CURRENT_STAGE.into()]));
+
 /// Takes over the bytes of an answer; `None` when it is no answer to GetSecretValue. Why is not said: the
 /// reason would quote the answer.
 pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
@@ -54,12 +58,12 @@ pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
         return None;
     }
     let version_id = Arc::from(&*members.version_id);
-    let stages = members
-        .version_stages
-        .iter()
-        .flat_map(|stages| &stages.version_stage)
-        .map(|stage| Box::from(&**stage))
-        .collect();
+    let stages = members.version_stages.map(|stages| stages.version_stage);
+    let stages = match stages.as_deref().unwrap_or_default() {
+        // As nearly every answer has them.
+        [stage] if **stage == *CURRENT_STAGE => Arc::clone(&CURRENT),
+        stages => stages.iter().map(|stage| Box::from(&**stage)).collect(),
+    };
     let rotates_at = members
         .next_rotation_date
         .and_then(|date| Timestamp::parse_rfc3339(&date));
