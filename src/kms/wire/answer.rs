@@ -1,6 +1,6 @@
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use kms_agent_core::secret::CURRENT_STAGE;
+use kms_agent_core::secret::stages as stages_of;
 use kms_agent_core::{Secret, SecretValue, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -44,9 +44,6 @@ struct Stages<'a> {
     version_stage: Vec<Text<'a>>,
 }
 
-/// The stages of a current version that is nothing else.
-static CURRENT: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| Arc::new([CURRENT_STAGE.into()]));
-
 /// Takes over the bytes of an answer; `None` when it is no answer to GetSecretValue. Why is not said: the
 /// reason would quote the answer.
 pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
@@ -59,11 +56,7 @@ pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
     }
     let version_id = Arc::from(&*members.version_id);
     let stages = members.version_stages.map(|stages| stages.version_stage);
-    let stages = match stages.as_deref().unwrap_or_default() {
-        // As nearly every answer has them.
-        [stage] if **stage == *CURRENT_STAGE => Arc::clone(&CURRENT),
-        stages => stages.iter().map(|stage| Box::from(&**stage)).collect(),
-    };
+    let stages = stages_of(stages.as_deref().unwrap_or_default());
     let rotates_at = members
         .next_rotation_date
         .and_then(|date| Timestamp::parse_rfc3339(&date));
