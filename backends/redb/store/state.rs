@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
     /// here, so that what was read is not taken for what is.
     pub(crate) loading: Option<RecordHash>,
+    /// How many look-ups wait for the store. Whatever can wait gives way to them.
+    pub(crate) lookups: usize,
     /// Whether there is a store at all, or only memory.
     pub(crate) has_store: bool,
     /// Whether the database is open, which it is not while the medium fails.
@@ -116,6 +118,7 @@ impl State {
                 left: 0,
             },
             loading: None,
+            lookups: 0,
             has_store: true,
             is_open: false,
             file: None,

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use kms_agent_core::Timestamp;
 
-use super::disk::Disk;
+use super::checkup;
+use super::disk::{Disk, Limits};
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
 use super::rescue::{check, rescue};
-use super::shared::{Shared, log_damaged_record};
+use super::shared::{GIVE_WAY, Shared, log_damaged_record};
 use super::state::{Index, State, Stop};
 use crate::key::RootKey;
 use crate::queue::Batch;
@@ -23,9 +24,12 @@ const GATHERING: Duration = Duration::from_millis(50);
 /// What one transaction takes; more waits for the next one.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// What is listed at a time, so that a write never waits long for it.
-const LISTED_RECORDS: usize = 256;
-const LISTED_BYTES: usize = 1 << 20;
+/// What is listed at a time, so that a write never waits long for it, on a slow disk either.
+const LISTED: Limits = Limits {
+    records: 256,
+    bytes: 1 << 20,
+    time: Duration::from_millis(20),
+};
 
 /// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
@@ -42,13 +46,13 @@ enum Job {
     Open,
     /// See whether the file is still where it was.
     Look,
-    /// Have redb compare the file with its checksums.
-    Check,
     Recover(Fault),
     Replace,
     /// A batch, and when it was made.
     Write(Batch, Timestamp),
     List(Option<RecordHash>),
+    /// Have the file compared with its checksums.
+    Check,
     Close,
     Abandon,
 }
@@ -76,11 +80,11 @@ impl Writer {
                     self.open();
                 }
                 Job::Look => self.look(),
-                Job::Check => self.check(),
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
+                Job::Check => checkup::start(&self.shared),
                 Job::Close => return self.close(),
                 Job::Abandon => return self.shared.close_disk(),
             }
@@ -94,6 +98,7 @@ impl Writer {
     fn next_job(&self) -> Job {
         let mut state = self.shared.lock();
         let mut gathered = false;
+        let mut gave_way = false;
         loop {
             if state.stop == Some(Stop::Abandon) {
                 return Job::Abandon;
@@ -115,9 +120,6 @@ impl Writer {
             if std::mem::take(&mut state.look) {
                 return Job::Look;
             }
-            if std::mem::take(&mut state.is_unchecked) {
-                return Job::Check;
-            }
             if state.replace {
                 return Job::Replace;
             }
@@ -138,7 +140,16 @@ impl Writer {
                 return Job::Close;
             }
             if let Index::Reading { after, .. } = state.index {
-                return Job::List(after);
+                if gave_way || state.lookups == 0 {
+                    return Job::List(after);
+                }
+                let is_busy = |state: &State| state.lookups > 0 && is_idle(state);
+                state = self.shared.wait_while(state, GIVE_WAY, is_busy);
+                gave_way = true;
+                continue;
+            }
+            if std::mem::take(&mut state.is_unchecked) {
+                return Job::Check;
             }
             state = self.shared.wait(state);
             gathered = false;
@@ -224,13 +235,6 @@ impl Writer {
         }
     }
 
-    /// Before anything is written: what redb makes of damaged pages when it writes is not promised either.
-    fn check(&mut self) {
-        if let Some(Err(fault)) = self.shared.ask(Disk::check) {
-            self.recover(fault);
-        }
-    }
-
     fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
         match self.shared.ask(|disk| disk.write(batch)) {
             None => self.shared.lock().is_open = false,
@@ -264,9 +268,7 @@ impl Writer {
     }
 
     fn list(&mut self, after: Option<RecordHash>) {
-        let listed = self
-            .shared
-            .ask(|disk| disk.list(after, LISTED_RECORDS, LISTED_BYTES));
+        let listed = self.shared.ask(|disk| disk.list(after, LISTED));
         match listed {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
@@ -353,6 +355,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// Nothing to do that comes before listing.
+fn is_idle(state: &State) -> bool {
+    is_calm(state) && state.queue.is_empty() && !state.look
 }
 
 /// Nothing that cannot wait for the end of gathering.
