@@ -184,6 +184,7 @@ impl Store {
             }
             let ticket = state.remove(place);
             state.attempt |= ticket.is_some();
+            within_reach(&state)?;
             ticket
         };
         match ticket {
@@ -201,6 +202,7 @@ impl Store {
             let mut state = self.shared.lock();
             let ticket = state.clear();
             state.attempt |= ticket.is_some();
+            within_reach(&state)?;
             ticket
         };
         match ticket {
@@ -265,6 +267,7 @@ impl Store {
                 path: self.path().to_owned(),
                 bytes: state.bytes,
                 trouble: state.trouble.map(|trouble| trouble.word),
+                out_of_reach: state.out_of_reach,
                 failures: state.failures,
                 committed_at: state.committed_at,
             }),
@@ -313,6 +316,18 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.lock().stop.get_or_insert(Stop::Abandon);
         self.shared.wake();
+    }
+}
+
+/// What was removed from memory may have to be removed from the store too.
+fn within_reach(state: &State) -> Result<(), BackendError> {
+    if state.out_of_reach {
+        Err(BackendError::new(
+            BackendErrorKind::Unavailable,
+            "the store may still hold what was removed, and serve it after a restart with its key",
+        ))
+    } else {
+        Ok(())
     }
 }
 

@@ -224,6 +224,7 @@ impl Shared {
         let mut state = self.lock();
         state.without_store(word);
         state.bytes = bytes;
+        state.out_of_reach = bytes > 0;
         self.publish(&state);
         self.publish_closed(&state);
         drop(state);

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) lookups: usize,
     /// Whether there is a store at all, or only memory.
     pub(crate) has_store: bool,
+    /// There is one, with who knows what in it, that only a later process may get at.
+    pub(crate) out_of_reach: bool,
     /// Whether the database is open, which it is not while the medium fails.
     pub(crate) is_open: bool,
     /// The file it was opened from last.
@@ -120,6 +122,7 @@ impl State {
             loading: None,
             lookups: 0,
             has_store: true,
+            out_of_reach: false,
             is_open: false,
             file: None,
             is_unchecked: false,

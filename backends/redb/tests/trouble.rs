@@ -6,6 +6,7 @@ mod support;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use kms_agent_core::backend::BackendErrorKind;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use self::support::{Folder, NOW, names, put, store_stats, trouble, value};
@@ -26,10 +27,16 @@ async fn assert_untouched_and_in_memory(folder: &Folder, word: &str) {
     put(&backend, "b").await;
     assert_eq!(value(&backend, "b").await, Some(b"b".to_vec()));
     assert_eq!(names(&backend).await, ["b"]);
-    backend.remove(&support::key("a")).await.unwrap();
+    // They are in the store all the same, so nobody may be told that they are gone.
+    let refused = backend.remove(&support::key("b")).await.unwrap_err();
+    assert_eq!(refused.kind(), BackendErrorKind::Unavailable);
+    assert_eq!(value(&backend, "b").await, None);
+    assert!(store_stats(&backend).await.out_of_reach);
+    put(&backend, "b").await;
     backend.flush().await.unwrap();
     backend.sweep(NOW).await.unwrap();
-    backend.clear().await.unwrap();
+    backend.clear().await.unwrap_err();
+    assert_eq!(value(&backend, "b").await, None);
     assert_eq!(trouble(&backend).await, Some(word));
     backend.close().await.unwrap();
     assert!(

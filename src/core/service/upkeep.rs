@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SecretService;
-use crate::backend::{BackendError, CacheEntry};
+use crate::backend::{BackendError, BackendErrorKind, CacheEntry};
 use crate::lifetime::Lifetime;
 use crate::policy::Policy;
 use crate::purge::Purged;
@@ -69,7 +69,17 @@ impl SecretService {
         let _alone = self.writing.write().await;
         self.purges.note(purged.clone());
         self.negative.purge(&purged);
-        self.remove_where(|key| purged.covers(&key.secret.id)).await
+        let count = self
+            .remove_where(|key| purged.covers(&key.secret.id))
+            .await?;
+        let store = self.backend.stats().await?.store;
+        if store.is_some_and(|store| store.out_of_reach) {
+            return Err(BackendError::new(
+                BackendErrorKind::Unavailable,
+                "purging a store that is out of reach",
+            ));
+        }
+        Ok(count)
     }
 
     /// The same for everything.
@@ -118,22 +128,24 @@ impl SecretService {
         let _ = self.remove_where(|key| *key.scope == *scope).await;
     }
 
-    /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many.
+    /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many. One that
+    /// cannot be removed is no reason to keep the others.
     async fn remove_where(
         &self,
         is_meant: impl Fn(&SecretKey) -> bool,
     ) -> Result<usize, BackendError> {
         let mut count = 0;
+        let mut failure = None;
         let mut from = None;
         loop {
             let page = self.backend.scan(from, SCAN_PAGE).await?;
             for item in page.items.iter().filter(|item| is_meant(&item.key)) {
-                self.backend.remove(&item.key).await?;
                 count += 1;
+                failure = self.backend.remove(&item.key).await.err().or(failure);
             }
             match page.next {
                 Some(next) => from = Some(next),
-                None => return Ok(count),
+                None => return failure.map_or(Ok(count), Err),
             }
         }
     }
