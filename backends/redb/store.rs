@@ -182,16 +182,13 @@ impl Store {
             if !Arc::ptr_eq(&state.sealer, sealer) {
                 return Ok(false);
             }
-            let ticket = state.remove(place);
+            let ticket = state.withdraw(place);
             state.attempt |= ticket.is_some();
             within_reach(&state)?;
             ticket
         };
         match ticket {
-            Some(ticket) => self
-                .durable(ticket, "removing an entry")
-                .await
-                .map(|()| true),
+            Some(ticket) => self.gone(ticket, "removing an entry").await.map(|()| true),
             None => Ok(true),
         }
     }
@@ -206,7 +203,7 @@ impl Store {
             ticket
         };
         match ticket {
-            Some(ticket) => self.durable(ticket, "removing all entries").await,
+            Some(ticket) => self.gone(ticket, "removing all entries").await,
             None => Ok(()),
         }
     }
@@ -222,15 +219,27 @@ impl Store {
             state.attempt = true;
             state.queue.issue()
         };
-        self.durable(ticket, "flushing").await
+        let is_durable = move |progress: &Progress| progress.durable >= ticket;
+        self.settled(ticket, is_durable, "flushing").await
     }
 
-    async fn durable(&self, ticket: Ticket, what: &'static str) -> Result<(), BackendError> {
+    /// Waits until what was removed is in no store any more.
+    async fn gone(&self, ticket: Ticket, what: &'static str) -> Result<(), BackendError> {
+        let is_gone =
+            move |progress: &Progress| progress.durable >= ticket || progress.gone >= ticket;
+        self.settled(ticket, is_gone, what).await
+    }
+
+    async fn settled(
+        &self,
+        ticket: Ticket,
+        is_done: impl Fn(&Progress) -> bool,
+        what: &'static str,
+    ) -> Result<(), BackendError> {
         self.shared.wake();
-        let settled = |progress: &Progress| {
-            progress.durable >= ticket || progress.failed >= ticket || progress.closed
-        };
-        if self.shared.progress(settled).await.durable >= ticket {
+        let settled =
+            |progress: &Progress| is_done(progress) || progress.failed >= ticket || progress.closed;
+        if is_done(&self.shared.progress(settled).await) {
             Ok(())
         } else {
             Err(BackendError::new(BackendErrorKind::Unavailable, what))
@@ -297,11 +306,18 @@ impl Store {
         }
         self.shared.wake();
         let progress = self.shared.progress(|progress| progress.closed).await;
-        if progress.lost_removals {
+        if progress.owes_removals {
+            let trouble = self.shared.lock().trouble;
+            let trouble = trouble.map_or("busy", |trouble| trouble.word);
+            let path = self.path().display();
             Err(BackendError::new(
                 BackendErrorKind::Unavailable,
-                "removing entries before closing",
-            ))
+                "closing before what was removed is gone",
+            )
+            .with_cause(format!(
+                "the store {path} could not be written ({trouble}) and still holds entries that were purged or \
+                 that KMS refused; remove that file before the next start, or purge again after it"
+            )))
         } else {
             Ok(())
         }

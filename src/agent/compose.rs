@@ -226,7 +226,7 @@ async fn run(
         background.shutdown().await;
         let closed = app.service.close().await;
         served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
-        closed.map_err(|error| Failure::failed(error.to_string()))
+        closed.map_err(|error| Failure::failed(with_cause(&error)))
     };
     tokio::select! {
         result = gracefully => {
@@ -237,6 +237,14 @@ async fn run(
             supervisor.stopping();
             stop.cancel();
         }) => Ok(()),
+    }
+}
+
+/// An error and what lies underneath, in one line.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

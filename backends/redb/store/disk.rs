@@ -9,7 +9,7 @@ use redb::{
     RepairSession, StorageBackend, TableDefinition, TableError,
 };
 
-use super::fault::{Fault, contained};
+use super::fault::{Failure, Fault, contained};
 use super::frozen::Frozen;
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
@@ -48,17 +48,25 @@ pub(crate) struct Limits {
 pub(crate) struct Disk {
     database: Database,
     file: TentativeFile,
+    /// What keeps it from being written.
+    unwritable: Option<Failure>,
 }
 
 impl Disk {
-    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours stays as it is.
+    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours, or that is
+    /// `unwritable`, stays as it is.
     pub(crate) fn open(
         file: Box<dyn StorageBackend>,
         sealer: &Sealer,
+        unwritable: Option<Failure>,
     ) -> Result<(Self, Contents), Fault> {
-        let file = TentativeFile::new(file.into())?;
+        let file = if unwritable.is_some() {
+            TentativeFile::read_only(file)
+        } else {
+            TentativeFile::new(file.into())
+        }?;
         let opened = contained(|| open(&file, Trust::Quick)).and_then(|database| {
-            match contained(|| take_over(&database, &file, sealer)) {
+            match contained(|| take_over(&database, &file, sealer, unwritable.as_ref())) {
                 Ok(contents) => Ok((database, contents)),
                 Err(fault) => {
                     discard(database, &file);
@@ -67,11 +75,24 @@ impl Disk {
             }
         });
         let (database, contents) = file.blamed(opened)?;
-        Ok((Self { database, file }, contents))
+        let disk = Self {
+            database,
+            file,
+            unwritable,
+        };
+        Ok((disk, contents))
+    }
+
+    /// What keeps it from being written, while it can only be read.
+    pub(crate) fn unwritable(&self) -> Option<&Failure> {
+        self.unwritable.as_ref()
     }
 
     /// Writes a batch, all of it or nothing. It is durable when this returns.
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
+        if let Some(failure) = &self.unwritable {
+            return Err(Fault::Failed(failure.clone()));
+        }
         self.ask(|database| write(database, batch))
     }
 
@@ -117,7 +138,7 @@ impl Disk {
 
     /// Lets go of the store.
     pub(crate) fn close(self) -> Result<(), Fault> {
-        let Self { database, file } = self;
+        let Self { database, file, .. } = self;
         file.thaw();
         file.blamed(contained(|| Ok(database.close()?)))
     }
@@ -173,6 +194,7 @@ fn take_over(
     database: &Database,
     file: &TentativeFile,
     sealer: &Sealer,
+    unwritable: Option<&Failure>,
 ) -> Result<Contents, Fault> {
     let contents = match identify(database, sealer) {
         Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
@@ -180,10 +202,13 @@ fn take_over(
         }
         contents => contents?,
     };
-    file.accept()?;
-    match contents {
-        Some(contents) => Ok(contents),
-        None => begin(database, sealer),
+    match (contents, unwritable) {
+        (Some(contents), Some(_)) => Ok(contents),
+        (None, Some(failure)) => Err(Fault::Failed(failure.clone())),
+        (contents, None) => {
+            file.accept()?;
+            contents.map_or_else(|| begin(database, sealer), Ok)
+        }
     }
 }
 

@@ -78,16 +78,23 @@ pub(crate) enum Keys<'a> {
 impl Place {
     /// Opens the store, begins one where there is none, and sets a damaged one aside.
     pub(crate) fn open(&self, keys: Keys<'_>) -> Result<Opened, OpenFailure> {
-        let Some((file, metadata)) = self.existing()? else {
+        let Some(Existing {
+            file,
+            metadata,
+            unwritable,
+        }) = self.existing()?
+        else {
             return self.begin(&self.key_for_new(keys)?);
         };
         let sealer = match keys {
             Keys::Known(sealer) => Arc::clone(sealer),
             Keys::Drawn(_) => Arc::new(Sealer::new(&self.key.load()?)),
         };
-        match self.open_file(file, &sealer) {
+        match self.open_file(file, &sealer, unwritable) {
             Ok((disk, contents)) => {
-                self.tidy();
+                if disk.unwritable().is_none() {
+                    self.tidy();
+                }
                 Ok(opened(disk, contents, &sealer, &metadata))
             }
             Err(Fault::Damaged(why)) => {
@@ -101,7 +108,7 @@ impl Place {
 
     /// Puts an empty store in place of the one that is there, and a new key in place of its own.
     pub(crate) fn replace(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
-        private::remove(&self.path).map_err(failed)?;
+        self.remove().map_err(failed)?;
         let sealer = match self.replace_key() {
             Ok(Some(sealer)) => &Arc::new(sealer),
             Ok(None) => sealer,
@@ -114,6 +121,16 @@ impl Place {
             }
         };
         self.begin(sealer)
+    }
+
+    /// Removes the store's file for good.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        private::remove(&self.path)
+    }
+
+    /// Whether the store's file can be written, without touching it.
+    pub(crate) fn try_writing(&self) -> io::Result<()> {
+        open_file(&self.path, OpenOptions::new().write(true)).map(drop)
     }
 
     fn replace_key(&self) -> io::Result<Option<Sealer>> {
@@ -167,19 +184,34 @@ impl Place {
     }
 
     /// The store's file, unless there is nothing in it.
-    fn existing(&self) -> Result<Option<(File, Metadata)>, OpenFailure> {
+    fn existing(&self) -> Result<Option<Existing>, OpenFailure> {
         let mut options = OpenOptions::new();
-        match open_file(&self.path, options.read(true).write(true)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => {
-                let (file, metadata) = check(&self.path, opened)?;
-                Ok((metadata.len() > 0).then_some((file, metadata)))
+        let mut unwritable = None;
+        let opened = match open_file(&self.path, options.read(true).write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // What it holds can be answered all the same.
+            Err(error) if is_unwritable(&error) => {
+                let readable = open_file(&self.path, options.write(false));
+                unwritable = Some(error.into());
+                readable
             }
-        }
+            opened => opened,
+        };
+        let (file, metadata) = check(&self.path, opened)?;
+        Ok((metadata.len() > 0).then_some(Existing {
+            file,
+            metadata,
+            unwritable,
+        }))
     }
 
-    fn open_file(&self, file: File, sealer: &Sealer) -> Result<(Disk, Contents), Fault> {
-        Disk::open(self.medium.open(file)?, sealer)
+    fn open_file(
+        &self,
+        file: File,
+        sealer: &Sealer,
+        unwritable: Option<Failure>,
+    ) -> Result<(Disk, Contents), Fault> {
+        Disk::open(self.medium.open(file)?, sealer, unwritable)
     }
 
     /// Begins a store where there is none.
@@ -217,7 +249,7 @@ impl Place {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let placed = file.set_len(0).map_err(Fault::from).and_then(|()| {
-            let (disk, contents) = self.open_file(file, sealer)?;
+            let (disk, contents) = self.open_file(file, sealer, None)?;
             finish(&disk)?;
             fs::rename(&built, &self.path)?;
             private::sync_folder(&self.path)?;
@@ -295,6 +327,21 @@ impl Place {
             },
         }
     }
+}
+
+/// A store's file that is open.
+struct Existing {
+    file: File,
+    metadata: Metadata,
+    /// What keeps it from being written, while it can be read.
+    unwritable: Option<Failure>,
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
 }
 
 impl From<KeyError> for OpenFailure {

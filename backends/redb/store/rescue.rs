@@ -18,12 +18,12 @@ const LIMITS: Limits = Limits {
     time: Duration::MAX,
 };
 
-/// Takes into memory what only the store has.
-pub(crate) fn rescue(shared: &Shared) {
+/// Takes into memory what only the store has. False: the medium failed, so not all of it.
+pub(crate) fn rescue(shared: &Shared) -> bool {
     let (sealer, count) = {
         let state = shared.lock();
         if state.queue.is_emptying() {
-            return;
+            return true;
         }
         (state.sealer.clone(), state.entries())
     };
@@ -32,7 +32,8 @@ pub(crate) fn rescue(shared: &Shared) {
         match listed.as_deref() {
             Ok([.., (last, _)]) => walk.go_on(*last),
             Err(Fault::Damaged(_)) if walk.avoid() => {}
-            Ok([]) | Err(_) => return,
+            Ok([]) | Err(Fault::Damaged(_)) => return true,
+            Err(_) => return false,
         }
         for (place, record) in listed.unwrap_or_default() {
             if let Ok((_, lifetime)) = check(&sealer, &place, &record) {
@@ -40,6 +41,7 @@ pub(crate) fn rescue(shared: &Shared) {
             }
         }
     }
+    false
 }
 
 fn take(shared: &Shared, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {

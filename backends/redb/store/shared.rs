@@ -37,12 +37,14 @@ pub(crate) struct Progress {
     pub(crate) durable: Ticket,
     /// What was asked for up to here is durable or could not be made so.
     pub(crate) failed: Ticket,
+    /// What was removed up to here is in no store: there is none.
+    pub(crate) gone: Ticket,
     /// All records are known.
     pub(crate) indexed: bool,
     pub(crate) troubled: bool,
     pub(crate) closed: bool,
     /// Closed before all that was removed was gone.
-    pub(crate) lost_removals: bool,
+    pub(crate) owes_removals: bool,
 }
 
 impl Shared {
@@ -127,7 +129,7 @@ impl Shared {
     pub(crate) fn publish_closed(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.closed = true;
-            progress.lost_removals = state.queue.has_removals();
+            progress.owes_removals = state.queue.owes_removals() && self.place.file().is_some();
         });
     }
 
@@ -163,12 +165,19 @@ impl Shared {
     /// Takes a store into use that was opened.
     pub(crate) fn install(&self, opened: Opened) {
         let file = opened.file;
+        let unwritable = opened.disk.unwritable().cloned();
         let (sealer, found) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
         state.opened(&sealer, file, found);
         state.bytes = bytes;
+        state.unwritable.clone_from(&unwritable);
         self.publish(&state);
+        let is_news = state.trouble.is_none();
+        drop(state);
+        if let Some(failure) = unwritable.filter(|_| is_news) {
+            self.fail(&failure);
+        }
     }
 
     /// Takes a store into use that was begun for a clean slate.
@@ -197,6 +206,14 @@ impl Shared {
             let _ = old.close();
         }
         (opened.sealer, found)
+    }
+
+    /// Notes that the file is gone for good, and with it all that was removed.
+    pub(crate) fn gone(&self) {
+        let mut state = self.lock();
+        state.queue.forgive();
+        self.progress
+            .send_modify(|progress| progress.gone = state.queue.issued());
     }
 
     /// Notes that the medium failed. Said once, until it works again.

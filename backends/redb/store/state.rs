@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
 
-use super::fault::Fault;
+use super::fault::{Failure, Fault};
 use super::place::FileId;
 use crate::map::{Found, SealedMap};
 use crate::queue::{Queue, Ticket, Write};
@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) has_store: bool,
     /// There is one, with who knows what in it, that only a later process may get at.
     pub(crate) out_of_reach: bool,
+    /// What keeps it from being written, while it can only be read.
+    pub(crate) unwritable: Option<Failure>,
     /// Whether the database is open, which it is not while the medium fails.
     pub(crate) is_open: bool,
     /// The file it was opened from last.
@@ -123,6 +125,7 @@ impl State {
             lookups: 0,
             has_store: true,
             out_of_reach: false,
+            unwritable: None,
             is_open: false,
             file: None,
             is_unchecked: false,
@@ -196,6 +199,12 @@ impl State {
             .ok()
     }
 
+    /// Drops a record that must not come back.
+    pub(crate) fn withdraw(&mut self, place: &RecordHash) -> Option<Ticket> {
+        let ticket = self.remove(place)?;
+        Some(self.queue.withdraw(ticket))
+    }
+
     /// Drops a record. None: the store has nothing of it, so there is nothing to wait for.
     pub(crate) fn remove(&mut self, place: &RecordHash) -> Option<Ticket> {
         let may_be_stored = self.map.remove(place)
@@ -232,7 +241,8 @@ impl State {
         self.scope = None;
         self.has_store.then(|| {
             self.replace = true;
-            self.rewrite()
+            let ticket = self.rewrite();
+            self.queue.withdraw(ticket)
         })
     }
 
@@ -296,6 +306,7 @@ impl State {
                 self.is_unchecked = false;
                 self.map.forget_stored();
                 self.queue.clear();
+                self.queue.forgive();
                 self.index = Index::Complete;
                 self.loading = None;
                 for (place, record) in self.map.held() {
@@ -310,7 +321,8 @@ impl State {
                     self.scope.get_or_insert(resumed.scope);
                 }
                 if is_strange {
-                    self.rewrite();
+                    let ticket = self.rewrite();
+                    self.queue.withdraw(ticket);
                     self.queue.restore();
                 } else if let Index::Reading { after: None, left } = &mut self.index {
                     *left = count;

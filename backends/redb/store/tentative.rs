@@ -18,6 +18,8 @@ pub(crate) struct TentativeFile(Arc<Inner>);
 
 struct Inner {
     file: Arc<dyn StorageBackend>,
+    /// Nobody locks a file exclusively that he cannot write.
+    is_read_only: bool,
     /// Who reads it as it was, and must be told before something changes.
     frozen: Mutex<Weak<Frozen>>,
     held_back: Mutex<Option<Changes>>,
@@ -42,9 +44,19 @@ enum Step {
 
 impl TentativeFile {
     pub(crate) fn new(file: Arc<dyn StorageBackend>) -> io::Result<Self> {
+        Self::over(file, false)
+    }
+
+    /// A file that cannot be written: changes stay in memory for good.
+    pub(crate) fn read_only(file: Box<dyn StorageBackend>) -> io::Result<Self> {
+        Self::over(file.into(), true)
+    }
+
+    fn over(file: Arc<dyn StorageBackend>, is_read_only: bool) -> io::Result<Self> {
         let length = file.len()?;
         Ok(Self(Arc::new(Inner {
             file,
+            is_read_only,
             frozen: Mutex::default(),
             held_back: Mutex::new(Some(Changes {
                 steps: Vec::new(),
@@ -260,6 +272,9 @@ impl StorageBackend for TentativeFile {
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        if self.0.is_read_only {
+            return self.0.file.try_lock_shared_range(start, end);
+        }
         self.0.file.try_lock_range(start, end)
     }
 

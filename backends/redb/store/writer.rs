@@ -46,6 +46,8 @@ enum Job {
     Open,
     /// See whether the file is still where it was.
     Look,
+    /// See whether the file can be written again.
+    Try,
     Recover(Fault),
     Replace,
     /// A batch, and when it was made.
@@ -80,6 +82,7 @@ impl Writer {
                     self.open();
                 }
                 Job::Look => self.look(),
+                Job::Try => self.try_again(),
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
@@ -111,6 +114,11 @@ impl Writer {
                 if closing {
                     return Job::Close;
                 }
+                if let Index::Reading { after, .. } = state.index
+                    && state.is_open
+                {
+                    return Job::List(after);
+                }
                 state = self.shared.wait(state);
                 continue;
             }
@@ -119,6 +127,9 @@ impl Writer {
             }
             if std::mem::take(&mut state.look) {
                 return Job::Look;
+            }
+            if state.unwritable.is_some() {
+                return Job::Try;
             }
             if state.replace {
                 return Job::Replace;
@@ -221,11 +232,60 @@ impl Writer {
             Fault::Locked | Fault::OtherKey => None,
         };
         self.shared.close_disk();
-        if let Some(failure) = &failure {
-            self.shared.fail(failure);
+        match &failure {
+            Some(failure) if failure.word == "disk_full" && self.owes_removals() => {
+                if !self.open() {
+                    return;
+                }
+                if !self.give_up_file() {
+                    return self.shared.fail(failure);
+                }
+            }
+            Some(failure) => self.shared.fail(failure),
+            None => {}
         }
         // For readers, even if nothing can be written.
         self.open();
+    }
+
+    fn owes_removals(&self) -> bool {
+        self.shared.lock().queue.owes_removals()
+    }
+
+    /// The last resort where a removal needs room that there is not: without the file nothing comes back. It is
+    /// to be written anew with what is in memory, maybe in the room that it took. False: it is still there.
+    fn give_up_file(&self) -> bool {
+        if !rescue(&self.shared) {
+            return false;
+        }
+        if let Some(disk) = self.shared.take_disk() {
+            disk.abandon();
+        }
+        if let Err(error) = self.shared.place.remove() {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "The cache's store could not be removed"
+            );
+            return false;
+        }
+        tracing::warn!(
+            store.path = %self.shared.place.path.display(),
+            "The disk is too full to remove an entry from the cache's store; its file was removed and is written \
+             anew with what is in memory"
+        );
+        self.shared.lock().failures += 1;
+        self.shared.gone();
+        true
+    }
+
+    fn try_again(&mut self) {
+        match self.shared.place.try_writing() {
+            Ok(()) => {
+                self.shared.close_disk();
+                self.open();
+            }
+            Err(error) => self.shared.fail(&error.into()),
+        }
     }
 
     fn look(&mut self) {
@@ -259,7 +319,8 @@ impl Writer {
             Err(failure) => {
                 // The folder cannot be written, maybe. Emptying the store is asked for as well.
                 self.shared.lock().replace = false;
-                if self.shared.place.bytes() == 0 {
+                if self.shared.place.file().is_none() {
+                    self.shared.gone();
                     self.shared.close_disk();
                     self.not_opened(failure);
                 }
