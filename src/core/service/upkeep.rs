@@ -18,19 +18,35 @@ const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// The longest pause between attempts at what the backend did not let happen.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
 impl SecretService {
     /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
     /// what they call dead is wiped by the next sweep. Entries of another scope than today's are dropped where
     /// the rules change: nobody is answered from them, and to write one would make its scope the one last used.
     pub async fn set_policy(&self, policy: Policy) {
-        let policy = Arc::new(policy);
-        self.policy.store(Arc::clone(&policy));
+        self.policy.store(Arc::new(policy));
+        // An error ends it: the backend is in trouble, and its wrapper has said so.
+        let _ = self.restamp_all().await;
+    }
+
+    /// Puts the rules in force for what an earlier process stored under others, once it is known what that is.
+    async fn adopt(&self) {
+        let mut pause = SWEEP_EVERY;
+        while self.restamp_all().await.is_err() {
+            self.timeline.sleep(pause).await;
+            pause = LONGEST_PAUSE.min(2 * pause);
+        }
+    }
+
+    async fn restamp_all(&self) -> Result<(), BackendError> {
         let scope = self.scope();
         let mut from = None;
-        // A page that cannot be read ends it: the backend is in trouble, and its wrapper has said so.
-        while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
+        loop {
+            let page = self.backend.scan(from, SCAN_PAGE).await?;
             for item in page.items {
-                let lifetime = policy.restamp(item.lifetime);
+                let lifetime = self.policy.load().restamp(item.lifetime);
                 if lifetime == item.lifetime {
                     continue;
                 }
@@ -43,7 +59,7 @@ impl SecretService {
             }
             match page.next {
                 Some(next) => from = Some(next),
-                None => return,
+                None => return Ok(()),
             }
         }
     }
@@ -97,8 +113,13 @@ impl SecretService {
         self.source.store(Arc::new(source));
     }
 
-    /// Does what must happen without readers: once a second, for as long as it is polled.
+    /// Does what must happen without readers, for as long as it is polled.
     pub async fn maintain(self: Arc<Self>) {
+        tokio::join!(self.adopt(), self.keep_house());
+    }
+
+    /// Once a second.
+    async fn keep_house(&self) {
         let mut resumed = self.backend.info().resumed;
         loop {
             self.timeline.sleep(SWEEP_EVERY).await;
