@@ -7,7 +7,7 @@
 
 mod checkup;
 mod disk;
-mod fault;
+pub(crate) mod fault;
 mod frozen;
 mod medium;
 mod place;
@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::medium::FileSystem;
 pub(crate) use self::place::Place;
 use self::place::{Keys, OpenFailure, share_a_folder};
+pub(crate) use self::place::{Sight, look_into, sealed_otherwise, tell_apart};
 use self::reader::Lookup;
 use self::shared::{Progress, Shared};
 use self::state::{Index, Known, State, Stop};
@@ -62,6 +63,8 @@ impl Store {
     /// Opens the store, or starts in memory where it cannot be opened. The error says what the operator has to
     /// mend before anything can start.
     pub(crate) fn open(place: Place, capacity: NonZeroUsize) -> Result<Started, String> {
+        fault::silence_contained_panics();
+        tell_apart(&place.path, &place.key)?;
         if share_a_folder(&place.path, &place.key) {
             tracing::warn!(
                 store.path = %place.path.display(),

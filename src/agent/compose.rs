@@ -185,7 +185,16 @@ fn service(
 ) -> Arc<SecretService> {
     let cache = &config.cache;
     let timeline = match backend.info().resumed {
-        Some(resumed) => Timeline::resume(clock, &resumed),
+        Some(resumed) => {
+            if clock.wall() < resumed.wall_at {
+                tracing::warn!(
+                    last.run = resumed.wall_at.to_rfc3339(),
+                    "The wall clock is behind that of the last run; what is stored counts as expired, and stands in \
+                     only while KMS cannot be asked. Set the clock"
+                );
+            }
+            Timeline::resume(clock, &resumed)
+        }
         None => Timeline::new(clock),
     };
     let store_metrics = StoreMetrics::register(registry);

@@ -196,12 +196,7 @@ fn take_over(
     sealer: &Sealer,
     unwritable: Option<&Failure>,
 ) -> Result<Contents, Fault> {
-    let contents = match identify(database, sealer) {
-        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
-            return Err(Fault::Damaged("it forgot its key's id".to_owned()));
-        }
-        contents => contents?,
-    };
+    let contents = whose(database, sealer)?;
     match (contents, unwritable) {
         (Some(contents), Some(_)) => Ok(contents),
         (None, Some(failure)) => Err(Fault::Failed(failure.clone())),
@@ -209,6 +204,27 @@ fn take_over(
             file.accept()?;
             contents.map_or_else(|| begin(database, sealer), Ok)
         }
+    }
+}
+
+/// Sees whose store is in `file`, and changes and locks nothing.
+pub(crate) fn recognize(file: Box<dyn StorageBackend>, sealer: &Sealer) -> Result<(), Fault> {
+    let file = TentativeFile::new(Arc::new(Frozen::new(file.into(), || ())?))?;
+    let recognized = contained(|| open(&file, Trust::Quick)).and_then(|database| {
+        let whose = contained(|| whose(&database, sealer));
+        discard(database, &file);
+        whose.map(drop)
+    });
+    file.blamed(recognized)
+}
+
+/// What is in a store of ours. `None`: there is nothing in it at all.
+fn whose(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
+    match identify(database, sealer) {
+        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
+            Err(Fault::Damaged("it forgot its key's id".to_owned()))
+        }
+        contents => contents,
     }
 }
 

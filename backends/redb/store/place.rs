@@ -1,16 +1,17 @@
 //! Where the store and its key are, and the way from there to an open store.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kms_agent_core::{Clock, Resumed, Timestamp};
 
-use super::disk::{Contents, Disk};
+use super::disk::{self, Contents, Disk};
 use super::fault::{Failure, Fault};
-use super::medium::Medium;
+use super::medium::{FileSystem, Medium};
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
 use crate::record;
@@ -135,6 +136,9 @@ impl Place {
 
     fn replace_key(&self) -> io::Result<Option<Sealer>> {
         if !self.key.is_ours() {
+            tracing::warn!(
+                "The cache was purged, but its key is a credential, which the agent cannot replace; it stays in use"
+            );
             return Ok(None);
         }
         let key = RootKey::random()?;
@@ -149,8 +153,7 @@ impl Place {
                 "another process put a new store in its place",
             ));
         }
-        let prefix = format!("{}.corrupt-", private::name(&self.path));
-        let name = format!("{prefix}{}", stamp(self.clock.wall()));
+        let name = format!("{}{}", self.aside(), stamp(self.clock.wall()));
         let target = self.path.with_file_name(&name);
         match fs::rename(&self.path, &target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -158,7 +161,7 @@ impl Place {
         }
         for entry in fs::read_dir(private::folder(&self.path))?.flatten() {
             let other = entry.file_name();
-            if other != *name && other.to_string_lossy().starts_with(&prefix) {
+            if other != *name && self.has_set_aside(&entry) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -170,6 +173,20 @@ impl Place {
             "The cache's store is damaged; it was set aside and a new one begun"
         );
         Ok(())
+    }
+
+    /// How the names of files set aside begin.
+    fn aside(&self) -> String {
+        format!("{}.corrupt-", private::name(&self.path))
+    }
+
+    /// Whether this is a file that was set aside, and nothing that only looks like one.
+    fn has_set_aside(&self, entry: &DirEntry) -> bool {
+        let name = entry.file_name();
+        name.to_str()
+            .and_then(|name| name.strip_prefix(&self.aside()))
+            .is_some_and(is_stamp)
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
     }
 
     /// The file that is there now.
@@ -198,6 +215,12 @@ impl Place {
             opened => opened,
         };
         let (file, metadata) = check(&self.path, opened)?;
+        if metadata.len() == 0 {
+            tracing::warn!(
+                store.path = %self.path.display(),
+                "The cache's store is an empty file; a new one is begun in its place"
+            );
+        }
         Ok((metadata.len() > 0).then_some(Existing {
             file,
             metadata,
@@ -216,7 +239,7 @@ impl Place {
 
     /// Begins a store where there is none.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
-        private::make_folder(&self.path).map_err(failed)?;
+        private::make_folder(&self.path).map_err(out_of_reach)?;
         self.build(sealer, |_| {
             if self.bytes() > 0 {
                 // Somebody else was faster.
@@ -241,7 +264,13 @@ impl Place {
         let built = self.unplaced();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
-        let (file, metadata) = check(&built, open_file(&built, &mut options))?;
+        let made = open_file(&built, &mut options);
+        if let Err(error) = &made
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Err(out_of_reach(error.kind().into()));
+        }
+        let (file, metadata) = check(&built, made)?;
         // Also against somebody else who builds one here; it is the lock that redb takes again.
         match file.try_lock() {
             Ok(()) => {}
@@ -320,13 +349,18 @@ impl Place {
             }
             Fault::OtherKey => OpenFailure::Barred {
                 word: "key_mismatch",
-                message: format!(
-                    "the store {path} was sealed under another key than the one in \
-                     Cache.Persistent.KeyFile; put that key back, or remove the store to begin a new one"
-                ),
+                message: sealed_otherwise(&self.path),
             },
         }
     }
+}
+
+pub(crate) fn sealed_otherwise(path: &Path) -> String {
+    format!(
+        "the store {} was sealed under another key than the one in Cache.Persistent.KeyFile; put that key back, \
+         or remove the store to begin a new one",
+        path.display()
+    )
 }
 
 /// A store's file that is open.
@@ -405,12 +439,71 @@ fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>, file: &Metadata)
     }
 }
 
+/// The folder may not be written. A confined process cannot get at one that was made after it began.
+fn out_of_reach(error: io::Error) -> OpenFailure {
+    let mut failure = Failure::from(error);
+    if failure.word == "permission_denied" {
+        failure.cause.push_str(
+            "; let the agent's user write its folder, and if that was removed or made anew, restart the agent",
+        );
+    }
+    OpenFailure::Failed(failure)
+}
+
 /// `YYYYMMDDTHHMMSSZ`.
 fn stamp(at: Timestamp) -> String {
     at.to_rfc3339().unwrap_or_default().replace(['-', ':'], "")
 }
 
+fn is_stamp(text: &str) -> bool {
+    let shape = |at: u8| if at.is_ascii_digit() { b'0' } else { at };
+    text.bytes().map(shape).eq(*b"00000000T000000Z")
+}
+
 /// Whether the key lies beside the store, where whoever copies the one gets the other.
 pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
-    matches!(key, KeySource::File(key) if private::folder(key) == private::folder(path))
+    let folder = |file: &Path| {
+        let folder = private::folder(file);
+        fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
+    };
+    key.target().is_some_and(|key| folder(&key) == folder(path))
+}
+
+/// Refuses one file for both: the store would be begun in place of the key.
+pub(crate) fn tell_apart(path: &Path, key: &KeySource) -> Result<(), String> {
+    let Some(target) = key.target() else {
+        return Ok(());
+    };
+    let id = |file: &Path| fs::metadata(file).ok().map(|it| FileId::from(&it));
+    let is_one = match (id(path), id(&target)) {
+        (Some(store), Some(key)) => store == key,
+        (None, None) => path.file_name() == target.file_name() && share_a_folder(path, key),
+        _ => false,
+    };
+    if is_one {
+        return Err(format!(
+            "Cache.Persistent.Path and Cache.Persistent.KeyFile are one file, {}; name another one for the key",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What can be seen of a store without changing or locking anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// It is ours and whole as far as opening it tells.
+    Ours,
+    /// A process has it open.
+    InUse,
+}
+
+/// Looks into the store at `path` as opening it would.
+pub(crate) fn look_into(path: &Path, key: &RootKey) -> Result<Sight, Fault> {
+    let file = FileSystem.open(open_file(path, OpenOptions::new().read(true))?)?;
+    let is_locked = file.query_lock_range(Bound::Unbounded, Bound::Unbounded);
+    if matches!(is_locked, Ok(true)) {
+        return Ok(Sight::InUse);
+    }
+    disk::recognize(file, &Sealer::new(key)).map(|()| Sight::Ours)
 }

@@ -160,6 +160,34 @@ async fn a_damaged_file_is_set_aside_and_only_the_last_one_kept() {
 }
 
 #[tokio::test]
+async fn what_only_looks_as_if_it_had_been_set_aside_is_left_alone() {
+    let folder = Folder::filled("a").await;
+    let beside = |name: &str| {
+        folder
+            .store()
+            .with_file_name(format!("kms-agent.redb.corrupt-{name}"))
+    };
+    fs::create_dir(beside("20200101T000000Z")).unwrap();
+    fs::write(beside("keep"), b"of somebody").unwrap();
+    fs::write(folder.store(), b"garbage").unwrap();
+    let backend = folder.open().await.unwrap();
+    assert_eq!(trouble(&backend).await, None);
+    assert!(beside("20200101T000000Z").is_dir() && beside("keep").exists());
+    assert_eq!(folder.beside_the_store().len(), 4);
+}
+
+#[tokio::test]
+async fn one_file_for_store_and_key_is_refused_and_left_alone() {
+    let folder = Folder::filled("a").await;
+    let before = fs::read(folder.key()).unwrap();
+    fs::remove_file(folder.store()).unwrap();
+    fs::hard_link(folder.key(), folder.store()).unwrap();
+    let error = folder.open().await.unwrap_err().to_string();
+    assert!(error.contains("are one file"), "{error}");
+    assert_eq!(fs::read(folder.key()).unwrap(), before);
+}
+
+#[tokio::test]
 async fn a_store_of_an_unknown_format_is_set_aside() {
     let folder = Folder::filled("a").await;
     let database = Database::open(folder.store()).unwrap();

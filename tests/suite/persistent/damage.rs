@@ -70,6 +70,7 @@ fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
         said.contains("WARN") && said.contains("set aside"),
         "{said}"
     );
+    assert!(!said.contains("panicked at"), "{said}");
     let [begun, aside] = names(&folder.path().join("cache")).try_into().unwrap();
     assert_eq!(begun, "store.redb");
     assert!(aside.starts_with("store.redb.corrupt-2"), "{aside}");
@@ -111,6 +112,7 @@ fn a_store_that_is_damaged_under_the_running_agent_costs_no_reader_anything() {
         read_all(&agent);
         let (status, said) = agent.stop();
         assert_eq!(status.code(), Some(0), "{said}");
+        assert!(!said.contains("panicked at"), "{said}");
 
         let agent = setup.start();
         read_all(&agent);

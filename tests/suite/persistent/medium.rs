@@ -126,12 +126,9 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
     fs::remove_file(cache.join("ballast")).unwrap();
     until("it works again", || store_state(&agent) == "ok");
     assert_eq!(cache_check(&agent), (200, "ok".to_owned()));
-    assert_eq!(
-        agent.stderr().matches("store works again").count(),
-        1,
-        "{}",
-        agent.stderr()
-    );
+    until("it is said", || {
+        agent.stderr().contains("store works again")
+    });
     agent.kill();
     drop(cloud);
     let agent = setup.start();
