@@ -98,6 +98,19 @@ fn a_store_that_was_damaged_while_nobody_ran_is_set_aside_and_begun_anew() {
 }
 
 #[test]
+fn a_store_that_was_emptied_is_begun_anew_and_that_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = cloud();
+    let setup = setup(&cloud, folder.path());
+    setup.clone().start().stop();
+    fs::write(folder.path().join("cache/store.redb"), b"").unwrap();
+    let agent = setup.start();
+    assert_eq!(store_state(&agent), "ok");
+    let (_, said) = agent.stop();
+    assert!(said.contains("is an empty file"), "{said}");
+}
+
+#[test]
 fn a_store_that_is_damaged_under_the_running_agent_costs_no_reader_anything() {
     for damage in [zeros, cut, (|path| garbage(path, 0)) as fn(&Path)] {
         let folder = tempfile::tempdir().unwrap();

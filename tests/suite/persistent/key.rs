@@ -143,7 +143,8 @@ fn a_key_that_the_service_manager_hands_out_is_used_and_never_written() {
     assert_eq!(agent.read("s").status, 200);
     assert_eq!(post(&agent, "/agent/purge?all=true").status, 200);
     assert_eq!(agent.read("s").status, 200);
-    agent.kill();
+    let said = agent.kill();
+    assert!(said.contains("its key is a credential"), "{said}");
     assert_eq!(fs::read(&key).unwrap(), [0x77; 32]);
 
     let agent = setup.clone().start();
