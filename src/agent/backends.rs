@@ -5,6 +5,7 @@ use kms_agent_core::registry::Registry;
 /// What `CacheType` may say.
 pub(crate) const BACKENDS: Registry = Registry::new(&[
     kms_agent_backend_memory::FACTORY,
+    #[cfg(unix)]
     kms_agent_backend_redb::FACTORY,
 ]);
 

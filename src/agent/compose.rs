@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::platform::{Endings, Hangups};
 use crate::process::harden;
 use crate::process::reach::Reach;
-use crate::process::signal::{Endings, hangups};
+use crate::process::signal;
 use crate::process::supervisor::Supervisor;
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
@@ -106,7 +107,7 @@ impl Prepared {
             let hangups = self
                 .path
                 .is_some()
-                .then(hangups)
+                .then(Hangups::listen)
                 .transpose()
                 .map_err(no_signals)?;
 
@@ -242,7 +243,7 @@ async fn run(
             tracing::info!("Stopped");
             result
         }
-        () = endings.watch(|| {
+        () = signal::watch(endings, || {
             supervisor.stopping();
             stop.cancel();
         }) => Ok(()),

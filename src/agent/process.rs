@@ -5,4 +5,5 @@ mod confine;
 pub(crate) mod harden;
 pub(crate) mod reach;
 pub(crate) mod signal;
+#[cfg_attr(windows, path = "process/unsupervised.rs")]
 pub(crate) mod supervisor;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
-use tokio::signal::unix::Signal;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, LogTarget};
+use crate::platform::Hangups;
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, Opened};
@@ -73,9 +73,10 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// Reloads the file at every SIGHUP, for as long as it is polled. Without a file it only keeps the source
     /// going.
-    pub(crate) async fn run(mut self, hangups: Option<(Signal, PathBuf)>) {
+    pub(crate) async fn run(mut self, hangups: Option<(Hangups, PathBuf)>) {
         if let Some((mut hangups, path)) = hangups {
-            while hangups.recv().await.is_some() {
+            loop {
+                hangups.next().await;
                 self.supervisor.reloading();
                 let status = self.reload(&path).await;
                 self.supervisor.ready(status);

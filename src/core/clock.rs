@@ -76,7 +76,7 @@ impl Timeline {
         self.at(self.clock.boot())
     }
 
-    /// The moment at which boot time was `boot`.
+    /// The moment at boot time `boot`.
     pub fn at(&self, boot: Duration) -> Timestamp {
         self.origin.plus(boot)
     }

@@ -4,7 +4,8 @@ mod attempt;
 mod pursuit;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use crate::metadata::Metadata;
 use crate::metric::KmsMetrics;
 use crate::outlet::Ways;
 use crate::settings::Settings;
+use crate::skew::Skew;
 use crate::wire::MAX_ANSWER_BYTES;
 
 /// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
@@ -41,7 +43,10 @@ pub struct KmsSource {
     /// Says when a call may be made.
     budget: Budget,
     metrics: KmsMetrics,
-    /// The scope as it was last told, since every read asks for it. Its endpoint does not change once known.
+    /// That the clock is wrong has been told.
+    clock_is_told: AtomicBool,
+    /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
+    /// change once known.
     last_scope: Mutex<Option<Arc<Scope>>>,
 }
 
@@ -95,8 +100,19 @@ impl KmsSource {
             settings,
             clock,
             metrics,
+            clock_is_told: AtomicBool::new(false),
             last_scope: Mutex::default(),
         })
+    }
+
+    /// Says, once, that this machine's clock is wrong. The readers do not notice.
+    fn tell_of_the_clock(&self, skew: Skew) {
+        if !self.clock_is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                kms.ahead_seconds = skew.ahead_millis() / 1000,
+                "This machine's clock is not that of KMS; requests are signed with the time of KMS. Set the clock, and see that it stays so (NTP)"
+            );
+        }
     }
 
     /// Where KMS is, asking the metadata service where nothing else tells.
@@ -141,22 +157,36 @@ impl KmsSource {
             self.credentials.maintain()
         );
     }
+
+    /// The scope of what `identity` is told at `endpoint`; the same one for as long as nobody else asks.
+    fn scope_as(&self, endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
+        let made = Scope {
+            endpoint: endpoint.authority().into(),
+            identity: identity.into(),
+        };
+        let mut last = self.lock_scope();
+        match &*last {
+            Some(scope) if **scope == made => Arc::clone(scope),
+            _ => Arc::clone(last.insert(Arc::new(made))),
+        }
+    }
+
+    fn lock_scope(&self) -> MutexGuard<'_, Option<Arc<Scope>>> {
+        self.last_scope
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl SecretSource for KmsSource {
     fn scope(&self) -> Option<Arc<Scope>> {
         let identity = self.credentials.identity()?;
-        let mut last = self
-            .last_scope
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(scope) = last.as_ref().filter(|scope| *scope.identity == *identity) {
-            return Some(Arc::clone(scope));
+        let known = self.lock_scope().clone();
+        if let Some(scope) = known.filter(|scope| *scope.identity == *identity) {
+            return Some(scope);
         }
-        let made = scope(&self.locator.known_endpoint()?, &identity);
-        *last = Some(Arc::clone(&made));
-        Some(made)
+        Some(self.scope_as(&self.locator.known_endpoint()?, &identity))
     }
 
     async fn learn_scope(&self, arrived_at: Duration) {
@@ -199,13 +229,6 @@ impl fmt::Debug for KmsSource {
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
-}
-
-fn scope(endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
-    Arc::new(Scope {
-        endpoint: endpoint.authority().into(),
-        identity: identity.into(),
-    })
 }
 
 #[cfg(test)]

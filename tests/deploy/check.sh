@@ -18,8 +18,12 @@ refused() {
 }
 
 # eventually COMMAND…: it must succeed within half a minute.
-eventually() {
-    local until=$((SECONDS + 30))
+eventually() { within 30 "$@"; }
+
+# within SECONDS COMMAND…
+within() {
+    local until=$((SECONDS + $1))
+    shift
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS > until)); then
             echo "never succeeded: $*" >&2
@@ -32,10 +36,7 @@ eventually() {
 
 # equal ACTUAL EXPECTED
 equal() {
-    if [ "$1" != "$2" ]; then
-        printf 'expected: %s\n     got: %s\n' "$2" "$1" >&2
-        return 1
-    fi
+    diff --unified=0 --label expected --label got <(printf '%s\n' "$2") <(printf '%s\n' "$1") >&2
 }
 
 # lacks TEXT WORD: for output that must not tell WORD, which is not told here either.
@@ -45,6 +46,19 @@ lacks() {
         return 1
         ;;
     esac
+}
+
+# needs TOOL…: without one of them, or without an engine behind docker, the test is skipped.
+needs() {
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || skip "there is no $tool"
+    done
+    docker info >/dev/null 2>&1 || skip 'no Docker engine answers'
+}
+skip() {
+    printf 'SKIPPED %s: %s\n' "${0##*/}" "$1" >&2
+    exit
 }
 
 # programs: sets agent and emulator, and builds what the environment does not name.

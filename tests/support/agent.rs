@@ -203,6 +203,7 @@ impl TestAgent {
     }
 
     /// Sends it a signal.
+    #[cfg(unix)]
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.pid())
             .ok()
@@ -211,6 +212,7 @@ impl TestAgent {
     }
 
     /// Asks it to end and waits until it has; returns how it ended and all it ever said.
+    #[cfg(unix)]
     pub fn stop(self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
         self.wait()
@@ -235,7 +237,7 @@ impl TestAgent {
 
     /// Kills it, which it cannot prepare for, waits until it is gone, and returns all it ever said.
     pub fn kill(mut self) -> String {
-        self.signal(rustix::process::Signal::KILL);
+        self.child.kill().expect("it can be killed");
         self.child.wait().expect("it can be waited for");
         self.join_reader();
         self.stderr()

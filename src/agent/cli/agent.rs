@@ -5,6 +5,7 @@ use kms_agent_kms::Environment;
 use crate::compose::Prepared;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::platform;
 use crate::token::source::TokenSource;
 
 /// Runs the daemon in the foreground.
@@ -43,5 +44,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 pub(super) fn environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .map(|(name, value)| match name.as_str() {
+            platform::HOME => ("HOME".to_owned(), value),
+            _ => (name, value),
+        })
         .collect()
 }

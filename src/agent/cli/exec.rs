@@ -1,8 +1,6 @@
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use http::StatusCode;
@@ -12,6 +10,7 @@ use super::target::{Target, encoded};
 use super::value;
 use crate::client::Client;
 use crate::exit::Failure;
+use crate::platform;
 
 /// Reads secrets through a running agent into the environment of a command and becomes it.
 #[derive(Debug, clap::Args)]
@@ -69,14 +68,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage("there is no command to become"));
     };
     let values = read(&args.env, &args.target)?;
-    let error = Command::new(program)
-        .args(arguments)
-        .envs(
-            values
-                .iter()
-                .map(|(name, value)| (name, OsStr::from_bytes(value))),
-        )
-        .exec();
+    let mut command = Command::new(program);
+    command.args(arguments).envs(
+        values
+            .iter()
+            .filter_map(|(name, value)| Some((name, platform::variable(value)?))),
+    );
+    let error = platform::become_command(&mut command);
     let why = match error.kind() {
         io::ErrorKind::NotFound => "there is no such command".to_owned(),
         io::ErrorKind::ArgumentListTooLong => {
@@ -116,9 +114,9 @@ fn read<'a>(
             Some(field) => value::member(whole, field).map_err(failed)?,
             None => whole.clone(),
         };
-        if value.contains(&0) {
+        if platform::variable(&value).is_none() {
             return Err(failed(Failure::failed(
-                "the value has a zero byte in it, which no environment variable can hold",
+                "the value has a zero byte or another one in it that no environment variable can hold",
             )));
         }
         if values.insert(name.as_str(), value).is_some() {

@@ -1,6 +1,7 @@
 use std::io::{self, Write};
 
 use crate::exit::Failure;
+use crate::platform;
 use crate::token::draw;
 use crate::token::file::{self, Access};
 
@@ -60,17 +61,15 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 }
 
 fn parse_user(text: &str) -> Result<u32, String> {
-    let named = || nix::unistd::User::from_name(text).ok().flatten();
     text.parse()
         .ok()
-        .or_else(|| named().map(|user| user.uid.as_raw()))
+        .or_else(|| platform::user(text))
         .ok_or_else(|| "no such user".to_owned())
 }
 
 fn parse_group(text: &str) -> Result<u32, String> {
-    let named = || nix::unistd::Group::from_name(text).ok().flatten();
     text.parse()
         .ok()
-        .or_else(|| named().map(|group| group.gid.as_raw()))
+        .or_else(|| platform::group(text))
         .ok_or_else(|| "no such group".to_owned())
 }

@@ -1,13 +1,13 @@
 //! The part of the file system that the agent works in, and that it confines itself to.
 
 use std::env;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use kms_agent_kms::Environment;
 
 use crate::config::{Config, LogTarget};
+use crate::platform;
 use crate::token::source::TokenSource;
 
 /// Where name look-up, the CA roots of all distributions and time zones are. What is missing does not matter.
@@ -36,14 +36,16 @@ const CA_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 pub(crate) struct Reach {
     readable: Vec<PathBuf>,
     writable: Vec<PathBuf>,
+    /// Nothing is out of reach, wherever it is.
+    is_everything: bool,
 }
 
 impl Reach {
     /// The whole file system.
     pub(crate) fn everything() -> Self {
         Self {
-            readable: Vec::new(),
-            writable: vec![PathBuf::from("/")],
+            is_everything: true,
+            ..Self::default()
         }
     }
 
@@ -59,10 +61,7 @@ impl Reach {
         let backend = &config.cache.backend.config;
         for folder in backend.folders() {
             // The backend tells of what cannot be made, when it misses it.
-            let _ = DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder);
+            let _ = platform::make_folder(&folder, 0o700);
             reach.writable.extend(fs::canonicalize(folder));
         }
         if let LogTarget::Folder(folder) = &config.log.target {
@@ -107,23 +106,25 @@ impl Reach {
         }
     }
 
-    pub(crate) fn readable(&self) -> &[PathBuf] {
+    #[cfg(target_os = "linux")]
+    pub(super) fn readable(&self) -> &[PathBuf] {
         &self.readable
     }
 
-    pub(crate) fn writable(&self) -> &[PathBuf] {
+    #[cfg(target_os = "linux")]
+    pub(super) fn writable(&self) -> &[PathBuf] {
         &self.writable
     }
 
     /// Whether files may be made in `folder`, which need not exist.
     pub(crate) fn may_write(&self, folder: &Path) -> bool {
-        is_below(&resolved(folder), &self.writable)
+        self.is_everything || is_below(&resolved(folder), &self.writable)
     }
 
     /// Whether `file`, which need not exist, may be read.
     pub(crate) fn may_read(&self, file: &Path) -> bool {
         let file = resolved(file);
-        is_below(&file, &self.readable) || is_below(&file, &self.writable)
+        self.is_everything || is_below(&file, &self.readable) || is_below(&file, &self.writable)
     }
 }
 
@@ -147,7 +148,7 @@ fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::symlink;
 
@@ -163,7 +164,7 @@ mod tests {
         symlink(there, here.join("way-out")).unwrap();
         let reach = Reach {
             readable: vec![fs::canonicalize(here).unwrap()],
-            writable: Vec::new(),
+            ..Reach::default()
         };
         assert!(reach.may_read(&here.join("new")));
         assert!(reach.may_read(&here.join("new/newer")));

@@ -1,9 +1,10 @@
 //! `kms-agent.log`, rotated by size.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::platform;
 
 const NAME: &str = "kms-agent.log";
 
@@ -24,10 +25,7 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     /// Opens the file in `folder`, which is made if need be.
     pub(super) fn open(folder: &Path, max_bytes: u64, max_backups: u32) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(folder)?;
+        platform::make_folder(folder, FOLDER_MODE)?;
         let path = folder.join(NAME);
         let file = append(&path)?;
         let bytes = file.metadata()?.len();
@@ -44,14 +42,27 @@ impl RotatingFile {
         if self.max_backups == 0 {
             self.file.set_len(0)?;
         } else {
+            // The next file comes first, so that nothing has moved where there is no room for it.
+            let next = self.path.with_extension("log.next");
+            let file = append(&next)?;
             for number in (1..self.max_backups).rev() {
                 // A gap in the row is no fault.
                 let _ = fs::rename(self.backup(number), self.backup(number + 1));
             }
-            fs::rename(&self.path, self.backup(1))?;
-            self.file = append(&self.path)?;
+            // Somebody may have taken it away.
+            let _ = fs::rename(&self.path, self.backup(1));
+            fs::rename(&next, &self.path)?;
+            self.file = file;
         }
         self.bytes = 0;
+        Ok(())
+    }
+
+    /// Takes back what was written of a line, lest the next one run into it.
+    fn undo(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.bytes {
+            self.file.set_len(self.bytes)?;
+        }
         Ok(())
     }
 
@@ -70,7 +81,10 @@ impl Write for RotatingFile {
             // Without room to rotate the file grows on; the next line tries again.
             let _ = self.rotate();
         }
-        self.file.write_all(line)?;
+        if let Err(error) = self.file.write_all(line) {
+            let _ = self.undo();
+            return Err(error);
+        }
         self.bytes = self.bytes.saturating_add(length);
         Ok(line.len())
     }
@@ -81,15 +95,12 @@ impl Write for RotatingFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(MODE)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0))
-        .open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    platform::without_links(platform::made_with(&mut options, MODE)).open(path)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
@@ -107,6 +118,40 @@ mod tests {
         assert_eq!(text("kms-agent.log.1"), "three-\n");
         assert_eq!(text("kms-agent.log.2"), "two---\n");
         assert_eq!(fs::read_dir(folder.path().join("logs")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn without_room_for_the_next_file_nothing_moves_and_the_log_grows_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        let in_the_way = folder.path().join("kms-agent.log.next");
+        let mut log = RotatingFile::open(folder.path(), 10, 2).unwrap();
+        let mut write = |line: &str| log.write_all(line.as_bytes()).unwrap();
+        write("one---\n");
+        write("two---\n");
+        fs::create_dir(&in_the_way).unwrap();
+        write("three-\n");
+        write("four--\n");
+        assert_eq!(text(NAME), "two---\nthree-\nfour--\n");
+        assert_eq!(text("kms-agent.log.1"), "one---\n");
+        fs::remove_dir(&in_the_way).unwrap();
+        write("five--\n");
+        assert_eq!(text(NAME), "five--\n");
+        assert_eq!(text("kms-agent.log.2"), "one---\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_log_that_somebody_took_away_is_begun_anew_when_it_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = RotatingFile::open(folder.path(), 10, 2).unwrap();
+        log.write_all(b"one---\n").unwrap();
+        fs::remove_file(folder.path().join(NAME)).unwrap();
+        log.write_all(b"two---\n").unwrap();
+        assert_eq!(
+            fs::read_to_string(folder.path().join(NAME)).unwrap(),
+            "two---\n"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
@@ -9,6 +10,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::dropped::{Lost, dropped};
 use super::non_blocking;
 use super::rotate::RotatingFile;
+
+/// A disk that stays full is told of this often: short lines may still fit now and then.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 /// Writes to the file that was opened last, or nowhere.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,7 @@ impl Outlet {
         self.replace(Some(non_blocking(Faultless {
             file,
             lost: self.lost.clone(),
+            told_at: None,
         })));
     }
 
@@ -69,12 +74,22 @@ impl<'a> MakeWriter<'a> for Outlet {
 struct Faultless {
     file: RotatingFile,
     lost: Lost,
+    /// When it was last told that lines are lost.
+    told_at: Option<Instant>,
 }
 
 impl io::Write for Faultless {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.file.write(line).is_err() {
+        if let Err(error) = self.file.write(line) {
             self.lost.add(1);
+            if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                self.told_at = Some(Instant::now());
+                // For stderr; for the file it is one more line.
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "The log file cannot be written; lines are lost and counted until it can"
+                );
+            }
         }
         Ok(line.len())
     }

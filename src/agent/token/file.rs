@@ -1,13 +1,13 @@
 //! The token file: the token and nothing else, since clients put its bytes straight into a header.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, OFlags, accessat};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
+
+use crate::platform;
 
 /// The longest token file that is read.
 const MAX_BYTES: u64 = 4096;
@@ -35,25 +35,21 @@ impl Access {
 
     /// Gives the file away before it lets anybody in.
     fn grant(self, file: &File) -> io::Result<()> {
-        if self.owner.is_some() || self.group.is_some() {
-            fchown(file, self.owner, self.group)?;
-        }
-        file.set_permissions(Permissions::from_mode(self.mode))
+        platform::grant(file, self.mode, self.owner, self.group)
     }
 }
 
 /// The path in `text`: plain, or behind `file://`.
 pub(crate) fn parse_path(text: &str) -> &Path {
-    Path::new(text.strip_prefix("file://").unwrap_or(text))
+    match text.strip_prefix("file://") {
+        Some(path) => platform::path_of_url(path),
+        None => Path::new(text),
+    }
 }
 
 /// Reads the file behind `path`, links followed. Anything but a regular file of at most 4 KiB is an error.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = OpenOptions::new()
-        .read(true)
-        // Opening a pipe must not wait for a writer.
-        .custom_flags(flags(OFlags::NONBLOCK))
-        .open(path)?;
+    let file = platform::without_waiting(OpenOptions::new().read(true)).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -86,8 +82,7 @@ pub(crate) fn create(path: &Path, token: &str) -> io::Result<()> {
 
 /// Whether [`create`] has a folder to write in.
 pub(crate) fn may_be_made(path: &Path) -> io::Result<()> {
-    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    Ok(accessat(CWD, folder(path), access, AtFlags::EACCESS)?)
+    platform::may_make_files(folder(path))
 }
 
 /// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
@@ -105,9 +100,9 @@ pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<()
 }
 
 fn temporary(path: &Path, token: &str, access: Access) -> io::Result<NamedTempFile> {
+    // For its owner only, until it is granted to others.
     let mut file = tempfile::Builder::new()
         .prefix(".kmstoken-")
-        .permissions(Permissions::from_mode(DEFAULT_MODE))
         .tempfile_in(folder(path))?;
     file.write_all(token.as_bytes())?;
     access.grant(file.as_file())?;
@@ -122,22 +117,17 @@ fn folder(path: &Path) -> &Path {
 }
 
 fn overwrite(path: &Path, token: &str, access: Access) -> io::Result<()> {
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .custom_flags(flags(OFlags::NOFOLLOW))
-        .open(path)?;
+    let mut file = platform::without_links(OpenOptions::new().write(true)).open(path)?;
     access.grant(&file)?;
     file.set_len(0)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()
 }
 
-fn flags(flags: OFlags) -> i32 {
-    i32::try_from(flags.bits()).unwrap_or(0)
-}
-
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
@@ -171,7 +161,7 @@ mod tests {
         );
         assert!(read(folder.path()).is_err());
         let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&large, &link).unwrap();
+        symlink(&large, &link).unwrap();
         fs::write(&large, "small").unwrap();
         assert_eq!(read(&link).unwrap().as_slice(), b"small");
     }

@@ -1,7 +1,6 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Clock;
 use crate::lifetime::Timestamp;
@@ -17,15 +16,7 @@ pub struct SystemClock;
 #[async_trait]
 impl Clock for SystemClock {
     fn boot(&self) -> Duration {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        const COUNTS_SUSPEND: ClockId = ClockId::Boottime;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        const COUNTS_SUSPEND: ClockId = ClockId::Monotonic;
-        let now = clock_gettime(COUNTS_SUSPEND);
-        Duration::new(
-            u64::try_from(now.tv_sec).unwrap_or(0),
-            u32::try_from(now.tv_nsec).unwrap_or(0),
-        )
+        boot()
     }
 
     #[expect(
@@ -49,4 +40,33 @@ impl Clock for SystemClock {
             tokio::time::sleep(left.min(LONGEST_NAP)).await;
         }
     }
+}
+
+#[cfg(unix)]
+fn boot() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const COUNTS_SUSPEND: ClockId = ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const COUNTS_SUSPEND: ClockId = ClockId::Monotonic;
+    let now = clock_gettime(COUNTS_SUSPEND);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// Since the first call. What the standard library reads here counts suspend.
+#[cfg(windows)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads boot time"
+)]
+fn boot() -> Duration {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
 }

@@ -4,8 +4,8 @@ use kms_agent_core::SourceError;
 use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{FetchRequest, SourceErrorKind};
 
+use super::KmsSource;
 use super::attempt::{Attempt, Failure};
-use super::{KmsSource, scope};
 use crate::credential::Lease;
 use crate::endpoint::Endpoint;
 use crate::retry;
@@ -113,7 +113,7 @@ impl<'a> Pursuit<'a> {
             .await?;
         Ok(Fetched {
             secret: answer.secret,
-            scope: scope(endpoint, &lease.identity),
+            scope: self.source.scope_as(endpoint, &lease.identity),
             rotates_at: answer.rotates_at,
         })
     }
@@ -126,7 +126,8 @@ impl<'a> Pursuit<'a> {
         match kind {
             SourceErrorKind::ClockSkew if self.skew.is_none() => {
                 self.skew = skew;
-                skew.is_some()
+                skew.inspect(|skew| self.source.tell_of_the_clock(*skew))
+                    .is_some()
             }
             SourceErrorKind::IdentityRefused if !self.replaced => {
                 self.replaced = true;

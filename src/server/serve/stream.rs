@@ -123,7 +123,8 @@ impl<'a> ClientStream<'a> {
 
     /// Asks the system itself for what has arrived, which the runtime may not have heard of yet.
     fn read_what_is_there(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::DONTWAIT) {
+        // The runtime's sockets never wait.
+        match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::empty()) {
             Ok((length, _)) => {
                 buf.advance(length);
                 Poll::Ready(Ok(()))

@@ -1,66 +1,13 @@
-//! The file system under the store fails: it is full, it cannot be written, it is emptied. Each test runs again
-//! inside namespaces of its own, where it may mount what it likes and nothing stays behind.
+//! The file system under the store fails: it is full, it cannot be written, it is emptied.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kms_agent_test_support::{Setup, TestAgent, http};
 
 use super::{make_durable, names, post, setup, setup_for, store_state, until};
 use crate::cloud::Cloud;
-
-/// Set for the inner run.
-const INSIDE: &str = "KMS_AGENT_TEST_INSIDE";
-
-/// Whether this is the run inside; if not, has had it made.
-fn is_inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let unshare = |command: &mut Command| {
-        let output = command.env(INSIDE, "yes").output();
-        output
-            .map_err(|error| error.to_string())
-            .and_then(|output| {
-                let said = [output.stdout, output.stderr].concat();
-                let said = String::from_utf8_lossy(&said).into_owned();
-                if output.status.success() {
-                    Ok(said)
-                } else {
-                    Err(said)
-                }
-            })
-    };
-    if let Err(why) =
-        unshare(Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]))
-    {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "file systems cannot be mounted: {why}"
-        );
-        eprintln!("skipped: file systems cannot be mounted here: {why}");
-        return false;
-    }
-    let test = format!("persistent::medium::{test}");
-    let inner = unshare(
-        Command::new("unshare")
-            .arg("-rm")
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", &test, "--nocapture"]),
-    );
-    assert!(inner.is_ok(), "inside:\n{}", inner.unwrap_err());
-    false
-}
-
-fn mount(arguments: &[&str], folder: &Path) {
-    let status = Command::new("mount")
-        .args(arguments)
-        .arg(folder)
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
+use crate::namespace::{is_inside, mount};
 
 fn agent(cloud: &Cloud, folder: &Path) -> (Setup, TestAgent) {
     let setup = setup(cloud, folder);
@@ -101,7 +48,7 @@ fn read_all(cloud: &Cloud, agent: &TestAgent, names: impl Iterator<Item = usize>
 
 #[test]
 fn a_full_disk_costs_no_reader_anything_and_heals() {
-    if !is_inside("a_full_disk_costs_no_reader_anything_and_heals") {
+    if !is_inside("persistent::medium::a_full_disk_costs_no_reader_anything_and_heals") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -152,7 +99,7 @@ fn full(cloud: &Cloud, folder: &Path) -> (Setup, PathBuf) {
 
 #[test]
 fn what_is_removed_while_the_disk_is_full_does_not_come_back() {
-    if !is_inside("what_is_removed_while_the_disk_is_full_does_not_come_back") {
+    if !is_inside("persistent::medium::what_is_removed_while_the_disk_is_full_does_not_come_back") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -184,7 +131,9 @@ fn what_is_removed_while_the_disk_is_full_does_not_come_back() {
 
 #[test]
 fn an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait() {
-    if !is_inside("an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait") {
+    if !is_inside(
+        "persistent::medium::an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -199,7 +148,8 @@ fn an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait() {
 
 #[test]
 fn an_end_with_a_purge_undone_says_where_it_is_and_what_to_do() {
-    if !is_inside("an_end_with_a_purge_undone_says_where_it_is_and_what_to_do") {
+    if !is_inside("persistent::medium::an_end_with_a_purge_undone_says_where_it_is_and_what_to_do")
+    {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -233,7 +183,9 @@ fn an_end_with_a_purge_undone_says_where_it_is_and_what_to_do() {
 
 #[test]
 fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
-    if !is_inside("a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals") {
+    if !is_inside(
+        "persistent::medium::a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ const OTHER: &str = "another-token-0123456789";
 const UNCONFINED: &str = "the process may open every file of its user";
 
 /// Whether this kernel confines; otherwise the test has nothing to see.
-fn kernel_confines() -> bool {
+pub(crate) fn kernel_confines() -> bool {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::ReadFile)
@@ -192,7 +192,7 @@ fn a_reload_that_leads_outside_is_told_and_changes_nothing() {
 }
 
 /// Has the kernel answer to `landlock_create_ruleset` as one that does not know it.
-const WITHOUT_LANDLOCK: &str = r#"
+pub(crate) const WITHOUT_LANDLOCK: &str = r#"
 import ctypes, os, struct, sys
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
 NUMBER, ENOSYS, ALLOW = 444, 0x50000 | 38, 0x7fff0000

@@ -1,0 +1,128 @@
+//! What the agent asks of Unix.
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The variable that names the user's own folder.
+pub(crate) const HOME: &str = "HOME";
+
+/// The path in what follows `file://`.
+pub(crate) fn path_of_url(text: &str) -> &Path {
+    Path::new(text)
+}
+
+/// Makes `folder` and what is missing above it, for those that `mode` lets in.
+pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(mode).create(folder)
+}
+
+/// Has a file that `options` make be for those that `mode` lets in.
+pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
+    options.mode(mode)
+}
+
+/// Has `options` open no link.
+pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(flags(OFlags::NOFOLLOW))
+}
+
+/// Has `options` open a pipe without waiting for its other end.
+pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(flags(OFlags::NONBLOCK))
+}
+
+fn flags(flags: OFlags) -> i32 {
+    i32::try_from(flags.bits()).unwrap_or(0)
+}
+
+/// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.
+pub(crate) fn grant(
+    file: &File,
+    mode: u32,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> io::Result<()> {
+    if owner.is_some() || group.is_some() {
+        fchown(file, owner, group)?;
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Whether files may be made in `folder`.
+pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(accessat(CWD, folder, access, AtFlags::EACCESS)?)
+}
+
+/// The number of the user of that name.
+pub(crate) fn user(name: &str) -> Option<u32> {
+    let user = nix::unistd::User::from_name(name).ok().flatten()?;
+    Some(user.uid.as_raw())
+}
+
+/// The number of the group of that name.
+pub(crate) fn group(name: &str) -> Option<u32> {
+    let group = nix::unistd::Group::from_name(name).ok().flatten()?;
+    Some(group.gid.as_raw())
+}
+
+/// `bytes` as the value of a variable, which can hold anything but zero bytes.
+pub(crate) fn variable(bytes: &[u8]) -> Option<&OsStr> {
+    (!bytes.contains(&0)).then(|| OsStr::from_bytes(bytes))
+}
+
+/// Becomes `command`. Returns only if it cannot.
+pub(crate) fn become_command(command: &mut Command) -> io::Error {
+    command.exec()
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub(crate) struct Endings {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Endings {
+    /// Begins to listen.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one of either.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// SIGHUP, which from now on does not end the process.
+#[derive(Debug)]
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    /// Begins to listen.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        // There is always another one.
+        self.0.recv().await;
+    }
+}

@@ -1,0 +1,137 @@
+//! What the agent asks of Windows. Who may open a file is said by the access list of its folder: modes, owners and
+//! groups do not exist.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::future;
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, ctrl_break, ctrl_c, ctrl_close};
+
+/// The variable that names the user's own folder.
+pub(crate) const HOME: &str = "USERPROFILE";
+
+/// The path in what follows `file://`: `/C:/token` is `C:/token`.
+pub(crate) fn path_of_url(text: &str) -> &Path {
+    let drive = text
+        .strip_prefix('/')
+        .filter(|rest| rest.as_bytes().get(1) == Some(&b':'));
+    Path::new(drive.unwrap_or(text))
+}
+
+/// Makes `folder` and what is missing above it.
+pub(crate) fn make_folder(folder: &Path, _mode: u32) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// Nothing: see above.
+pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
+    options
+}
+
+/// Has `options` open a link itself instead of what it leads to.
+pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
+}
+
+/// Nothing: opening a pipe waits for nobody.
+pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// Refuses to give `file` away; its mode means nothing.
+pub(crate) fn grant(
+    _file: &File,
+    _mode: u32,
+    owner: Option<u32>,
+    group: Option<u32>,
+) -> io::Result<()> {
+    if owner.is_some() || group.is_some() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(())
+}
+
+/// Whether files may be made in `folder`, as far as can be told without making one.
+pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
+    match fs::metadata(folder)?.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
+/// None: users have no numbers.
+pub(crate) fn user(_name: &str) -> Option<u32> {
+    None
+}
+
+/// None: groups have no numbers.
+pub(crate) fn group(_name: &str) -> Option<u32> {
+    None
+}
+
+/// `bytes` as the value of a variable, which can hold text without zero bytes.
+pub(crate) fn variable(bytes: &[u8]) -> Option<&OsStr> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.contains('\0')).then(|| OsStr::new(text))
+}
+
+/// Runs `command` and ends as it ends, which is as near as can be to becoming it. Returns only if it cannot be run.
+#[expect(
+    clippy::exit,
+    reason = "the command's exit code is that of this process"
+)]
+pub(crate) fn become_command(command: &mut Command) -> io::Error {
+    match command.status() {
+        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
+        Err(error) => error,
+    }
+}
+
+/// Ctrl-C, Ctrl-Break and the end of the console.
+#[derive(Debug)]
+pub(crate) struct Endings {
+    interrupt: CtrlC,
+    terminate: CtrlBreak,
+    close: CtrlClose,
+}
+
+impl Endings {
+    /// Begins to listen.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: ctrl_c()?,
+            terminate: ctrl_break()?,
+            close: ctrl_close()?,
+        })
+    }
+
+    /// Waits for the next one of them.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.close.recv() => {}
+        }
+    }
+}
+
+/// None: there is no such signal.
+#[derive(Debug)]
+pub(crate) struct Hangups(());
+
+impl Hangups {
+    /// Begins to listen.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self(()))
+    }
+
+    /// Waits for ever.
+    pub(crate) fn next(&mut self) -> future::Pending<()> {
+        future::pending()
+    }
+}
