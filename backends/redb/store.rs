@@ -5,6 +5,7 @@
 //! checks the file and ends. Nothing here blocks an
 //! async thread for longer than it takes to look something up in memory.
 
+mod aside;
 mod checkup;
 mod disk;
 pub(crate) mod fault;
@@ -14,6 +15,7 @@ mod place;
 mod reader;
 mod rescue;
 mod shared;
+mod sight;
 mod state;
 mod tentative;
 #[cfg(test)]
@@ -31,11 +33,14 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::medium::FileSystem;
 pub(crate) use self::place::Place;
-use self::place::{Keys, OpenFailure, share_a_folder};
-pub(crate) use self::place::{Sight, look_into, sealed_otherwise, tell_apart};
+pub(crate) use self::place::sealed_otherwise;
+use self::place::{Keys, OpenFailure};
+
 use self::reader::Lookup;
 use self::shared::{Progress, Shared};
-use self::state::{Index, Known, State, Stop};
+use self::sight::share_a_folder;
+pub(crate) use self::sight::{Sight, look_into, tell_apart};
+use self::state::{Known, State, Stop};
 use self::writer::Writer;
 use crate::key::RootKey;
 use crate::map::Listed;
@@ -249,24 +254,25 @@ impl Store {
         }
     }
 
-    /// At most `limit` records after `from`, or their beginnings, once it is known which ones there are.
+    /// At most `limit` records after `from`, or their beginnings, once it is known which ones these are.
     pub(crate) async fn page(
         &self,
         from: Option<&RecordHash>,
         limit: NonZeroUsize,
     ) -> Result<Vec<Listed>, BackendError> {
-        let settled =
-            |progress: &Progress| progress.indexed || progress.troubled || progress.closed;
-        self.shared.progress(settled).await;
-        let state = self.shared.lock();
-        if state.index == Index::Complete {
-            Ok(state.map.page(from, limit))
-        } else {
-            // To say that there is nothing would be taken for the truth by who wants to purge it.
-            Err(BackendError::new(
-                BackendErrorKind::Unavailable,
-                "listing the store's entries",
-            ))
+        let mut progress = self.shared.watch();
+        loop {
+            let now = *progress.borrow_and_update();
+            if let Some(page) = self.shared.lock().page(from, limit) {
+                return Ok(page);
+            }
+            if now.troubled || now.closed || progress.changed().await.is_err() {
+                // To say that there is nothing would be taken for the truth by who wants to purge it.
+                return Err(BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "listing the store's entries",
+                ));
+            }
         }
     }
 

@@ -1,17 +1,17 @@
 //! Where the store and its key are, and the way from there to an open store.
 
-use std::fs::{self, DirEntry, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kms_agent_core::{Clock, Resumed, Timestamp};
+use kms_agent_core::{Clock, Resumed};
 
-use super::disk::{self, Contents, Disk};
+use super::aside;
+use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
-use super::medium::{FileSystem, Medium};
+use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
 use crate::record;
@@ -153,19 +153,9 @@ impl Place {
                 "another process put a new store in its place",
             ));
         }
-        let name = format!("{}{}", self.aside(), stamp(self.clock.wall()));
-        let target = self.path.with_file_name(&name);
-        match fs::rename(&self.path, &target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed?,
-        }
-        for entry in fs::read_dir(private::folder(&self.path))?.flatten() {
-            let other = entry.file_name();
-            if other != *name && self.has_set_aside(&entry) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        private::sync_folder(&self.path)?;
+        let Some(target) = aside::rename(&self.path, self.clock.wall())? else {
+            return Ok(());
+        };
         tracing::warn!(
             store.path = %self.path.display(),
             set.aside = %target.display(),
@@ -173,20 +163,6 @@ impl Place {
             "The cache's store is damaged; it was set aside and a new one begun"
         );
         Ok(())
-    }
-
-    /// How the names of files set aside begin.
-    fn aside(&self) -> String {
-        format!("{}.corrupt-", private::name(&self.path))
-    }
-
-    /// Whether this is a file that was set aside, and nothing that only looks like one.
-    fn has_set_aside(&self, entry: &DirEntry) -> bool {
-        let name = entry.file_name();
-        name.to_str()
-            .and_then(|name| name.strip_prefix(&self.aside()))
-            .is_some_and(is_stamp)
-            && entry.file_type().is_ok_and(|kind| kind.is_file())
     }
 
     /// The file that is there now.
@@ -355,6 +331,7 @@ impl Place {
     }
 }
 
+/// What to do about a store of another key.
 pub(crate) fn sealed_otherwise(path: &Path) -> String {
     format!(
         "the store {} was sealed under another key than the one in Cache.Persistent.KeyFile; put that key back, \
@@ -390,7 +367,7 @@ impl From<KeyError> for OpenFailure {
     }
 }
 
-fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub(crate) fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
     options.custom_flags(no_follow).open(path)
 }
@@ -448,62 +425,4 @@ fn out_of_reach(error: io::Error) -> OpenFailure {
         );
     }
     OpenFailure::Failed(failure)
-}
-
-/// `YYYYMMDDTHHMMSSZ`.
-fn stamp(at: Timestamp) -> String {
-    at.to_rfc3339().unwrap_or_default().replace(['-', ':'], "")
-}
-
-fn is_stamp(text: &str) -> bool {
-    let shape = |at: u8| if at.is_ascii_digit() { b'0' } else { at };
-    text.bytes().map(shape).eq(*b"00000000T000000Z")
-}
-
-/// Whether the key lies beside the store, where whoever copies the one gets the other.
-pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
-    let folder = |file: &Path| {
-        let folder = private::folder(file);
-        fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
-    };
-    key.target().is_some_and(|key| folder(&key) == folder(path))
-}
-
-/// Refuses one file for both: the store would be begun in place of the key.
-pub(crate) fn tell_apart(path: &Path, key: &KeySource) -> Result<(), String> {
-    let Some(target) = key.target() else {
-        return Ok(());
-    };
-    let id = |file: &Path| fs::metadata(file).ok().map(|it| FileId::from(&it));
-    let is_one = match (id(path), id(&target)) {
-        (Some(store), Some(key)) => store == key,
-        (None, None) => path.file_name() == target.file_name() && share_a_folder(path, key),
-        _ => false,
-    };
-    if is_one {
-        return Err(format!(
-            "Cache.Persistent.Path and Cache.Persistent.KeyFile are one file, {}; name another one for the key",
-            path.display()
-        ));
-    }
-    Ok(())
-}
-
-/// What can be seen of a store without changing or locking anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
-    /// It is ours and whole as far as opening it tells.
-    Ours,
-    /// A process has it open.
-    InUse,
-}
-
-/// Looks into the store at `path` as opening it would.
-pub(crate) fn look_into(path: &Path, key: &RootKey) -> Result<Sight, Fault> {
-    let file = FileSystem.open(open_file(path, OpenOptions::new().read(true))?)?;
-    let is_locked = file.query_lock_range(Bound::Unbounded, Bound::Unbounded);
-    if matches!(is_locked, Ok(true)) {
-        return Ok(Sight::InUse);
-    }
-    disk::recognize(file, &Sealer::new(key)).map(|()| Sight::Ours)
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::disk::Disk;
 use super::fault::{Failure, Fault};
 use super::place::{Opened, Place};
-use super::state::{Index, State, Stored};
+use super::state::{State, Stored};
 use crate::queue::Ticket;
 use crate::seal::Sealer;
 
@@ -39,8 +39,6 @@ pub(crate) struct Progress {
     pub(crate) failed: Ticket,
     /// What was removed up to here is in no store: there is none.
     pub(crate) gone: Ticket,
-    /// All records are known.
-    pub(crate) indexed: bool,
     pub(crate) troubled: bool,
     pub(crate) closed: bool,
     /// Closed before all that was removed was gone.
@@ -106,6 +104,11 @@ impl Shared {
         is_busy
     }
 
+    /// For whoever looks for himself how far the writing thread has come.
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
     /// Waits until the writing thread has come as far as `settled` says.
     pub(crate) async fn progress(&self, settled: impl Fn(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.subscribe();
@@ -120,7 +123,6 @@ impl Shared {
     pub(crate) fn publish(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.durable = state.queue.durable();
-            progress.indexed = state.index == Index::Complete;
             progress.troubled = state.trouble.is_some();
         });
     }

@@ -7,7 +7,7 @@ use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
 
 use super::fault::{Failure, Fault};
 use super::place::FileId;
-use crate::map::{Found, SealedMap};
+use crate::map::{Found, Listed, SealedMap};
 use crate::queue::{Queue, Ticket, Write};
 use crate::record::{self, Header};
 use crate::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
@@ -364,6 +364,23 @@ impl State {
         self.map.forget_stored();
         self.index = Index::Complete;
         self.loading = None;
+    }
+
+    /// At most `limit` records after `from`, or their beginnings. `None`: it is not known yet which ones.
+    pub(crate) fn page(
+        &self,
+        from: Option<&RecordHash>,
+        limit: NonZeroUsize,
+    ) -> Option<Vec<Listed>> {
+        let page = self.map.page(from, limit);
+        let is_known = match self.index {
+            Index::Complete => true,
+            Index::Reading { after, .. } => {
+                let last = page.last().map(|listed| listed.place);
+                page.len() == limit.get() && last <= after
+            }
+        };
+        is_known.then_some(page)
     }
 
     /// About how many records there are.
