@@ -26,6 +26,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use kms_agent_core::backend::{BackendErrorKind, StoreStats};
 use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp};
@@ -46,6 +47,9 @@ use crate::key::RootKey;
 use crate::map::Listed;
 use crate::queue::Ticket;
 use crate::seal::{RecordHash, SealedRecord, Sealer};
+
+/// How long the end waits for the store to give back the room that it does not need.
+const TIDYING: Duration = Duration::from_secs(3);
 
 /// A running store.
 #[derive(Debug)]
@@ -314,7 +318,15 @@ impl Store {
             state.stop = Some(Stop::Close);
         }
         self.shared.wake();
-        let progress = self.shared.progress(|progress| progress.closed).await;
+        let progress = self.shared.progress(|progress| progress.written).await;
+        let clock = &self.shared.place.clock;
+        // What is left is to give back room. Whoever is cut off at that leaves the store as it was.
+        tokio::select! {
+            _ = self.shared.progress(|progress| progress.closed) => {}
+            () = clock.sleep_until(clock.boot() + TIDYING) => tracing::debug!(
+                "Giving back what the cache's store takes of the disk took too long and was left"
+            ),
+        }
         if progress.owes_removals {
             let trouble = self.shared.lock().trouble;
             let trouble = trouble.map_or("busy", |trouble| trouble.word);

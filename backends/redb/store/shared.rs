@@ -40,8 +40,10 @@ pub(crate) struct Progress {
     /// What was removed up to here is in no store: there is none.
     pub(crate) gone: Ticket,
     pub(crate) troubled: bool,
+    /// Everything was written that could be. What is still done may be cut off.
+    pub(crate) written: bool,
     pub(crate) closed: bool,
-    /// Closed before all that was removed was gone.
+    /// Not all that was removed is gone, and will not be.
     pub(crate) owes_removals: bool,
 }
 
@@ -129,8 +131,14 @@ impl Shared {
 
     /// Says that nothing more will come.
     pub(crate) fn publish_closed(&self, state: &State) {
+        self.publish_written(state);
+        self.progress.send_modify(|progress| progress.closed = true);
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn publish_written(&self, state: &State) {
         self.progress.send_modify(|progress| {
-            progress.closed = true;
+            progress.written = true;
             progress.owes_removals = state.queue.owes_removals() && self.place.file().is_some();
         });
     }

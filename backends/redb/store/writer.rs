@@ -387,6 +387,7 @@ impl Writer {
         if let Some(disk) = self.shared.take_disk() {
             // The entries were this old when the process ended: they will not be younger in the next one.
             let written = last_words.map_or(Ok(()), |batch| disk.write(&batch));
+            self.shared.publish_written(&self.shared.lock());
             let compacted = if works { self.compact(&disk) } else { Ok(()) };
             if let Err(fault) = written.and(compacted).and(disk.close()) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
