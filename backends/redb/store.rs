@@ -7,6 +7,7 @@
 mod disk;
 mod fault;
 mod medium;
+mod peek;
 mod place;
 mod reader;
 mod rescue;
@@ -27,6 +28,7 @@ use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Times
 use tokio::sync::oneshot;
 
 pub(crate) use self::medium::FileSystem;
+pub(crate) use self::peek::peek;
 pub(crate) use self::place::Place;
 use self::place::{Keys, OpenFailure, share_a_folder};
 use self::reader::Lookup;

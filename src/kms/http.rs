@@ -8,6 +8,7 @@ mod message;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,6 @@ use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use self::body::BodyBuffer;
@@ -23,6 +23,7 @@ use self::classify::{chain, classify};
 pub(crate) use self::error::{HttpError, HttpErrorKind, TlsFault};
 pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
 use crate::environment::Environment;
+use crate::sign::fingerprint;
 
 const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERSION"));
 
@@ -37,8 +38,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Dropping the future abandons the request.
 #[async_trait]
 pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
-    /// Makes what the first request would make, so that what the operator must mend is known before it.
-    async fn prepare(&self) -> Result<(), HttpError>;
+    /// Makes what the first request would make, so that what the operator must mend is known before it; later
+    /// makes it anew where the files it comes from are others. Returns whether it did anything. After a failure
+    /// requests are sent as before.
+    async fn prepare(&self) -> Result<bool, HttpError>;
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
@@ -115,22 +118,64 @@ impl fmt::Debug for ProxySettings {
 pub(crate) struct ReqwestSend {
     profile: ClientProfile,
     /// Stays empty while building fails, which is then tried again.
-    client: OnceCell<Client>,
+    made: std::sync::Mutex<Option<Made>>,
+    /// Held while a client is built, so that it is built once.
+    making: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Made {
+    client: Client,
+    /// Of the file of trust anchors, where there is one.
+    fingerprint: Option<String>,
 }
 
 impl ReqwestSend {
     pub(crate) fn new(profile: ClientProfile) -> Self {
         Self {
             profile,
-            client: OnceCell::new(),
+            made: std::sync::Mutex::default(),
+            making: tokio::sync::Mutex::default(),
         }
     }
 
-    async fn build(&self) -> Result<Client, HttpError> {
-        let anchors = match &self.profile.roots {
-            Roots::SystemAnd(path) => anchor::read(path.clone()).await?,
-            Roots::None | Roots::System => Vec::new(),
+    async fn client(&self) -> Result<Client, HttpError> {
+        let made = match self.made() {
+            Some(made) => made,
+            None => self.make().await?.0,
         };
+        Ok(made.client)
+    }
+
+    /// The client that goes by today's files, and whether it was built just now.
+    async fn make(&self) -> Result<(Made, bool), HttpError> {
+        let _turn = self.making.lock().await;
+        let file = match &self.profile.roots {
+            Roots::SystemAnd(path) => Some((path, anchor::read(path).await?)),
+            Roots::None | Roots::System => None,
+        };
+        let fingerprint = file.as_ref().map(|(_, pem)| fingerprint(pem));
+        if let Some(made) = self.made().filter(|made| made.fingerprint == fingerprint) {
+            return Ok((made, false));
+        }
+        let anchors = file.map_or(Ok(Vec::new()), |(path, pem)| anchor::parse(path, &pem))?;
+        let made = Made {
+            client: self.build(anchors).await?,
+            fingerprint,
+        };
+        *self.lock() = Some(made.clone());
+        Ok((made, true))
+    }
+
+    fn made(&self) -> Option<Made> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn build(&self, anchors: Vec<Certificate>) -> Result<Client, HttpError> {
         let plain = matches!(self.profile.roots, Roots::None);
         let proxy = match &self.profile.proxy {
             Some(settings) if !plain => Some(proxy(settings)?),
@@ -146,13 +191,12 @@ impl ReqwestSend {
 
 #[async_trait]
 impl HttpSend for ReqwestSend {
-    async fn prepare(&self) -> Result<(), HttpError> {
-        self.client.get_or_try_init(|| self.build()).await?;
-        Ok(())
+    async fn prepare(&self) -> Result<bool, HttpError> {
+        self.make().await.map(|(_, anew)| anew)
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let client = self.client.get_or_try_init(|| self.build()).await?;
+        let client = self.client().await?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,

@@ -59,6 +59,18 @@ impl Disk {
         Ok((Self { database, file }, contents))
     }
 
+    /// What the process before left word of, sealed. Nothing of the file is changed or locked.
+    pub(crate) fn peek(
+        file: Box<dyn StorageBackend>,
+        sealer: &Sealer,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        let view = TentativeFile::new(file)?.view()?;
+        let database = contained(|| open(&view, Trust::Quick))?;
+        let contents = contained(|| identify(&database, sealer));
+        discard(database, &view);
+        Ok(contents?.and_then(|contents| contents.resumed))
+    }
+
     /// Writes a batch, all of it or nothing. It is durable when this returns.
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
         self.ask(|database| write(database, batch))

@@ -82,6 +82,7 @@ impl CachedCredential {
             provider: Some(self.provider.name().into()),
             usable: held.is_some(),
             expires_at: held.and_then(|held| held.lease.credential.expires_at()),
+            renewal_fails: state.failure.is_some(),
         }
     }
 
@@ -276,11 +277,12 @@ impl CachedCredential {
         if told {
             tracing::debug!(provider, cause, "still no new credentials");
         } else if usable {
-            tracing::warn!(
-                provider,
-                cause,
+            let what = if state.held.as_ref().is_some_and(Held::ends) {
                 "the credentials cannot be renewed; they are used until they expire"
-            );
+            } else {
+                "the credentials cannot be read anew; those at hand stay in use"
+            };
+            tracing::warn!(provider, cause, "{what}");
         } else {
             tracing::error!(provider, cause, "there are no credentials");
         }

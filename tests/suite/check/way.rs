@@ -1,9 +1,10 @@
 //! Between this machine and KMS.
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use super::{ALONE, Check};
-use crate::cloud::Cloud;
+use crate::cloud::{BINARY, Cloud};
 use crate::network::{Authority, Front, Proxy};
 
 const PUBLIC: &str = "kms.cn-hangzhou.aliyuncs.com";
@@ -170,6 +171,36 @@ fn through_proxy(cloud: &Cloud, hosts: &[&str]) -> (Check, Proxy, (Authority, Ve
         .env("HTTPS_PROXY", proxy.url());
     check.config = check.config.replace("Endpoint = \"\"\n", "");
     (check, proxy, (authority, fronts))
+}
+
+#[test]
+fn the_region_that_the_store_was_last_used_with() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let (mut check, _proxy, _behind) = through_proxy(&cloud, &[PUBLIC]);
+    let place = check.folder.path().display();
+    let cache = format!(
+        "[Cache]\nCacheType = \"Persistent\"\n\
+         [Cache.Persistent]\nPath = \"{place}/cache/store\"\nKeyFile = \"{place}/keys/key\"\n"
+    );
+    let told = format!("{}{cache}", check.config);
+    check.config = told.replace("Region = \"cn-hangzhou\"\n", "");
+    check.fails(1, "region", &["KMS.Region"]);
+    let setup = kms_agent_test_support::Setup::new(BINARY).config(told);
+    let setup = check
+        .environment
+        .iter()
+        .fold(setup, |setup, (name, value)| setup.env(name, value));
+    let agent = setup.start();
+    assert_eq!(agent.read("s").status, 200, "{}", agent.stderr());
+    // Looked into while the agent has it, once it has written.
+    let region = "region       cn-hangzhou, as the store was last used";
+    let began = Instant::now();
+    while !check.run().stdout.contains(region) {
+        assert!(began.elapsed() < Duration::from_mins(1), "it is never told");
+    }
+    agent.stop();
+    assert!(check.passes().stdout.contains(region));
 }
 
 #[test]
