@@ -12,6 +12,7 @@ use kms_agent_core::{
 };
 use prometheus_client::registry::Registry;
 
+use self::remedy::Shown;
 use self::way::Way;
 use crate::client::KmsSource;
 use crate::endpoint::Endpoint;
@@ -202,5 +203,9 @@ async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> O
         None => error.report(),
     };
     let provider = source.credentials().provider.unwrap_or_default();
-    Outcome::failed(what, remedy::of_refusal(&error, &provider))
+    let shown = Shown {
+        provider: provider.into_owned(),
+        place: source.credential_place(),
+    };
+    Outcome::failed(what, remedy::of_failure(&error, &shown))
 }

@@ -128,6 +128,11 @@ impl KmsSource {
         }
     }
 
+    /// Where an operator mends the credentials, if that is a file.
+    pub(crate) fn credential_place(&self) -> Option<String> {
+        self.credentials.place()
+    }
+
     /// Sends a request that is not signed, by the way that signed ones take.
     pub(crate) async fn knock(&self, endpoint: &Endpoint) -> Result<HttpResponse, HttpError> {
         let url = format!("{}/", endpoint.origin());

@@ -3,6 +3,7 @@
 mod anchor;
 mod body;
 mod classify;
+mod connect;
 mod error;
 mod message;
 
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use self::body::BodyBuffer;
 use self::classify::{chain, classify};
+use self::connect::Connects;
 pub(crate) use self::error::{HttpError, HttpErrorKind, TlsFault};
 pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
 use crate::environment::Environment;
@@ -89,6 +91,18 @@ impl ProxySettings {
         })
     }
 
+    /// What is wrong with it.
+    pub(crate) fn problem(&self) -> Option<HttpError> {
+        proxy(self).err()
+    }
+
+    fn without_bypass(&self) -> Self {
+        Self {
+            url: self.url.clone(),
+            bypass: String::new(),
+        }
+    }
+
     /// Where `url` is asked for by way of a proxy: that proxy, without its password.
     pub(crate) fn on_the_way_to(&self, url: &str) -> Option<String> {
         let matcher = Matcher::builder()
@@ -126,6 +140,7 @@ pub(crate) struct ReqwestSend {
 #[derive(Clone, Debug)]
 struct Made {
     client: Client,
+    connects: Connects,
     /// Of the file of trust anchors, where there is one.
     fingerprint: Option<String>,
 }
@@ -139,12 +154,11 @@ impl ReqwestSend {
         }
     }
 
-    async fn client(&self) -> Result<Client, HttpError> {
-        let made = match self.made() {
-            Some(made) => made,
-            None => self.make().await?.0,
-        };
-        Ok(made.client)
+    async fn ready(&self) -> Result<Made, HttpError> {
+        match self.made() {
+            Some(made) => Ok(made),
+            None => Ok(self.make().await?.0),
+        }
     }
 
     /// The client that goes by today's files, and whether it was built just now.
@@ -159,8 +173,10 @@ impl ReqwestSend {
             return Ok((made, false));
         }
         let anchors = file.map_or(Ok(Vec::new()), |(path, pem)| anchor::parse(path, &pem))?;
+        let connects = Connects::default();
         let made = Made {
-            client: self.build(anchors).await?,
+            client: self.build(anchors, connects.clone()).await?,
+            connects,
             fingerprint,
         };
         *self.lock() = Some(made.clone());
@@ -175,7 +191,11 @@ impl ReqwestSend {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn build(&self, anchors: Vec<Certificate>) -> Result<Client, HttpError> {
+    async fn build(
+        &self,
+        anchors: Vec<Certificate>,
+        connects: Connects,
+    ) -> Result<Client, HttpError> {
         let plain = matches!(self.profile.roots, Roots::None);
         let proxy = match &self.profile.proxy {
             Some(settings) if !plain => Some(proxy(settings)?),
@@ -183,9 +203,14 @@ impl ReqwestSend {
         };
         let connect_timeout = self.profile.connect_timeout;
         // Loading the machine's CA bundle reads files.
-        tokio::task::spawn_blocking(move || build(plain, anchors, proxy, connect_timeout))
+        tokio::task::spawn_blocking(move || build(plain, anchors, proxy, connect_timeout, connects))
             .await
             .map_err(|_| HttpError::new(HttpErrorKind::Setup, "building the HTTP client crashed"))?
+    }
+
+    /// The proxy on the way to `url`, without its password.
+    fn proxy_to(&self, url: &str) -> Option<String> {
+        self.profile.proxy.as_ref()?.on_the_way_to(url)
     }
 }
 
@@ -196,7 +221,9 @@ impl HttpSend for ReqwestSend {
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let client = self.client().await?;
+        let Made {
+            client, connects, ..
+        } = self.ready().await?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -211,7 +238,16 @@ impl HttpSend for ReqwestSend {
         } else if request.method != Method::Get {
             builder = builder.header(reqwest::header::CONTENT_LENGTH, 0);
         }
-        let mut response = builder.send().await.map_err(classify)?;
+        let begun_before = connects.begun();
+        let mut response = builder.send().await.map_err(|error| {
+            let error = classify(error).by_way_of(|| self.proxy_to(&request.url));
+            // Nobody has begun a connection meanwhile, so this one had been used before.
+            if connects.begun() == begun_before {
+                error.on_used_connection()
+            } else {
+                error
+            }
+        })?;
         let status = response.status().as_u16();
         let headers = response
             .headers()
@@ -230,12 +266,24 @@ impl HttpSend for ReqwestSend {
 }
 
 fn proxy(settings: &ProxySettings) -> Result<Proxy, HttpError> {
-    let unusable = |why| HttpError::new(HttpErrorKind::Setup, format!("HTTPS_PROXY {why}"));
+    let unusable = |why| {
+        let text = format!("HTTPS_PROXY {why}; write http://host:port, or unset it to go without");
+        HttpError::new(HttpErrorKind::Setup, text)
+    };
     if settings.url.trim_start().starts_with("socks") {
-        return Err(unusable("names a SOCKS proxy; only HTTP proxies will do"));
+        return Err(unusable(
+            "names a SOCKS proxy, and only HTTP proxies will do",
+        ));
     }
-    Ok(Proxy::https(settings.url.trim())
-        .map_err(|_| unusable("is not the URL of a proxy"))?
+    let is_understood = settings
+        .without_bypass()
+        .on_the_way_to("https://kms.invalid")
+        .is_some();
+    let proxy = Proxy::https(settings.url.trim())
+        .ok()
+        .filter(|_| is_understood);
+    Ok(proxy
+        .ok_or_else(|| unusable("is not the URL of a proxy"))?
         .no_proxy(NoProxy::from_string(&settings.bypass)))
 }
 
@@ -248,6 +296,7 @@ fn build(
     anchors: Vec<Certificate>,
     proxy: Option<Proxy>,
     connect_timeout: Duration,
+    connects: Connects,
 ) -> Result<Client, HttpError> {
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
@@ -258,6 +307,7 @@ fn build(
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .connector_layer(connects)
         .no_proxy();
     builder = if plain {
         builder.tls_certs_only([])

@@ -74,6 +74,11 @@ impl CachedCredential {
         held.or_else(|| self.provider.identity())
     }
 
+    /// Where an operator mends what the credentials come from, if that is a file.
+    pub(crate) fn place(&self) -> Option<String> {
+        self.provider.place()
+    }
+
     pub(crate) fn state(&self) -> CredentialState {
         let now = self.clock.boot();
         let state = self.lock();
@@ -110,6 +115,13 @@ impl CachedCredential {
             }
         }
         self.ask().await
+    }
+
+    /// When asking once more may help a reader who waits: after the first failure in a row, which may be a blip.
+    pub(crate) fn second_try_at(&self) -> Option<Duration> {
+        let state = self.lock();
+        let pace = &state.failure.as_ref()?.pace;
+        (self.provider.renewable() && pace.is_first()).then(|| pace.retry_at())
     }
 
     /// Other credentials than `refused`, which KMS does not accept: those that have come meanwhile, or newly

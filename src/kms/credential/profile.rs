@@ -37,6 +37,8 @@ struct Seen {
     fingerprint: Option<String>,
     /// Who it made the agent, the last time it could be understood.
     meant: Option<Who>,
+    /// The profile that says so, and the file.
+    place: Option<String>,
     /// Who it made the agent when it last gave credentials.
     gave: Option<Who>,
 }
@@ -90,7 +92,10 @@ impl ProfileProvider {
             .form
             .parse(&bytes, self.place.profile.as_deref())
             .map_err(|what| origin.error(format_args!("{what}; {}", self.place.remedy())))?;
-        self.lock().meant = Some(Who::of(&plan, &profile));
+        let mut seen = self.lock();
+        seen.meant = Some(Who::of(&plan, &profile));
+        seen.place = Some(self.place.words_of(&profile));
+        drop(seen);
         self.provider(&profile, plan)
     }
 
@@ -132,6 +137,10 @@ impl CredentialProvider for ProfileProvider {
             }
             Who::Instance => None,
         }
+    }
+
+    fn place(&self) -> Option<String> {
+        self.lock().place.clone()
     }
 
     fn renewable(&self) -> bool {

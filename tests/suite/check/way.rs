@@ -73,7 +73,11 @@ fn a_gateway_with_a_ca_of_its_own() {
     by(&cloud, &front).fails(1, "endpoint", &["no trusted CA", "KMS.CaFile"]);
     by(&cloud, &front)
         .ca_file(&Authority::new().root_file())
-        .fails(1, "endpoint", &["no trusted CA", "KMS.CaFile"]);
+        .fails(
+            1,
+            "endpoint",
+            &["no trusted CA", "KMS.CaFile does not hold the CA"],
+        );
     for anchor in [authority.root_file(), authority.intermediate_file()] {
         let said = by(&cloud, &front).ca_file(&anchor).passes();
         assert!(said.line("endpoint").contains("answers over TLS"));
@@ -120,13 +124,32 @@ fn a_certificate_that_is_not_the_endpoints_or_not_of_today() {
     by(&cloud, &other).ca_file(&ca).fails(
         1,
         "endpoint",
-        &["another name", "kms.example.com", "KMS.Endpoint"],
+        &["another name (it is for kms.example.com)", "KMS.Endpoint"],
     );
     let expired = Front::start(cloud.address(), authority.certify_until("127.0.0.1", 2020));
     by(&cloud, &expired).ca_file(&ca).fails(
         1,
         "endpoint",
         &["has expired", "2020-01-01", "clock", "renewed"],
+    );
+}
+
+#[test]
+fn a_certificate_without_a_name_or_of_a_ca() {
+    let cloud = Cloud::start();
+    let authority = Authority::new();
+    let ca = authority.root_file();
+    let nameless = Front::start(cloud.address(), authority.certify_nobody());
+    by(&cloud, &nameless).ca_file(&ca).fails(
+        1,
+        "endpoint",
+        &["another name (it has no subjectAltName"],
+    );
+    let own = Front::start(cloud.address(), authority.show_itself());
+    by(&cloud, &own).ca_file(&ca).fails(
+        1,
+        "endpoint",
+        &["of no use (Ca used as end entity)", "made for servers"],
     );
 }
 
@@ -227,11 +250,24 @@ fn a_proxy_that_refuses() {
     let (check, _proxy, _behind) = through_proxy(&cloud, &[]);
     let said = check.fails(1, "endpoint", &["tunnel", "HTTPS_PROXY", "NO_PROXY"]);
     assert!(!said.stdout.contains(Proxy::PASSWORD));
-    check.env("HTTPS_PROXY", "http://127.0.0.1:1").fails(
+    let check = check.env("HTTPS_PROXY", "http://127.0.0.1:1");
+    check.fails(
         1,
         "endpoint",
-        &["Connection refused", "HTTPS_PROXY"],
+        &[
+            "by way of the proxy 127.0.0.1:1 (",
+            "Connection refused",
+            "HTTPS_PROXY",
+        ],
     );
+    for (url, why) in [
+        ("::::", "is not the URL of a proxy"),
+        ("socks5://127.0.0.1:1", "names a SOCKS proxy"),
+    ] {
+        let check = Check::of(&cloud, &format!("https://{PUBLIC}")).env("HTTPS_PROXY", url);
+        let said = check.fails(1, "endpoint", &["HTTPS_PROXY", why, "http://host:port"]);
+        assert!(said.line("dns").starts_with("skipped"), "{said:?}");
+    }
 }
 
 #[test]

@@ -144,11 +144,11 @@ impl Place {
 
     /// How errors about a profile of it begin.
     pub(super) fn origin_of(&self, profile: &str) -> Origin {
-        Origin::new(format!(
-            "from profile {} of the {}",
-            profile.escape_debug(),
-            self.words()
-        ))
+        Origin::new(format!("from {}", self.words_of(profile)))
+    }
+
+    pub(super) fn words_of(&self, profile: &str) -> String {
+        format!("profile {} of the {}", profile.escape_debug(), self.words())
     }
 
     fn words(&self) -> String {
