@@ -4,71 +4,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kms_agent_core::backend::ScanItem;
-use kms_agent_core::{CacheEntry, Lifetime, SecretKey, Timestamp};
+use kms_agent_core::{CacheEntry, SecretKey, Timestamp};
 
-/// Tells apart the entries that were ever put under one key.
-pub(crate) type Serial = u64;
-
-/// What is known of an entry besides its value.
-#[derive(Debug)]
-struct Listing {
-    serial: Serial,
-    version_id: Arc<str>,
-    lifetime: Lifetime,
-    hits: Hits,
-}
-
-/// How often a key was found; shared with the slot that counts.
-pub(crate) type Hits = Arc<AtomicU64>;
+use crate::slot::{Serial, Slot};
 
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    by_key: BTreeMap<SecretKey, Listing>,
+    by_key: BTreeMap<SecretKey, Arc<Slot>>,
     by_death: BTreeSet<(Timestamp, Serial, SecretKey)>,
     last_serial: Serial,
 }
 
 impl Index {
-    /// Notes an entry in place of what was known of `key`.
-    pub(crate) fn insert(&mut self, key: &SecretKey, entry: &CacheEntry) -> (Serial, Hits) {
+    /// Makes the slot for an entry, and notes it in place of what was known of `key`.
+    pub(crate) fn insert(&mut self, key: &SecretKey, entry: CacheEntry) -> Arc<Slot> {
         self.last_serial += 1;
         let serial = self.last_serial;
-        let hits = self
-            .by_key
-            .get(key)
-            .map_or_else(Hits::default, |old| Arc::clone(&old.hits));
-        let listing = Listing {
-            hits: Arc::clone(&hits),
-            serial,
-            version_id: Arc::clone(&entry.secret.version_id),
-            lifetime: entry.lifetime,
-        };
-        if let Some(old) = self.by_key.insert(key.clone(), listing) {
+        let dies_at = entry.lifetime.usable_until;
+        let hits = self.by_key.get(key).map_or(0, |old| old.hits());
+        let slot = Arc::new(Slot::new(serial, hits, entry));
+        if let Some(old) = self.by_key.insert(key.clone(), Arc::clone(&slot)) {
             self.unlist_death(key, &old);
         }
-        self.by_death
-            .insert((entry.lifetime.usable_until, serial, key.clone()));
-        (serial, hits)
+        self.by_death.insert((dies_at, serial, key.clone()));
+        slot
     }
 
-    /// Forgets the entry `serial` of `key`; a younger one under the same key stays.
-    pub(crate) fn remove(&mut self, key: &SecretKey, serial: Serial) {
+    /// Forgets `slot`; a younger one under the same key stays.
+    pub(crate) fn remove(&mut self, key: &SecretKey, slot: &Arc<Slot>) {
         if self
             .by_key
             .get(key)
-            .is_some_and(|listing| listing.serial == serial)
-            && let Some(listing) = self.by_key.remove(key)
+            .is_some_and(|listed| Arc::ptr_eq(listed, slot))
         {
-            self.unlist_death(key, &listing);
+            self.by_key.remove(key);
+            self.unlist_death(key, slot);
         }
     }
 
-    fn unlist_death(&mut self, key: &SecretKey, listing: &Listing) {
+    fn unlist_death(&mut self, key: &SecretKey, slot: &Slot) {
         self.by_death
-            .remove(&(listing.lifetime.usable_until, listing.serial, key.clone()));
+            .remove(&(slot.dies_at(), slot.serial(), key.clone()));
     }
 
     /// The keys whose entries are dead at `now`.
@@ -85,13 +63,16 @@ impl Index {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_key
             .range((start, Bound::Unbounded))
-            .take(limit.get())
-            .map(|(key, listing)| ScanItem {
-                key: key.clone(),
-                version_id: Arc::clone(&listing.version_id),
-                lifetime: listing.lifetime,
-                hits: listing.hits.load(Ordering::Relaxed),
+            .filter_map(|(key, slot)| {
+                let entry = slot.entry()?;
+                Some(ScanItem {
+                    key: key.clone(),
+                    version_id: entry.secret.version_id,
+                    lifetime: entry.lifetime,
+                    hits: slot.hits(),
+                })
             })
+            .take(limit.get())
             .collect()
     }
 

@@ -5,7 +5,7 @@ mod pursuit;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,7 +46,8 @@ pub struct KmsSource {
     metrics: KmsMetrics,
     /// That the clock is wrong has been told.
     clock_is_told: AtomicBool,
-    /// The scope as it was last told, since every read asks for it. Its endpoint does not change once known.
+    /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
+    /// change once known.
     last_scope: Mutex<Option<Arc<Scope>>>,
 }
 
@@ -193,22 +194,36 @@ impl KmsSource {
             self.clock.sleep_until(self.clock.boot() + LOOK_EVERY).await;
         }
     }
+
+    /// The scope of what `identity` is told at `endpoint`; the same one for as long as nobody else asks.
+    fn scope_as(&self, endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
+        let made = Scope {
+            endpoint: endpoint.authority().into(),
+            identity: identity.into(),
+        };
+        let mut last = self.lock_scope();
+        match &*last {
+            Some(scope) if **scope == made => Arc::clone(scope),
+            _ => Arc::clone(last.insert(Arc::new(made))),
+        }
+    }
+
+    fn lock_scope(&self) -> MutexGuard<'_, Option<Arc<Scope>>> {
+        self.last_scope
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl SecretSource for KmsSource {
     fn scope(&self) -> Option<Arc<Scope>> {
         let identity = self.credentials.identity()?;
-        let mut last = self
-            .last_scope
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(scope) = last.as_ref().filter(|scope| *scope.identity == *identity) {
-            return Some(Arc::clone(scope));
+        let known = self.lock_scope().clone();
+        if let Some(scope) = known.filter(|scope| *scope.identity == *identity) {
+            return Some(scope);
         }
-        let made = scope(&self.locator.known_endpoint()?, &identity);
-        *last = Some(Arc::clone(&made));
-        Some(made)
+        Some(self.scope_as(&self.locator.known_endpoint()?, &identity))
     }
 
     async fn learn_scope(&self, arrived_at: Duration) {
@@ -257,13 +272,6 @@ impl fmt::Debug for KmsSource {
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
-}
-
-fn scope(endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
-    Arc::new(Scope {
-        endpoint: endpoint.authority().into(),
-        identity: identity.into(),
-    })
 }
 
 #[cfg(test)]

@@ -48,6 +48,19 @@ lacks() {
     esac
 }
 
+# needs TOOL…: without one of them, or without an engine behind docker, the test is skipped.
+needs() {
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || skip "there is no $tool"
+    done
+    docker info >/dev/null 2>&1 || skip 'no Docker engine answers'
+}
+skip() {
+    printf 'SKIPPED %s: %s\n' "${0##*/}" "$1" >&2
+    exit
+}
+
 # programs: sets agent and emulator, and builds what the environment does not name.
 programs() {
     local root

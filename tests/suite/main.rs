@@ -28,9 +28,11 @@ mod openapi;
 mod operate;
 mod outage;
 mod persistent;
+#[cfg(target_os = "linux")]
 mod process;
 mod promises;
 mod reload;
+mod sample;
 mod sdk;
 mod security;
 mod silence;

@@ -1,12 +1,9 @@
 //! The process as the system sees it: what it has given up, and the places it has to work in.
 
-#[cfg(target_os = "linux")]
 mod confinement;
-#[cfg(target_os = "linux")]
 mod limits;
 mod surroundings;
 
-#[cfg(target_os = "linux")]
 pub(crate) use self::confinement::{WITHOUT_LANDLOCK, kernel_confines};
 
 use std::time::{Duration, Instant};
@@ -40,13 +37,11 @@ fn is_root() -> bool {
 }
 
 /// A field of `/proc/<pid>/status`.
-#[cfg(target_os = "linux")]
 fn status_of(pid: u32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     field_of(&status, field)
 }
 
-#[cfg(target_os = "linux")]
 fn field_of(status: &str, field: &str) -> String {
     let mut values = status
         .lines()

@@ -25,12 +25,14 @@ impl SecretService {
     ) -> Result<Answer, Arc<SourceError>> {
         // Whatever asks KMS is boxed: a hit, which is nearly every read, then carries none of its state.
         let arrived_at = self.boot();
+        let mut now = self.timeline.at(arrived_at);
         let mut scope = self.scope();
         if scope.is_none() {
             // Readers must meet under one key, or each side of the moment of learning asks KMS by itself.
             let source = self.source.load_full();
             source.learn_scope(arrived_at).await;
             scope = self.scope();
+            now = self.timeline.now();
         }
         let policy = self.policy.load();
         let known = scope.is_some();
@@ -50,7 +52,6 @@ impl SecretService {
             }
             Demand::Any => {}
         }
-        let now = self.timeline.now();
         // A failed look-up is a miss; the backend's wrapper has counted it.
         let entry = if known {
             self.backend.get(&key, now).await.unwrap_or(None)

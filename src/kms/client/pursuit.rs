@@ -4,8 +4,8 @@ use kms_agent_core::SourceError;
 use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{FetchRequest, SourceErrorKind};
 
+use super::KmsSource;
 use super::attempt::{Attempt, Failure};
-use super::{KmsSource, scope};
 use crate::credential::Lease;
 use crate::endpoint::Endpoint;
 use crate::retry;
@@ -120,7 +120,7 @@ impl<'a> Pursuit<'a> {
             .await?;
         Ok(Fetched {
             secret: answer.secret,
-            scope: scope(endpoint, &lease.identity),
+            scope: self.source.scope_as(endpoint, &lease.identity),
             rotates_at: answer.rotates_at,
         })
     }

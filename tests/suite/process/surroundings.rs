@@ -137,10 +137,8 @@ fn closed_standard_streams_confuse_nothing() {
 }
 
 /// Bytes of memory that a sidecar is often given.
-#[cfg(target_os = "linux")]
 const SIDECAR_KB: u64 = 64 * 1024;
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_secrets_and_readers_fit_into_64_mib() {
     let cloud = cloud();
