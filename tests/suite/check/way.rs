@@ -223,7 +223,10 @@ fn the_region_that_the_store_was_last_used_with() {
         assert!(began.elapsed() < Duration::from_mins(1), "it is never told");
     }
     agent.stop();
+    let store = || std::fs::read(check.path("cache/store")).unwrap();
+    let before = store();
     assert!(check.passes().stdout.contains(region));
+    assert!(store() == before, "the store was changed");
 }
 
 #[test]
