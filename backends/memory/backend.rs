@@ -39,8 +39,8 @@ impl MemoryBackend {
             .max_capacity(u64::try_from(capacity.get()).unwrap_or(u64::MAX))
             // The default policy would refuse a new secret while the cache is full of busy ones.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |key: Arc<SecretKey>, slot: Arc<Slot>, _cause| {
-                lock(&listening).remove(&key, &slot);
+            .eviction_listener(move |_key: Arc<SecretKey>, slot: Arc<Slot>, _cause| {
+                lock(&listening).remove(&slot);
                 slot.empty();
             })
             .build();

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kms_agent_core::{CacheEntry, Timestamp};
+use kms_agent_core::{CacheEntry, SecretKey, Timestamp};
 
 /// Tells apart the entries that were ever put under one key.
 pub(crate) type Serial = u64;
@@ -12,6 +12,7 @@ pub(crate) type Serial = u64;
 #[derive(Debug)]
 pub(crate) struct Slot {
     serial: Serial,
+    key: SecretKey,
     /// How often the key was found, in this slot and those before it.
     hits: AtomicU64,
     /// Kept apart, since it is asked for when the entry is gone.
@@ -20,21 +21,23 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(serial: Serial, hits: u64, entry: CacheEntry) -> Self {
+    pub(crate) fn new(serial: Serial, hits: u64, key: SecretKey, entry: CacheEntry) -> Self {
         Self {
             serial,
+            key,
             hits: AtomicU64::new(hits),
             dies_at: entry.lifetime.usable_until,
             entry: Mutex::new(Some(entry)),
         }
     }
 
-    pub(crate) fn serial(&self) -> Serial {
-        self.serial
+    pub(crate) fn key(&self) -> &SecretKey {
+        &self.key
     }
 
-    pub(crate) fn dies_at(&self) -> Timestamp {
-        self.dies_at
+    /// Its place in the order of dying.
+    pub(crate) fn death(&self) -> (Timestamp, Serial) {
+        (self.dies_at, self.serial)
     }
 
     pub(crate) fn hits(&self) -> u64 {

@@ -13,6 +13,7 @@ mod clients;
 mod cloud;
 mod credentials;
 mod dev;
+mod document;
 mod exec;
 mod formats;
 mod guide;
