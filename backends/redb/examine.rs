@@ -4,12 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use kms_agent_core::Scope;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::key::{KeyError, KeySource};
 use crate::private;
 use crate::store::fault::Fault;
-use crate::store::{Sight, look_into, sealed_otherwise, tell_apart};
+use crate::store::{Sight, look_into, peek, sealed_otherwise, tell_apart};
 
 /// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
 pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
@@ -41,6 +42,13 @@ pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
         }
         (_, Err(error)) => Err(error.message().to_owned()),
     }
+}
+
+/// The scope that the store was last used with. An agent may be writing to it; what cannot be read is not known.
+pub(crate) fn last_scope(path: &Path, key: &KeySource) -> Option<Scope> {
+    look(path).ok().filter(|exists| *exists)?;
+    let resumed = peek(path, &key.load().ok()?)?;
+    Some(Scope::clone(&resumed.scope))
 }
 
 /// Whether there is a store.

@@ -40,7 +40,7 @@ use self::place::{Keys, OpenFailure};
 use self::reader::Lookup;
 use self::shared::{Progress, Shared};
 use self::sight::share_a_folder;
-pub(crate) use self::sight::{Sight, look_into, tell_apart};
+pub(crate) use self::sight::{Sight, look_into, peek, tell_apart};
 use self::state::{Known, State, Stop};
 use self::writer::Writer;
 use crate::key::RootKey;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest};
+use kms_agent_core::source::{CredentialState, FetchRequest, SourceErrorKind};
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
 use self::pursuit::{Pursuit, timed_out};
@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::credential::{CachedCredential, Outlets, Parts, Sts, choose};
 use crate::endpoint::Endpoint;
 use crate::environment::Environment;
+use crate::file::LOOK_EVERY;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
 use crate::locator::Locator;
 use crate::metadata::Metadata;
@@ -128,6 +129,11 @@ impl KmsSource {
         }
     }
 
+    /// Where an operator mends the credentials, if that is a file.
+    pub(crate) fn credential_place(&self) -> Option<String> {
+        self.credentials.place()
+    }
+
     /// Sends a request that is not signed, by the way that signed ones take.
     pub(crate) async fn knock(&self, endpoint: &Endpoint) -> Result<HttpResponse, HttpError> {
         let url = format!("{}/", endpoint.origin());
@@ -142,20 +148,51 @@ impl KmsSource {
         self.locator.remember(&scope.endpoint);
     }
 
+    /// Whether the region is that of an earlier life, since nobody tells another.
+    pub(crate) fn goes_by_the_store(&self) -> bool {
+        self.locator.known_endpoint().is_none() && self.locator.region().is_some()
+    }
+
     /// Does what must happen without readers, for as long as it is polled: finds out the region, gets
-    /// credentials, and renews them ahead of their expiry. What keeps requests from being sent at all, such
-    /// as a bad `CaFile`, is logged at once and not only when a reader comes.
+    /// credentials, renews them ahead of their expiry, and follows `CaFile`. What keeps requests from being
+    /// sent at all is logged at once and not only when a reader comes.
     pub async fn maintain(&self) {
-        let prepare = async {
-            if let Err(error) = self.http.prepare().await {
-                tracing::error!(cause = %error, "KMS cannot be asked");
-            }
-        };
         tokio::join!(
-            prepare,
+            self.keep_prepared(),
             self.locator.maintain(),
             self.credentials.maintain()
         );
+    }
+
+    /// Sees to it that requests can be sent, by today's `CaFile`.
+    async fn keep_prepared(&self) {
+        let mut able = false;
+        let mut told = None;
+        loop {
+            match self.http.prepare().await {
+                Ok(anew) => {
+                    if anew && able {
+                        tracing::info!("KMS.CaFile was read anew");
+                    }
+                    (able, told) = (true, None);
+                }
+                Err(error) => {
+                    let cause = error.to_string();
+                    if told.as_ref() == Some(&cause) {
+                        // Said already.
+                    } else if able {
+                        tracing::error!(cause, "KMS.CaFile counts as it was before");
+                    } else {
+                        tracing::error!(cause, "KMS cannot be asked");
+                    }
+                    told = Some(cause);
+                }
+            }
+            if self.settings.kms.ca_file.is_none() {
+                return;
+            }
+            self.clock.sleep_until(self.clock.boot() + LOOK_EVERY).await;
+        }
     }
 
     /// The scope of what `identity` is told at `endpoint`; the same one for as long as nobody else asks.
@@ -207,6 +244,12 @@ impl SecretSource for KmsSource {
 
     fn credentials(&self) -> CredentialState {
         self.credentials.state()
+    }
+
+    fn hindrance(&self) -> Option<SourceErrorKind> {
+        self.locator
+            .is_lost()
+            .then_some(SourceErrorKind::RegionUnknown)
     }
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {

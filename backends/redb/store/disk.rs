@@ -207,13 +207,16 @@ fn take_over(
     }
 }
 
-/// Sees whose store is in `file`, and changes and locks nothing.
-pub(crate) fn recognize(file: Box<dyn StorageBackend>, sealer: &Sealer) -> Result<(), Fault> {
+/// Sees whose store is in `file`, and changes and locks nothing. Returns what the process before left word of, sealed.
+pub(crate) fn recognize(
+    file: Box<dyn StorageBackend>,
+    sealer: &Sealer,
+) -> Result<Option<Vec<u8>>, Fault> {
     let file = TentativeFile::new(Arc::new(Frozen::new(file.into(), || ())?))?;
     let recognized = contained(|| open(&file, Trust::Quick)).and_then(|database| {
         let whose = contained(|| whose(&database, sealer));
         discard(database, &file);
-        whose.map(drop)
+        whose.map(|contents| contents?.resumed)
     });
     file.blamed(recognized)
 }

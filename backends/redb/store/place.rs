@@ -14,7 +14,7 @@ use super::fault::{Failure, Fault};
 use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
-use crate::record;
+use crate::record::decode_resumed;
 use crate::seal::{RESUMED, Sealer};
 
 /// Where everything is.
@@ -400,12 +400,15 @@ fn failed(error: io::Error) -> OpenFailure {
     OpenFailure::Failed(error.into())
 }
 
+/// What an earlier process left word of.
+pub(super) fn resumed(record: &[u8], sealer: &Sealer) -> Option<Resumed> {
+    let bytes = sealer.open_header(&RESUMED, record).ok()?;
+    decode_resumed(&bytes)
+}
+
 fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>, file: &Metadata) -> Opened {
     // What cannot be read is not known.
-    let resumed = contents
-        .resumed
-        .and_then(|sealed| sealer.open_header(&RESUMED, &sealed).ok())
-        .and_then(|bytes| record::decode_resumed(&bytes));
+    let resumed = contents.resumed.and_then(|record| resumed(&record, sealer));
     Opened {
         disk,
         file: file.into(),

@@ -4,10 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::ops::Bound;
 use std::path::Path;
 
+use kms_agent_core::Resumed;
+
 use super::disk;
 use super::fault::Fault;
 use super::medium::{FileSystem, Medium};
-use super::place::{FileId, open_file};
+use super::place::{FileId, open_file, resumed};
 use crate::key::{KeySource, RootKey};
 use crate::private;
 use crate::seal::Sealer;
@@ -57,5 +59,14 @@ pub(crate) fn look_into(path: &Path, key: &RootKey) -> Result<Sight, Fault> {
     if matches!(is_locked, Ok(true)) {
         return Ok(Sight::InUse);
     }
-    disk::recognize(file, &Sealer::new(key)).map(|()| Sight::Ours)
+    disk::recognize(file, &Sealer::new(key)).map(|_| Sight::Ours)
+}
+
+/// What the process that last used the store at `path` left, or leaves at the moment. Whatever is in the way of
+/// that is nobody's matter here.
+pub(crate) fn peek(path: &Path, key: &RootKey) -> Option<Resumed> {
+    let sealer = Sealer::new(key);
+    let file = open_file(path, OpenOptions::new().read(true)).ok()?;
+    let record = disk::recognize(FileSystem.open(file).ok()?, &sealer).ok()??;
+    resumed(&record, &sealer)
 }

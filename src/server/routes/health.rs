@@ -89,7 +89,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Answered {
     let checks = Checks {
         token: Check::ok_unless(app.token.is_stuck(), Level::Degraded),
         credentials: Check::ok_unless(
-            !credentials.usable,
+            !credentials.usable || credentials.renewal_fails,
             if able { Level::Degraded } else { Level::Failed },
         ),
         upstream: Check {
