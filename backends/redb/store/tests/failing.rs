@@ -138,8 +138,8 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
 async fn a_place_that_cannot_be_read_is_not_tried_over_and_over() {
     const PAGE: u64 = 4096;
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder, 2000);
-    for n in 0..1000 {
+    let store = open(&folder, 300);
+    for n in 0..300 {
         put(&store, n);
     }
     store.close().await.unwrap();
