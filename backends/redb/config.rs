@@ -48,7 +48,7 @@ struct RedbConfig {
 impl BackendConfig for RedbConfig {
     /// The key's folder is written too: `purge --all` replaces the key.
     fn folders(&self) -> Vec<PathBuf> {
-        let key = self.key.path().filter(|_| self.key.is_ours());
+        let key = self.key.target();
         std::iter::once(&self.path)
             .chain(key.as_ref())
             .map(|file| private::folder(file).to_owned())

@@ -72,8 +72,8 @@ struct Landed {
     secret: Secret,
     asked_at: Timestamp,
     stored: bool,
-    /// Whether an earlier flight had brought it already.
-    found: bool,
+    /// What the cache had, if it was there already.
+    found: Option<Lifetime>,
 }
 
 impl SecretService {
