@@ -2,8 +2,8 @@
 //!
 //! The writing thread owns the database: it commits what waits in the queue, lists what is there, and opens it
 //! again after trouble. The reading thread fetches records that memory has not got. After a start a third one
-//! checks the file and ends. Nothing here blocks an
-//! async thread for longer than it takes to look something up in memory.
+//! checks the file and ends. Nothing here blocks an async thread for longer than it takes to look something up
+//! in memory.
 
 mod aside;
 mod checkup;

@@ -1,5 +1,6 @@
 //! The backend chosen by config alone: the same agent, and a cache that outlives it.
 
+mod clock;
 mod damage;
 mod key;
 mod kill;

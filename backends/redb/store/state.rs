@@ -284,6 +284,12 @@ impl State {
         before.is_none()
     }
 
+    /// Whether the only trouble is that nothing can be written, so that all there is can be read.
+    pub(crate) fn is_only_unwritable(&self) -> bool {
+        let words = (self.trouble.as_ref(), self.unwritable.as_ref());
+        self.is_open && matches!(words, (Some(one), Some(other)) if one.word == other.word)
+    }
+
     /// Notes what a reader ran into, unless the store was opened again since.
     pub(crate) fn report(&mut self, opening: u64, fault: Fault) {
         if self.opening == opening {

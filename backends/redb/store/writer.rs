@@ -115,7 +115,7 @@ impl Writer {
                     return Job::Close;
                 }
                 if let Index::Reading { after, .. } = state.index
-                    && state.is_open
+                    && state.is_only_unwritable()
                 {
                     return Job::List(after);
                 }

@@ -82,6 +82,7 @@ impl SecretService {
     /// many entries there were.
     pub async fn purge(&self, id: &SecretId) -> Result<usize, BackendError> {
         let purged = Purged::secret(id);
+        self.get_to_know().await?;
         let _alone = self.writing.write().await;
         self.purges.note(purged.clone());
         self.negative.purge(&purged);
@@ -144,9 +145,22 @@ impl SecretService {
             endpoint = &*scope.endpoint,
             "The store was last used with another endpoint or identity; its entries of then are dropped"
         );
-        let _alone = self.writing.write().await;
         // A failure is counted and logged by the backend's wrapper; what stays is answered to nobody.
+        let _ = self.get_to_know().await;
+        let _alone = self.writing.write().await;
         let _ = self.remove_where(|key| *key.scope == *scope).await;
+    }
+
+    /// Waits until it is known which entries there are. On a slow disk that takes a while after a start, and
+    /// whoever waits for it alone has every answer of KMS wait too.
+    async fn get_to_know(&self) -> Result<(), BackendError> {
+        let mut from = None;
+        loop {
+            from = self.backend.scan(from, SCAN_PAGE).await?.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many. One that

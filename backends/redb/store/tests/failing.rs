@@ -134,6 +134,36 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
     assert_nothing_set_aside(&folder);
 }
 
+#[tokio::test]
+async fn a_place_that_cannot_be_read_is_not_tried_over_and_over() {
+    const PAGE: u64 = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 300);
+    for n in 0..300 {
+        put(&store, n);
+    }
+    store.close().await.unwrap();
+    let length = fs::metadata(folder.path().join("store")).unwrap().len();
+    let mut troubles = 0;
+    for page in 0..length / PAGE {
+        let folder = copy(&folder);
+        let medium = FaultyMedium::default();
+        medium.spoil(page * PAGE..(page + 1) * PAGE);
+        let Ok(store) = open_on(&folder, &medium) else {
+            continue;
+        };
+        if store.page(None, NonZeroUsize::MAX).await.is_err() {
+            // Without a sweep there is no reason to try again, however long it is.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let failures = store.stats().store.unwrap().failures;
+        assert!(failures < 9, "{failures} for page {page}");
+        troubles += failures;
+        drop(store);
+    }
+    assert!(troubles > 0, "no page mattered");
+}
+
 /// A closed store with entries in it.
 async fn filled() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
