@@ -17,8 +17,7 @@ pub(crate) struct Record {
     pub(crate) cache: String,
 }
 
-/// Whether anybody may read the lines, so that nothing is gathered for nobody. Not by `tracing::enabled!`: what that
-/// asks the filters of several layers, they take for the next event's.
+/// Whether anybody may read the lines, so that nothing is gathered for nobody.
 pub(crate) fn is_logged() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
 }
