@@ -2,9 +2,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kms_agent_core::CacheBackend;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
+use kms_agent_core::{CacheBackend, Scope};
 
 use crate::backend::FilesBackend;
 use crate::folder::Folder;
@@ -51,6 +51,10 @@ impl BackendConfig for FilesConfig {
             }),
             Err(_) => Ok(format!("the folder {shown} will be made")),
         }
+    }
+
+    fn last_scope(&self) -> Option<Scope> {
+        None
     }
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {

@@ -11,7 +11,8 @@ use kms_agent_core::{
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use crate::index::{Hits, Index, Serial};
+use crate::index::Index;
+use crate::slot::Slot;
 
 pub(crate) const NAME: &str = "InMemory";
 
@@ -29,14 +30,6 @@ pub(crate) struct MemoryBackend {
     closed: AtomicBool,
 }
 
-/// Where an entry lies. moka may keep an evicted slot for as long as nobody touches the cache, so eviction
-/// takes the entry out of it at once.
-struct Slot {
-    serial: Serial,
-    hits: Hits,
-    entry: Mutex<Option<CacheEntry>>,
-}
-
 impl MemoryBackend {
     pub(crate) fn new(capacity: NonZeroUsize) -> Self {
         let index = Arc::new(Mutex::new(Index::default()));
@@ -46,8 +39,8 @@ impl MemoryBackend {
             .max_capacity(u64::try_from(capacity.get()).unwrap_or(u64::MAX))
             // The default policy would refuse a new secret while the cache is full of busy ones.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |key: Arc<SecretKey>, slot: Arc<Slot>, _cause| {
-                lock(&listening).remove(&key, slot.serial);
+            .eviction_listener(move |_key: Arc<SecretKey>, slot: Arc<Slot>, _cause| {
+                lock(&listening).remove(&slot);
                 slot.empty();
             })
             .build();
@@ -111,7 +104,7 @@ impl CacheBackend for MemoryBackend {
             .entry()
             .filter(|entry| now < entry.lifetime.usable_until);
         if entry.is_some() {
-            slot.hits.fetch_add(1, Ordering::Relaxed);
+            slot.count_hit();
         }
         Ok(entry)
     }
@@ -119,12 +112,7 @@ impl CacheBackend for MemoryBackend {
     async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {
         self.check_open()?;
         let _turn = self.writing.lock().await;
-        let (serial, hits) = lock(&self.index).insert(key, &entry);
-        let slot = Arc::new(Slot {
-            serial,
-            hits,
-            entry: Mutex::new(Some(entry)),
-        });
+        let slot = lock(&self.index).insert(key, entry);
         self.cache.insert(key.clone(), slot).await;
         Ok(())
     }
@@ -205,22 +193,6 @@ impl fmt::Debug for MemoryBackend {
             .field("entries", &lock(&self.index).len())
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
-    }
-}
-
-impl Slot {
-    fn entry(&self) -> Option<CacheEntry> {
-        self.entry
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn empty(&self) {
-        self.entry
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
     }
 }
 

@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 mod index;
+mod slot;
 
 use kms_agent_core::registry::BackendFactory;
 

@@ -2,12 +2,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kms_agent_core::CacheBackend;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
+use kms_agent_core::{CacheBackend, Scope};
 
 use crate::backend::RedbBackend;
-use crate::examine::examine;
+use crate::examine::{examine, last_scope};
 use crate::key::KeySource;
 use crate::private;
 use crate::store::{FileSystem, Place, Store};
@@ -48,7 +48,7 @@ struct RedbConfig {
 impl BackendConfig for RedbConfig {
     /// The key's folder is written too: `purge --all` replaces the key.
     fn folders(&self) -> Vec<PathBuf> {
-        let key = self.key.path().filter(|_| self.key.is_ours());
+        let key = self.key.target();
         std::iter::once(&self.path)
             .chain(key.as_ref())
             .map(|file| private::folder(file).to_owned())
@@ -61,6 +61,10 @@ impl BackendConfig for RedbConfig {
 
     fn examine(&self) -> Result<String, OpenError> {
         examine(&self.path, &self.key).map_err(|message| OpenError { message })
+    }
+
+    fn last_scope(&self) -> Option<Scope> {
+        last_scope(&self.path, &self.key)
     }
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {

@@ -4,20 +4,31 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use kms_agent_core::Scope;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::key::{KeyError, KeySource};
 use crate::private;
+use crate::store::fault::Fault;
+use crate::store::{Sight, look_into, peek, sealed_otherwise, tell_apart};
 
 /// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
 pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
+    tell_apart(path, key)?;
     let shown = path.display();
     let exists = look(path)?;
     match (exists, key.load()) {
-        (true, Ok(_)) => Ok(format!("the store {shown} and its key are there")),
-        (true, Err(KeyError::Missing(message))) => Err(format!(
-            "{message}, but the store {shown} does; put its key back, or remove the store to begin a new one"
-        )),
+        (true, Ok(root)) => match look_into(path, &root) {
+            Ok(Sight::Ours) => Ok(format!("the store {shown} and its key are there")),
+            Ok(Sight::InUse) => Ok(format!(
+                "the store {shown} and its key are there, in use by an agent"
+            )),
+            Err(Fault::OtherKey) => Err(sealed_otherwise(path)),
+            Err(Fault::Damaged(why)) => Err(format!(
+                "the store {shown} is damaged ({why}); the agent will set it aside and begin a new one"
+            )),
+            Err(fault) => Err(format!("the store {shown} cannot be read: {fault:?}")),
+        },
         (false, Err(KeyError::Missing(_))) if key.is_ours() => {
             may_begin(path)?;
             if let KeySource::File(key) = key {
@@ -29,14 +40,15 @@ pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
             may_begin(path)?;
             Ok(format!("a new store {shown} will be begun"))
         }
-        (_, Err(KeyError::Invalid(message))) => {
-            Err(format!("{message}; name a key in Cache.Persistent.KeyFile"))
-        }
-        (_, Err(KeyError::Unreadable(message))) => {
-            Err(format!("{message}; let the agent's user read it"))
-        }
         (_, Err(error)) => Err(error.message().to_owned()),
     }
+}
+
+/// The scope that the store was last used with. An agent may be writing to it; what cannot be read is not known.
+pub(crate) fn last_scope(path: &Path, key: &KeySource) -> Option<Scope> {
+    look(path).ok().filter(|exists| *exists)?;
+    let resumed = peek(path, &key.load().ok()?)?;
+    Some(Scope::clone(&resumed.scope))
 }
 
 /// Whether there is a store.

@@ -1,7 +1,7 @@
 //! The key that the store is sealed under, and where it is kept.
 
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,12 @@ impl KeySource {
     /// Reads the key.
     pub(crate) fn load(&self) -> Result<RootKey, KeyError> {
         match self {
-            Self::File(path) => read(path, private::exposed),
+            Self::File(path) => read(path, private::exposed).map_err(|error| match error {
+                KeyError::Missing(message) => KeyError::Missing(format!(
+                    "{message}; put it back, or remove the store to begin a new one"
+                )),
+                other => other,
+            }),
             Self::Credential(name) => {
                 let path = self.path().ok_or_else(|| {
                     KeyError::Missing(format!(
@@ -106,6 +111,14 @@ impl KeySource {
                 })?;
                 read(&path, |_, _, _| None)
             }
+        }
+    }
+
+    /// Where the key lies in the end: links are followed. `None` for one that is not ours to write.
+    pub(crate) fn target(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(fs::canonicalize(path).unwrap_or_else(|_| path.clone())),
+            Self::Credential(_) => None,
         }
     }
 
@@ -130,11 +143,11 @@ impl KeySource {
     /// Removes what a process that was killed left beside the key file: a copy of the key, or one never used.
     /// Only for the one process that has the store open.
     pub(crate) fn tidy(&self) -> io::Result<()> {
-        let Self::File(path) = self else {
+        let Some(path) = self.target() else {
             return Ok(());
         };
-        let prefix = unplaced(path);
-        for entry in fs::read_dir(private::folder(path))?.flatten() {
+        let prefix = unplaced(&path);
+        for entry in fs::read_dir(private::folder(&path))?.flatten() {
             let name = entry.file_name();
             let unique = name.to_str().and_then(|name| name.strip_prefix(&prefix));
             if unique
@@ -152,12 +165,12 @@ impl KeySource {
         key: &RootKey,
         place: impl Fn(&Path, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Self::File(path) = self else {
+        let Some(path) = self.target() else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        private::make_folder(path)?;
+        private::make_folder(&path)?;
         let unique = getrandom::u64().map_err(io::Error::other)?;
-        let made = path.with_file_name(format!("{}{unique:016x}", unplaced(path)));
+        let made = path.with_file_name(format!("{}{unique:016x}", unplaced(&path)));
         let written = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -167,11 +180,11 @@ impl KeySource {
                 file.write_all(key.expose())?;
                 file.sync_all()
             })
-            .and_then(|()| place(&made, path));
+            .and_then(|()| place(&made, &path));
         // After a rename there is nothing left to remove.
         let _ = fs::remove_file(&made);
         written?;
-        private::sync_folder(path)
+        private::sync_folder(&path)
     }
 }
 
@@ -186,9 +199,18 @@ fn read(
     exposed: impl Fn(&str, &Path, &Metadata) -> Option<String>,
 ) -> Result<RootKey, KeyError> {
     let shown = path.display();
-    let unreadable =
-        |error: io::Error| KeyError::Unreadable(format!("the key {shown} cannot be read: {error}"));
-    let mut file = match File::open(path) {
+    let unreadable = |error: io::Error| {
+        KeyError::Unreadable(format!(
+            "the key {shown} cannot be read: {error}; let the agent's user read it"
+        ))
+    };
+    // Opening a pipe would wait for somebody to write to it.
+    let no_wait = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(no_wait)
+        .open(path);
+    let mut file = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(KeyError::Missing(format!("the key {shown} does not exist")));
         }
@@ -196,7 +218,9 @@ fn read(
     };
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(KeyError::Invalid(format!("the key {shown} is no file")));
+        return Err(KeyError::Invalid(format!(
+            "the key {shown} is no file; name one in Cache.Persistent.KeyFile"
+        )));
     }
     if let Some(message) = exposed("key", path, &metadata) {
         return Err(KeyError::Exposed(message));
@@ -206,7 +230,8 @@ fn read(
         Ok(()) if metadata.len() == KEY_BYTES as u64 => Ok(key),
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(unreadable(error)),
         _ => Err(KeyError::Invalid(format!(
-            "the key {shown} holds {} bytes where a key has {KEY_BYTES}",
+            "the key {shown} holds {} bytes where a key has {KEY_BYTES}; put the whole key back, or name \
+             another one in Cache.Persistent.KeyFile",
             metadata.len()
         ))),
     }
@@ -310,6 +335,33 @@ mod tests {
         assert!(message.contains("no-such-credential"), "{message}");
         let refused = source.make(&RootKey::random().unwrap()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_pipe_is_no_key_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.key");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        let refused = KeySource::File(path).load().unwrap_err();
+        assert!(matches!(refused, KeyError::Invalid(_)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_key_behind_a_link_is_replaced_where_it_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, volume) = (folder.path().join("keys/key"), folder.path().join("volume"));
+        for made in [link.parent().unwrap(), &volume] {
+            fs::create_dir(made).unwrap();
+        }
+        let [old, new] = [(); 2].map(|()| RootKey::random().unwrap());
+        KeySource::File(volume.join("key")).make(&old).unwrap();
+        std::os::unix::fs::symlink(volume.join("key"), &link).unwrap();
+        let source = KeySource::File(link.clone());
+        source.replace(&new).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(volume.join("key")).unwrap(), new.expose());
+        assert_eq!(source.load().unwrap().expose(), new.expose());
     }
 
     #[test]

@@ -134,11 +134,14 @@ impl SealedMap {
     /// Looks a record up and marks it as used.
     pub(crate) fn find(&mut self, place: &RecordHash) -> Option<Found> {
         let item = self.items.get_mut(place)?;
-        self.by_use.remove(&(item.used, *place));
-        self.last_turn += 1;
-        item.used.turn = self.last_turn;
         item.hits += 1;
-        self.by_use.insert((item.used, *place));
+        // Turns begin with 1. Whoever had the last one is the most recently used already.
+        if self.last_turn == 0 || item.used.turn != self.last_turn {
+            self.by_use.remove(&(item.used, *place));
+            self.last_turn += 1;
+            item.used.turn = self.last_turn;
+            self.by_use.insert((item.used, *place));
+        }
         Some(if item.is_whole {
             Found::Here(Arc::clone(&item.sealed))
         } else {

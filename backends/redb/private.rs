@@ -56,10 +56,22 @@ pub(crate) fn exposed(what: &str, path: &Path, metadata: &Metadata) -> Option<St
     } else {
         return None;
     };
-    let path = path.display();
     Some(format!(
-        "the {what} {path} is accessible to {to}; run `chmod 600 {path}`"
+        "the {what} {} is accessible to {to}; run `chmod 600 {}`",
+        path.display(),
+        quoted(path)
     ))
+}
+
+/// The path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let is_plain = |at: char| at.is_alphanumeric() || "/._-+,:@%=".contains(at);
+    if path.chars().all(is_plain) {
+        path.into_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
 }
 
 fn is_own_group(group: u32) -> bool {
@@ -94,6 +106,17 @@ mod tests {
         );
         if chown(&path, None, Some(54_321)).is_ok() {
             assert!(verdict(0o640).unwrap().contains("the group 54321"));
+        }
+    }
+
+    #[test]
+    fn a_path_is_one_word_to_a_shell() {
+        for (path, word) in [
+            ("/a/b.key", "/a/b.key"),
+            ("/a b/$c", "'/a b/$c'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
         }
     }
 

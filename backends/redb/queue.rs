@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     issued: Ticket,
     /// Until so much is durable, nothing is.
     restored: Ticket,
+    /// Until so much is durable, the store may hold what must not come back.
+    withdrawn: Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,17 @@ impl Queue {
         self.restored = self.issued;
     }
 
+    /// Says that what was asked up to `ticket` takes something away that must not come back.
+    pub(crate) fn withdraw(&mut self, ticket: Ticket) -> Ticket {
+        self.withdrawn = self.withdrawn.max(ticket);
+        ticket
+    }
+
+    /// Says that there is no store any more, so nothing can come back from it.
+    pub(crate) fn forgive(&mut self) {
+        self.withdrawn = 0;
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         *self = Self {
@@ -135,13 +148,9 @@ impl Queue {
         self.writes.len()
     }
 
-    /// Whether something that must not come back is still in the store.
-    pub(crate) fn has_removals(&self) -> bool {
-        self.emptying.is_some()
-            || self
-                .writes
-                .values()
-                .any(|waiting| matches!(waiting.write, Write::Remove))
+    /// Whether something that must not come back may still be in the store.
+    pub(crate) fn owes_removals(&self) -> bool {
+        self.durable() < self.withdrawn
     }
 
     /// The oldest writes, of about so many bytes.
@@ -333,6 +342,25 @@ mod tests {
         queue.push(place(3), put(3));
         queue.settle(&queue.batch(1));
         assert!(queue.durable() >= flush);
+    }
+
+    #[test]
+    fn a_removal_is_owed_until_it_is_durable_whatever_takes_its_place() {
+        let mut queue = Queue::default();
+        queue.push(place(1), Write::Remove);
+        assert!(!queue.owes_removals(), "it was only evicted");
+        let ticket = queue.push(place(2), Write::Remove);
+        queue.withdraw(ticket);
+        queue.push(place(2), put(2));
+        assert!(queue.owes_removals());
+        queue.rewrite(std::iter::empty());
+        assert!(queue.owes_removals());
+        queue.settle(&queue.batch(ALL));
+        assert!(!queue.owes_removals());
+        let ticket = queue.push(place(2), Write::Remove);
+        queue.withdraw(ticket);
+        queue.forgive();
+        assert!(!queue.owes_removals());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kms_agent_core::secret::stages;
 use kms_agent_core::{CacheEntry, Lifetime, Resumed, Scope, SecretKey, Timestamp};
 
 /// The header of a record. Which secret it is stays encoded until somebody asks.
@@ -62,7 +63,7 @@ impl<'a> Header<'a> {
 
     /// The stages as an entry holds them.
     pub(crate) fn owned_stages(&self) -> Arc<[Box<str>]> {
-        self.stages.iter().map(|stage| Box::from(*stage)).collect()
+        stages(&self.stages)
     }
 }
 

@@ -1,16 +1,21 @@
-//! Sealed records in memory and, behind that, in a database that two threads of its own look after.
+//! Sealed records in memory and, behind that, in a database that threads of its own look after.
 //!
 //! The writing thread owns the database: it commits what waits in the queue, lists what is there, and opens it
-//! again after trouble. The reading thread fetches records that memory has not got. Nothing here blocks an
-//! async thread for longer than it takes to look something up in memory.
+//! again after trouble. The reading thread fetches records that memory has not got. After a start a third one
+//! checks the file and ends. Nothing here blocks an async thread for longer than it takes to look something up
+//! in memory.
 
+mod aside;
+mod checkup;
 mod disk;
-mod fault;
+pub(crate) mod fault;
+mod frozen;
 mod medium;
 mod place;
 mod reader;
 mod rescue;
 mod shared;
+mod sight;
 mod state;
 mod tentative;
 #[cfg(test)]
@@ -21,6 +26,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use kms_agent_core::backend::{BackendErrorKind, StoreStats};
 use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp};
@@ -28,15 +34,22 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::medium::FileSystem;
 pub(crate) use self::place::Place;
-use self::place::{Keys, OpenFailure, share_a_folder};
+pub(crate) use self::place::sealed_otherwise;
+use self::place::{Keys, OpenFailure};
+
 use self::reader::Lookup;
 use self::shared::{Progress, Shared};
-use self::state::{Index, Known, State, Stop};
+use self::sight::share_a_folder;
+pub(crate) use self::sight::{Sight, look_into, peek, tell_apart};
+use self::state::{Known, State, Stop};
 use self::writer::Writer;
 use crate::key::RootKey;
 use crate::map::Listed;
 use crate::queue::Ticket;
 use crate::seal::{RecordHash, SealedRecord, Sealer};
+
+/// How long the end waits for the store to give back the room that it does not need.
+const TIDYING: Duration = Duration::from_secs(3);
 
 /// A running store.
 #[derive(Debug)]
@@ -59,6 +72,8 @@ impl Store {
     /// Opens the store, or starts in memory where it cannot be opened. The error says what the operator has to
     /// mend before anything can start.
     pub(crate) fn open(place: Place, capacity: NonZeroUsize) -> Result<Started, String> {
+        fault::silence_contained_panics();
+        tell_apart(&place.path, &place.key)?;
         if share_a_folder(&place.path, &place.key) {
             tracing::warn!(
                 store.path = %place.path.display(),
@@ -129,6 +144,7 @@ impl Store {
                     place: *place,
                     answer,
                 };
+                self.shared.lock().lookups += 1;
                 self.lookups.send(lookup).ok()?;
                 answered.await.ok().flatten()
             }
@@ -178,15 +194,13 @@ impl Store {
             if !Arc::ptr_eq(&state.sealer, sealer) {
                 return Ok(false);
             }
-            let ticket = state.remove(place);
+            let ticket = state.withdraw(place);
             state.attempt |= ticket.is_some();
+            within_reach(&state)?;
             ticket
         };
         match ticket {
-            Some(ticket) => self
-                .durable(ticket, "removing an entry")
-                .await
-                .map(|()| true),
+            Some(ticket) => self.gone(ticket, "removing an entry").await.map(|()| true),
             None => Ok(true),
         }
     }
@@ -197,10 +211,11 @@ impl Store {
             let mut state = self.shared.lock();
             let ticket = state.clear();
             state.attempt |= ticket.is_some();
+            within_reach(&state)?;
             ticket
         };
         match ticket {
-            Some(ticket) => self.durable(ticket, "removing all entries").await,
+            Some(ticket) => self.gone(ticket, "removing all entries").await,
             None => Ok(()),
         }
     }
@@ -216,39 +231,52 @@ impl Store {
             state.attempt = true;
             state.queue.issue()
         };
-        self.durable(ticket, "flushing").await
+        let is_durable = move |progress: &Progress| progress.durable >= ticket;
+        self.settled(ticket, is_durable, "flushing").await
     }
 
-    async fn durable(&self, ticket: Ticket, what: &'static str) -> Result<(), BackendError> {
+    /// Waits until what was removed is in no store any more.
+    async fn gone(&self, ticket: Ticket, what: &'static str) -> Result<(), BackendError> {
+        let is_gone =
+            move |progress: &Progress| progress.durable >= ticket || progress.gone >= ticket;
+        self.settled(ticket, is_gone, what).await
+    }
+
+    async fn settled(
+        &self,
+        ticket: Ticket,
+        is_done: impl Fn(&Progress) -> bool,
+        what: &'static str,
+    ) -> Result<(), BackendError> {
         self.shared.wake();
-        let settled = |progress: &Progress| {
-            progress.durable >= ticket || progress.failed >= ticket || progress.closed
-        };
-        if self.shared.progress(settled).await.durable >= ticket {
+        let settled =
+            |progress: &Progress| is_done(progress) || progress.failed >= ticket || progress.closed;
+        if is_done(&self.shared.progress(settled).await) {
             Ok(())
         } else {
             Err(BackendError::new(BackendErrorKind::Unavailable, what))
         }
     }
 
-    /// At most `limit` records after `from`, or their beginnings, once it is known which ones there are.
+    /// At most `limit` records after `from`, or their beginnings, once it is known which ones these are.
     pub(crate) async fn page(
         &self,
         from: Option<&RecordHash>,
         limit: NonZeroUsize,
     ) -> Result<Vec<Listed>, BackendError> {
-        let settled =
-            |progress: &Progress| progress.indexed || progress.troubled || progress.closed;
-        self.shared.progress(settled).await;
-        let state = self.shared.lock();
-        if state.index == Index::Complete {
-            Ok(state.map.page(from, limit))
-        } else {
-            // To say that there is nothing would be taken for the truth by who wants to purge it.
-            Err(BackendError::new(
-                BackendErrorKind::Unavailable,
-                "listing the store's entries",
-            ))
+        let mut progress = self.shared.watch();
+        loop {
+            let now = *progress.borrow_and_update();
+            if let Some(page) = self.shared.lock().page(from, limit) {
+                return Ok(page);
+            }
+            if now.troubled || now.closed || progress.changed().await.is_err() {
+                // To say that there is nothing would be taken for the truth by who wants to purge it.
+                return Err(BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "listing the store's entries",
+                ));
+            }
         }
     }
 
@@ -261,6 +289,7 @@ impl Store {
                 path: self.path().to_owned(),
                 bytes: state.bytes,
                 trouble: state.trouble.map(|trouble| trouble.word),
+                out_of_reach: state.out_of_reach,
                 failures: state.failures,
                 committed_at: state.committed_at,
             }),
@@ -289,12 +318,27 @@ impl Store {
             state.stop = Some(Stop::Close);
         }
         self.shared.wake();
-        let progress = self.shared.progress(|progress| progress.closed).await;
-        if progress.lost_removals {
+        let progress = self.shared.progress(|progress| progress.written).await;
+        let clock = &self.shared.place.clock;
+        // What is left is to give back room. Whoever is cut off at that leaves the store as it was.
+        tokio::select! {
+            _ = self.shared.progress(|progress| progress.closed) => {}
+            () = clock.sleep_until(clock.boot() + TIDYING) => tracing::debug!(
+                "Giving back what the cache's store takes of the disk took too long and was left"
+            ),
+        }
+        if progress.owes_removals {
+            let trouble = self.shared.lock().trouble;
+            let trouble = trouble.map_or("busy", |trouble| trouble.word);
+            let path = self.path().display();
             Err(BackendError::new(
                 BackendErrorKind::Unavailable,
-                "removing entries before closing",
-            ))
+                "closing before what was removed is gone",
+            )
+            .with_cause(format!(
+                "the store {path} could not be written ({trouble}) and still holds entries that were purged or \
+                 that KMS refused; remove that file before the next start, or purge again after it"
+            )))
         } else {
             Ok(())
         }
@@ -309,6 +353,18 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.shared.lock().stop.get_or_insert(Stop::Abandon);
         self.shared.wake();
+    }
+}
+
+/// What was removed from memory may have to be removed from the store too.
+fn within_reach(state: &State) -> Result<(), BackendError> {
+    if state.out_of_reach {
+        Err(BackendError::new(
+            BackendErrorKind::Unavailable,
+            "the store may still hold what was removed, and serve it after a restart with its key",
+        ))
+    } else {
+        Ok(())
     }
 }
 

@@ -54,21 +54,26 @@ pub(crate) struct Client {
 impl Client {
     /// Asks for `target`, which is a path and query.
     pub(crate) fn get(&self, target: &str) -> Result<Reply, Failure> {
-        self.send(&Method::GET, target)
+        self.send(&Method::GET, target, LIMIT)
     }
 
     /// Orders `target`, which is a path and query.
     pub(crate) fn post(&self, target: &str) -> Result<Reply, Failure> {
-        self.send(&Method::POST, target)
+        self.send(&Method::POST, target, LIMIT)
     }
 
-    fn send(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
+    /// Asks for `target`, which needs no call to KMS, for at most `limit`.
+    pub(crate) fn probe(&self, target: &str, limit: Duration) -> Result<Reply, Failure> {
+        self.send(&Method::GET, target, limit)
+    }
+
+    fn send(&self, method: &Method, target: &str, limit: Duration) -> Result<Reply, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
         runtime.block_on(async {
-            tokio::time::timeout(LIMIT, self.ask(method, target))
+            tokio::time::timeout(limit, self.ask(method, target))
                 .await
                 .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
         })

@@ -186,7 +186,16 @@ fn service(
 ) -> Arc<SecretService> {
     let cache = &config.cache;
     let timeline = match backend.info().resumed {
-        Some(resumed) => Timeline::resume(clock, &resumed),
+        Some(resumed) => {
+            if clock.wall() < resumed.wall_at {
+                tracing::warn!(
+                    last.run = resumed.wall_at.to_rfc3339(),
+                    "The wall clock is behind that of the last run; what is stored counts as expired, and stands in \
+                     only while KMS cannot be asked. Set the clock"
+                );
+            }
+            Timeline::resume(clock, &resumed)
+        }
         None => Timeline::new(clock),
     };
     let store_metrics = StoreMetrics::register(registry);
@@ -227,7 +236,7 @@ async fn run(
         background.shutdown().await;
         let closed = app.service.close().await;
         served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
-        closed.map_err(|error| Failure::failed(error.to_string()))
+        closed.map_err(|error| Failure::failed(with_cause(&error)))
     };
     tokio::select! {
         result = gracefully => {
@@ -238,6 +247,14 @@ async fn run(
             supervisor.stopping();
             stop.cancel();
         }) => Ok(()),
+    }
+}
+
+/// An error and what lies underneath, in one line.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

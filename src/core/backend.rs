@@ -122,6 +122,8 @@ pub struct StoreStats {
     pub bytes: u64,
     /// `None` while all is well, else a word for what is wrong.
     pub trouble: Option<&'static str>,
+    /// It may hold entries that this process can neither read nor remove, and a later one may.
+    pub out_of_reach: bool,
     /// How often it failed in what it does on its own account, such as writing behind, since it was opened.
     pub failures: u64,
     /// What was put before this moment is durable: it is when the last batch of writes that became so was begun.

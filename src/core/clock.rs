@@ -73,7 +73,12 @@ impl Timeline {
 
     /// The present moment.
     pub fn now(&self) -> Timestamp {
-        self.origin.plus(self.clock.boot())
+        self.at(self.clock.boot())
+    }
+
+    /// The moment at boot time `boot`.
+    pub fn at(&self, boot: Duration) -> Timestamp {
+        self.origin.plus(boot)
     }
 
     /// Where a wall-clock date of someone else lies on this timeline.

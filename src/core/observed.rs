@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,10 +29,24 @@ pub struct ObservedBackend {
     inner: Arc<dyn CacheBackend>,
     timeline: Timeline,
     metrics: StoreMetrics,
-    /// Whether the last operation failed.
-    failing: AtomicBool,
+    /// The operations that failed when they were last tried, a bit each.
+    failing: AtomicU8,
     /// How many of the backend's own failures are counted.
     counted: AtomicU64,
+}
+
+/// Each fails by itself: a store that takes nothing may well be read.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Get,
+    Put,
+    Remove,
+    Clear,
+    Scan,
+    Stats,
+    Sweep,
+    /// And closing, which is the last there is.
+    Flush,
 }
 
 impl ObservedBackend {
@@ -42,7 +56,7 @@ impl ObservedBackend {
             inner,
             timeline,
             metrics,
-            failing: AtomicBool::new(false),
+            failing: AtomicU8::new(0),
             counted: AtomicU64::new(0),
         }
     }
@@ -50,7 +64,7 @@ impl ObservedBackend {
     async fn watch<T>(
         &self,
         limit: Duration,
-        operation: &'static str,
+        operation: Operation,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         let result = tokio::select! {
@@ -60,20 +74,21 @@ impl ObservedBackend {
                 Err(BackendError::new(BackendErrorKind::TimedOut, "no answer in time"))
             }
         };
+        let bit = 1 << operation as u8;
         match &result {
             Ok(_) => {
                 // The load keeps the cache line shared on the path that every hit takes.
-                if self.failing.load(Ordering::Relaxed)
-                    && self.failing.swap(false, Ordering::Relaxed)
+                if self.failing.load(Ordering::Relaxed) & bit != 0
+                    && self.failing.fetch_and(!bit, Ordering::Relaxed) & bit != 0
                 {
-                    tracing::info!(operation, "The cache backend works again");
+                    tracing::info!(?operation, "The cache backend works again");
                 }
             }
             Err(error) => {
                 self.metrics.count(error.kind());
-                if !self.failing.swap(true, Ordering::Relaxed) {
+                if self.failing.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
                     tracing::warn!(
-                        operation,
+                        ?operation,
                         error = error as &dyn std::error::Error,
                         "The cache backend failed; going on without it until it works again"
                     );
@@ -96,22 +111,23 @@ impl CacheBackend for ObservedBackend {
         key: &SecretKey,
         now: Timestamp,
     ) -> Result<Option<CacheEntry>, BackendError> {
-        self.watch(READ_LIMIT, "get", self.inner.get(key, now))
+        self.watch(READ_LIMIT, Operation::Get, self.inner.get(key, now))
             .await
     }
 
     async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, "put", self.inner.put(key, entry))
+        self.watch(WRITE_LIMIT, Operation::Put, self.inner.put(key, entry))
             .await
     }
 
     async fn remove(&self, key: &SecretKey) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, "remove", self.inner.remove(key))
+        self.watch(WRITE_LIMIT, Operation::Remove, self.inner.remove(key))
             .await
     }
 
     async fn clear(&self) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, "clear", self.inner.clear()).await
+        self.watch(WRITE_LIMIT, Operation::Clear, self.inner.clear())
+            .await
     }
 
     async fn scan(
@@ -119,12 +135,14 @@ impl CacheBackend for ObservedBackend {
         from: Option<ScanCursor>,
         limit: NonZeroUsize,
     ) -> Result<ScanPage, BackendError> {
-        self.watch(WRITE_LIMIT, "scan", self.inner.scan(from, limit))
+        self.watch(WRITE_LIMIT, Operation::Scan, self.inner.scan(from, limit))
             .await
     }
 
     async fn stats(&self) -> Result<BackendStats, BackendError> {
-        let stats = self.watch(READ_LIMIT, "stats", self.inner.stats()).await?;
+        let stats = self
+            .watch(READ_LIMIT, Operation::Stats, self.inner.stats())
+            .await?;
         if let Some(store) = &stats.store {
             let before = self.counted.fetch_max(store.failures, Ordering::Relaxed);
             self.metrics
@@ -134,15 +152,17 @@ impl CacheBackend for ObservedBackend {
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, "sweep", self.inner.sweep(now))
+        self.watch(WRITE_LIMIT, Operation::Sweep, self.inner.sweep(now))
             .await
     }
 
     async fn flush(&self) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, "flush", self.inner.flush()).await
+        self.watch(WRITE_LIMIT, Operation::Flush, self.inner.flush())
+            .await
     }
 
     async fn close(&self) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, "close", self.inner.close()).await
+        self.watch(WRITE_LIMIT, Operation::Flush, self.inner.close())
+            .await
     }
 }

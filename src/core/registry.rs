@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::backend::CacheBackend;
 use crate::clock::Clock;
 use crate::config::ConfigTable;
+use crate::secret::Scope;
 
 /// The one item that a backend crate exports.
 #[derive(Clone, Copy)]
@@ -40,6 +41,10 @@ pub trait BackendConfig: fmt::Debug + Send + Sync {
     /// be asked while an agent runs. What would stop the start, or leave the backend without its store, is an
     /// error.
     fn examine(&self) -> Result<String, OpenError>;
+
+    /// The scope that the store was last used with, so far as it can be seen by [`examine`](Self::examine)'s
+    /// rules.
+    fn last_scope(&self) -> Option<Scope>;
 
     /// Opens the backend. Called once per process, on the runtime.
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError>;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
 use crate::lifetime::Timestamp;
 use crate::value::SecretValue;
@@ -257,6 +258,15 @@ impl SecretKey {
                 selector: VersionSelector::parse(version_id.as_deref(), stage.as_deref()).ok()?,
             },
         })
+    }
+}
+
+/// The `VersionStages` of an answer. Those of nearly every answer, `ACSCurrent` alone, are one list for all.
+pub fn stages<S: Deref<Target = str>>(names: &[S]) -> Arc<[Box<str>]> {
+    static CURRENT: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| Arc::new([CURRENT_STAGE.into()]));
+    match names {
+        [name] if **name == *CURRENT_STAGE => Arc::clone(&CURRENT),
+        names => names.iter().map(|name| Box::from(&**name)).collect(),
     }
 }
 

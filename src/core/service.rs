@@ -31,7 +31,7 @@ use crate::source::{CredentialState, SecretSource, SourceError};
 pub struct UpstreamState {
     /// When KMS last answered, be it with a refusal.
     pub last_success_at: Option<Timestamp>,
-    /// What the last failure is called, while no answer has come since.
+    /// What the last failure is called, while no answer has come since; else why none could come.
     pub failing: Option<String>,
 }
 
@@ -72,8 +72,8 @@ struct Landed {
     secret: Secret,
     asked_at: Timestamp,
     stored: bool,
-    /// Whether an earlier flight had brought it already.
-    found: bool,
+    /// What the cache had, if it was there already.
+    found: Option<Lifetime>,
 }
 
 impl SecretService {
@@ -128,7 +128,12 @@ impl SecretService {
 
     /// How the calls to KMS went lately.
     pub fn upstream(&self) -> UpstreamState {
-        self.lock_upstream().clone()
+        let mut state = self.lock_upstream().clone();
+        if state.failing.is_none() {
+            let hindrance = self.source.load().hindrance();
+            state.failing = hindrance.map(|kind| kind.code().to_owned());
+        }
+        state
     }
 
     /// What is known of the agent's own credentials.

@@ -54,6 +54,9 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// What is known of the agent's own credentials.
     fn credentials(&self) -> CredentialState;
 
+    /// What would keep any fetch from being made, so far as that is known without asking anybody.
+    fn hindrance(&self) -> Option<SourceErrorKind>;
+
     /// Asks for a secret.
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError>;
 }
@@ -67,6 +70,8 @@ pub struct CredentialState {
     pub usable: bool,
     /// When they end; `None` for static ones.
     pub expires_at: Option<Timestamp>,
+    /// Whether the last try to get others failed, so that somebody should look.
+    pub renewal_fails: bool,
 }
 
 /// What kind of failure it was; each says what the caller does next.

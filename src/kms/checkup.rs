@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use kms_agent_core::source::{FetchRequest, Purpose};
 use kms_agent_core::{
-    Clock, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
+    Clock, Scope, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
 };
 use prometheus_client::registry::Registry;
 
+use self::remedy::Shown;
 use self::way::Way;
 use crate::client::KmsSource;
 use crate::endpoint::Endpoint;
@@ -68,15 +69,20 @@ impl Outcome {
 }
 
 /// Goes the way that the agent would go for a secret, step by step, with the agent's own parts. Reads `secret`
-/// if one is named and lets go of its value; else KMS is only asked whether it knows the credentials.
+/// if one is named and lets go of its value; else KMS is only asked whether it knows the credentials. `resumed` is
+/// the scope that the store was last used with.
 pub async fn checkup(
     settings: &Settings,
     environment: &Environment,
     clock: Arc<dyn Clock>,
+    resumed: Option<&Scope>,
     secret: Option<&SecretRef>,
 ) -> Vec<Finding> {
     let metrics = KmsMetrics::register(&mut Registry::default());
     let source = KmsSource::new(settings.clone(), environment, Arc::clone(&clock), metrics);
+    if let Some(scope) = resumed {
+        source.resume(scope);
+    }
     let located = source.endpoint().await;
     let region = region(&source, located.as_ref());
     let credentials = credentials(&source).await;
@@ -118,6 +124,9 @@ pub async fn checkup(
 fn region(source: &KmsSource, located: Result<&Endpoint, &SourceError>) -> Outcome {
     match (located, source.region()) {
         (Err(error), _) => Outcome::failed(error.report(), ""),
+        (Ok(_), Some(region)) if source.goes_by_the_store() => Outcome::Passed(format!(
+            "{region}, as the store was last used; better set KMS.Region"
+        )),
         (Ok(_), Some(region)) => Outcome::Passed(region.to_string()),
         (Ok(_), None) => Outcome::Passed("none needed, since KMS.Endpoint is set".to_owned()),
     }
@@ -194,5 +203,9 @@ async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> O
         None => error.report(),
     };
     let provider = source.credentials().provider.unwrap_or_default();
-    Outcome::failed(what, remedy::of_refusal(&error, &provider))
+    let shown = Shown {
+        provider: provider.into_owned(),
+        place: source.credential_place(),
+    };
+    Outcome::failed(what, remedy::of_failure(&error, &shown))
 }

@@ -5,12 +5,12 @@ mod pursuit;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest};
+use kms_agent_core::source::{CredentialState, FetchRequest, SourceErrorKind};
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
 use self::pursuit::{Pursuit, timed_out};
@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::credential::{CachedCredential, Outlets, Parts, Sts, choose};
 use crate::endpoint::Endpoint;
 use crate::environment::Environment;
+use crate::file::LOOK_EVERY;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
 use crate::locator::Locator;
 use crate::metadata::Metadata;
@@ -45,7 +46,8 @@ pub struct KmsSource {
     metrics: KmsMetrics,
     /// That the clock is wrong has been told.
     clock_is_told: AtomicBool,
-    /// The scope as it was last told, since every read asks for it. Its endpoint does not change once known.
+    /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
+    /// change once known.
     last_scope: Mutex<Option<Arc<Scope>>>,
 }
 
@@ -127,6 +129,11 @@ impl KmsSource {
         }
     }
 
+    /// Where an operator mends the credentials, if that is a file.
+    pub(crate) fn credential_place(&self) -> Option<String> {
+        self.credentials.place()
+    }
+
     /// Sends a request that is not signed, by the way that signed ones take.
     pub(crate) async fn knock(&self, endpoint: &Endpoint) -> Result<HttpResponse, HttpError> {
         let url = format!("{}/", endpoint.origin());
@@ -141,20 +148,70 @@ impl KmsSource {
         self.locator.remember(&scope.endpoint);
     }
 
+    /// Whether the region is that of an earlier life, since nobody tells another.
+    pub(crate) fn goes_by_the_store(&self) -> bool {
+        self.locator.known_endpoint().is_none() && self.locator.region().is_some()
+    }
+
     /// Does what must happen without readers, for as long as it is polled: finds out the region, gets
-    /// credentials, and renews them ahead of their expiry. What keeps requests from being sent at all, such
-    /// as a bad `CaFile`, is logged at once and not only when a reader comes.
+    /// credentials, renews them ahead of their expiry, and follows `CaFile`. What keeps requests from being
+    /// sent at all is logged at once and not only when a reader comes.
     pub async fn maintain(&self) {
-        let prepare = async {
-            if let Err(error) = self.http.prepare().await {
-                tracing::error!(cause = %error, "KMS cannot be asked");
-            }
-        };
         tokio::join!(
-            prepare,
+            self.keep_prepared(),
             self.locator.maintain(),
             self.credentials.maintain()
         );
+    }
+
+    /// Sees to it that requests can be sent, by today's `CaFile`.
+    async fn keep_prepared(&self) {
+        let mut able = false;
+        let mut told = None;
+        loop {
+            match self.http.prepare().await {
+                Ok(anew) => {
+                    if anew && able {
+                        tracing::info!("KMS.CaFile was read anew");
+                    }
+                    (able, told) = (true, None);
+                }
+                Err(error) => {
+                    let cause = error.to_string();
+                    if told.as_ref() == Some(&cause) {
+                        // Said already.
+                    } else if able {
+                        tracing::error!(cause, "KMS.CaFile counts as it was before");
+                    } else {
+                        tracing::error!(cause, "KMS cannot be asked");
+                    }
+                    told = Some(cause);
+                }
+            }
+            if self.settings.kms.ca_file.is_none() {
+                return;
+            }
+            self.clock.sleep_until(self.clock.boot() + LOOK_EVERY).await;
+        }
+    }
+
+    /// The scope of what `identity` is told at `endpoint`; the same one for as long as nobody else asks.
+    fn scope_as(&self, endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
+        let made = Scope {
+            endpoint: endpoint.authority().into(),
+            identity: identity.into(),
+        };
+        let mut last = self.lock_scope();
+        match &*last {
+            Some(scope) if **scope == made => Arc::clone(scope),
+            _ => Arc::clone(last.insert(Arc::new(made))),
+        }
+    }
+
+    fn lock_scope(&self) -> MutexGuard<'_, Option<Arc<Scope>>> {
+        self.last_scope
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,16 +219,11 @@ impl KmsSource {
 impl SecretSource for KmsSource {
     fn scope(&self) -> Option<Arc<Scope>> {
         let identity = self.credentials.identity()?;
-        let mut last = self
-            .last_scope
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(scope) = last.as_ref().filter(|scope| *scope.identity == *identity) {
-            return Some(Arc::clone(scope));
+        let known = self.lock_scope().clone();
+        if let Some(scope) = known.filter(|scope| *scope.identity == *identity) {
+            return Some(scope);
         }
-        let made = scope(&self.locator.known_endpoint()?, &identity);
-        *last = Some(Arc::clone(&made));
-        Some(made)
+        Some(self.scope_as(&self.locator.known_endpoint()?, &identity))
     }
 
     async fn learn_scope(&self, arrived_at: Duration) {
@@ -194,6 +246,12 @@ impl SecretSource for KmsSource {
         self.credentials.state()
     }
 
+    fn hindrance(&self) -> Option<SourceErrorKind> {
+        self.locator
+            .is_lost()
+            .then_some(SourceErrorKind::RegionUnknown)
+    }
+
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
         let deadline = request.arrived_at + OVERALL_TIMEOUT;
         let mut pursuit = Pursuit::new(self, request, deadline);
@@ -214,13 +272,6 @@ impl fmt::Debug for KmsSource {
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }
-}
-
-fn scope(endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
-    Arc::new(Scope {
-        endpoint: endpoint.authority().into(),
-        identity: identity.into(),
-    })
 }
 
 #[cfg(test)]

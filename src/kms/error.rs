@@ -113,14 +113,18 @@ pub(crate) fn not_kms(status: u16) -> SourceError {
 /// The error that no answer at all amounts to.
 pub(crate) fn from_http(error: HttpError, authority: &str) -> SourceError {
     let (kind, text) = match error.kind() {
-        HttpErrorKind::Timeout => (SourceErrorKind::TimedOut, "did not answer in time"),
+        HttpErrorKind::Timeout => {
+            // Which is all that there is to say.
+            let text = format!("{authority} did not answer in time{}", error.by_proxy());
+            return SourceError::new(SourceErrorKind::TimedOut, text);
+        }
         HttpErrorKind::TooLarge | HttpErrorKind::Garbled => {
             (SourceErrorKind::InvalidAnswer, "gave no KMS answer")
         }
+        HttpErrorKind::Cut | HttpErrorKind::Stale => (SourceErrorKind::Unavailable, "was asked"),
         HttpErrorKind::Setup
         | HttpErrorKind::Connect
         | HttpErrorKind::Tls(_)
-        | HttpErrorKind::Cut
         | HttpErrorKind::Other => (SourceErrorKind::Unavailable, "could not be reached"),
     };
     SourceError::new(kind, format!("{authority} {text}")).with_cause(error)

@@ -1,45 +1,129 @@
 //! The only place that reads files.
 
+use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
 use zeroize::Zeroizing;
 
-/// Reads a whole file of at most `limit` bytes, off the runtime's threads, into a block that is wiped.
-pub(crate) async fn read(path: PathBuf, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    tokio::task::spawn_blocking(move || read_now(path, limit))
-        .await
-        .map_err(io::Error::other)?
-}
+/// How often files that others may write anew are looked at.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Whether there is something at `path` that this process can see.
-pub(crate) async fn exists(path: PathBuf) -> bool {
-    // The only failure is the end of the runtime.
-    tokio::task::spawn_blocking(move || path.metadata().is_ok())
+/// Reads a whole file of at most `limit` bytes, off the runtime's threads, into a block that is wiped.
+pub(crate) async fn read(path: PathBuf, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    tokio::task::spawn_blocking(move || read_now(&path, limit))
         .await
-        .unwrap_or(false)
+        .map_err(|_| FileError::Other("reading it crashed".to_owned()))?
 }
 
 /// The same at once, for when there is no runtime yet.
 #[expect(clippy::disallowed_methods, reason = "the one place that opens files")]
-pub(crate) fn read_now(path: PathBuf, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = std::fs::File::open(path)?;
+pub(crate) fn read_now(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    // Opening a pipe would wait for whoever writes to it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let failed = |error: io::Error| FileError::of(path, &error);
+    let file = open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    let stat = fstat(&file).map_err(|error| failed(error.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FileError::NoFile);
+    }
     // Room for all that may come, so that the block is never outgrown.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     let wanted = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(wanted).read_to_end(&mut bytes)?;
+    std::fs::File::from(file)
+        .take(wanted)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("is larger than {limit} bytes"),
-        ));
+        return Err(FileError::Other(format!("is larger than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+/// Whether nothing at all stands at `path`. What cannot be seen, and a link that leads nowhere, is something.
+pub(crate) async fn is_absent(path: PathBuf) -> bool {
+    // The only failure is the end of the runtime.
+    tokio::task::spawn_blocking(move || is_absent_now(&path))
+        .await
+        .unwrap_or(false)
+}
+
+fn is_absent_now(path: &Path) -> bool {
+    let Err(error) = path.symlink_metadata() else {
+        return false;
+    };
+    match error.kind() {
+        // A folder above may be a link whose target is yet to come.
+        io::ErrorKind::NotFound => path
+            .ancestors()
+            .skip(1)
+            .find(|above| above.symlink_metadata().is_ok())
+            .is_none_or(|above| above.metadata().is_ok()),
+        // Nothing can stand below what is no folder, such as the home /dev/null.
+        io::ErrorKind::NotADirectory => true,
+        _ => false,
+    }
+}
+
+/// Why a file cannot be read. It goes on after "cannot be read: ".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FileError {
+    /// There is none, or a link leads nowhere.
+    Missing,
+    /// Its permissions, or those of a folder above it.
+    Forbidden,
+    /// Its permissions would do, but the process has confined itself to other folders.
+    OutOfReach,
+    /// A folder, a pipe or a device.
+    NoFile,
+    Other(String),
+}
+
+impl FileError {
+    fn of(path: &Path, error: &io::Error) -> Self {
+        // What confines the process shuts files, and does not hide that their permissions are right.
+        let permitted = || accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing,
+            io::ErrorKind::PermissionDenied if permitted() => Self::OutOfReach,
+            io::ErrorKind::PermissionDenied => Self::Forbidden,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+
+    /// What to do, where that does not depend on what the file is for.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Forbidden => {
+                Some("let the agent's user read it and enter the folders above it (chown, chmod)")
+            }
+            Self::OutOfReach => Some("restart the agent"),
+            Self::NoFile => Some("put a regular file in its place"),
+            Self::Missing | Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "there is no such file",
+            Self::Forbidden => "permission denied",
+            Self::OutOfReach => {
+                "it is outside the folders that the process may open since its start"
+            }
+            Self::NoFile => "it is no regular file",
+            Self::Other(what) => what,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -48,17 +132,45 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(b"12345").expect("written");
         let path = file.path().to_owned();
-        assert!(exists(path.clone()).await && !exists("/no/such/file".into()).await);
         assert_eq!(*read(path.clone(), 5).await.expect("read"), b"12345");
         assert_eq!(
-            read(path, 4).await.map_err(|error| error.kind()),
-            Err(io::ErrorKind::InvalidData)
+            read(path, 4).await,
+            Err(FileError::Other("is larger than 4 bytes".to_owned()))
         );
         assert_eq!(
-            read("/no/such/file".into(), 4)
-                .await
-                .map_err(|error| error.kind()),
-            Err(io::ErrorKind::NotFound)
+            read("/no/such/file".into(), 4).await,
+            Err(FileError::Missing)
         );
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
+            assert_eq!(read_now(path, 4), Err(FileError::NoFile), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_certainly_not_there_is_absent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::File::create_new(path("file")).expect("a file");
+        symlink("nowhere", path("link")).expect("a link");
+        symlink("file", path("good")).expect("a link");
+        for (name, absent) in [
+            ("file", false),
+            ("good", false),
+            ("link", false),
+            ("link/below/it", false),
+            ("none", true),
+            ("none/below/it", true),
+            ("file/below", true),
+        ] {
+            assert_eq!(is_absent_now(&path(name)), absent, "{name}");
+        }
+        assert!(is_absent_now(Path::new("no-such-file-here")));
     }
 }

@@ -3,11 +3,13 @@
 mod anchor;
 mod body;
 mod classify;
+mod connect;
 mod error;
 mod message;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,14 +17,15 @@ use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
-use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use self::body::BodyBuffer;
 use self::classify::{chain, classify};
+use self::connect::Connects;
 pub(crate) use self::error::{HttpError, HttpErrorKind, TlsFault};
 pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
 use crate::environment::Environment;
+use crate::sign::fingerprint;
 
 const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERSION"));
 
@@ -37,8 +40,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Dropping the future abandons the request.
 #[async_trait]
 pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
-    /// Makes what the first request would make, so that what the operator must mend is known before it.
-    async fn prepare(&self) -> Result<(), HttpError>;
+    /// Makes what the first request would make, so that what the operator must mend is known before it; later
+    /// makes it anew where the files it comes from are others. Returns whether it did anything. After a failure
+    /// requests are sent as before.
+    async fn prepare(&self) -> Result<bool, HttpError>;
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
@@ -86,6 +91,18 @@ impl ProxySettings {
         })
     }
 
+    /// What is wrong with it.
+    pub(crate) fn problem(&self) -> Option<HttpError> {
+        proxy(self).err()
+    }
+
+    fn without_bypass(&self) -> Self {
+        Self {
+            url: self.url.clone(),
+            bypass: String::new(),
+        }
+    }
+
     /// Where `url` is asked for by way of a proxy: that proxy, without its password.
     pub(crate) fn on_the_way_to(&self, url: &str) -> Option<String> {
         let matcher = Matcher::builder()
@@ -115,22 +132,70 @@ impl fmt::Debug for ProxySettings {
 pub(crate) struct ReqwestSend {
     profile: ClientProfile,
     /// Stays empty while building fails, which is then tried again.
-    client: OnceCell<Client>,
+    made: std::sync::Mutex<Option<Made>>,
+    /// Held while a client is built, so that it is built once.
+    making: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Made {
+    client: Client,
+    connects: Connects,
+    /// Of the file of trust anchors, where there is one.
+    fingerprint: Option<String>,
 }
 
 impl ReqwestSend {
     pub(crate) fn new(profile: ClientProfile) -> Self {
         Self {
             profile,
-            client: OnceCell::new(),
+            made: std::sync::Mutex::default(),
+            making: tokio::sync::Mutex::default(),
         }
     }
 
-    async fn build(&self) -> Result<Client, HttpError> {
-        let anchors = match &self.profile.roots {
-            Roots::SystemAnd(path) => anchor::read(path.clone()).await?,
-            Roots::None | Roots::System => Vec::new(),
+    async fn ready(&self) -> Result<Made, HttpError> {
+        match self.made() {
+            Some(made) => Ok(made),
+            None => Ok(self.make().await?.0),
+        }
+    }
+
+    /// The client that goes by today's files, and whether it was built just now.
+    async fn make(&self) -> Result<(Made, bool), HttpError> {
+        let _turn = self.making.lock().await;
+        let file = match &self.profile.roots {
+            Roots::SystemAnd(path) => Some((path, anchor::read(path).await?)),
+            Roots::None | Roots::System => None,
         };
+        let fingerprint = file.as_ref().map(|(_, pem)| fingerprint(pem));
+        if let Some(made) = self.made().filter(|made| made.fingerprint == fingerprint) {
+            return Ok((made, false));
+        }
+        let anchors = file.map_or(Ok(Vec::new()), |(path, pem)| anchor::parse(path, &pem))?;
+        let connects = Connects::default();
+        let made = Made {
+            client: self.build(anchors, connects.clone()).await?,
+            connects,
+            fingerprint,
+        };
+        *self.lock() = Some(made.clone());
+        Ok((made, true))
+    }
+
+    fn made(&self) -> Option<Made> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Made>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn build(
+        &self,
+        anchors: Vec<Certificate>,
+        connects: Connects,
+    ) -> Result<Client, HttpError> {
         let plain = matches!(self.profile.roots, Roots::None);
         let proxy = match &self.profile.proxy {
             Some(settings) if !plain => Some(proxy(settings)?),
@@ -138,21 +203,27 @@ impl ReqwestSend {
         };
         let connect_timeout = self.profile.connect_timeout;
         // Loading the machine's CA bundle reads files.
-        tokio::task::spawn_blocking(move || build(plain, anchors, proxy, connect_timeout))
+        tokio::task::spawn_blocking(move || build(plain, anchors, proxy, connect_timeout, connects))
             .await
             .map_err(|_| HttpError::new(HttpErrorKind::Setup, "building the HTTP client crashed"))?
+    }
+
+    /// The proxy on the way to `url`, without its password.
+    fn proxy_to(&self, url: &str) -> Option<String> {
+        self.profile.proxy.as_ref()?.on_the_way_to(url)
     }
 }
 
 #[async_trait]
 impl HttpSend for ReqwestSend {
-    async fn prepare(&self) -> Result<(), HttpError> {
-        self.client.get_or_try_init(|| self.build()).await?;
-        Ok(())
+    async fn prepare(&self) -> Result<bool, HttpError> {
+        self.make().await.map(|(_, anew)| anew)
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let client = self.client.get_or_try_init(|| self.build()).await?;
+        let Made {
+            client, connects, ..
+        } = self.ready().await?;
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -167,7 +238,16 @@ impl HttpSend for ReqwestSend {
         } else if request.method != Method::Get {
             builder = builder.header(reqwest::header::CONTENT_LENGTH, 0);
         }
-        let mut response = builder.send().await.map_err(classify)?;
+        let begun_before = connects.begun();
+        let mut response = builder.send().await.map_err(|error| {
+            let error = classify(error).by_way_of(|| self.proxy_to(&request.url));
+            // Nobody has begun a connection meanwhile, so this one had been used before.
+            if connects.begun() == begun_before {
+                error.on_used_connection()
+            } else {
+                error
+            }
+        })?;
         let status = response.status().as_u16();
         let headers = response
             .headers()
@@ -186,12 +266,24 @@ impl HttpSend for ReqwestSend {
 }
 
 fn proxy(settings: &ProxySettings) -> Result<Proxy, HttpError> {
-    let unusable = |why| HttpError::new(HttpErrorKind::Setup, format!("HTTPS_PROXY {why}"));
+    let unusable = |why| {
+        let text = format!("HTTPS_PROXY {why}; write http://host:port, or unset it to go without");
+        HttpError::new(HttpErrorKind::Setup, text)
+    };
     if settings.url.trim_start().starts_with("socks") {
-        return Err(unusable("names a SOCKS proxy; only HTTP proxies will do"));
+        return Err(unusable(
+            "names a SOCKS proxy, and only HTTP proxies will do",
+        ));
     }
-    Ok(Proxy::https(settings.url.trim())
-        .map_err(|_| unusable("is not the URL of a proxy"))?
+    let is_understood = settings
+        .without_bypass()
+        .on_the_way_to("https://kms.invalid")
+        .is_some();
+    let proxy = Proxy::https(settings.url.trim())
+        .ok()
+        .filter(|_| is_understood);
+    Ok(proxy
+        .ok_or_else(|| unusable("is not the URL of a proxy"))?
         .no_proxy(NoProxy::from_string(&settings.bypass)))
 }
 
@@ -204,6 +296,7 @@ fn build(
     anchors: Vec<Certificate>,
     proxy: Option<Proxy>,
     connect_timeout: Duration,
+    connects: Connects,
 ) -> Result<Client, HttpError> {
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
@@ -214,6 +307,7 @@ fn build(
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .connector_layer(connects)
         .no_proxy();
     builder = if plain {
         builder.tls_certs_only([])

@@ -15,6 +15,8 @@ use crate::settings::KmsSettings;
 const REGION_VARIABLE: &str = "ALIBABA_CLOUD_REGION_ID";
 const REGION_PATH: &str = "/latest/meta-data/region-id";
 
+const UNKNOWN: &str = "the region is not known; set KMS.Region";
+
 /// Knows the endpoint, or finds it out when it is first needed and remembers it.
 #[derive(Debug)]
 pub(crate) struct Locator {
@@ -102,16 +104,26 @@ impl Locator {
             .or_else(|why| self.remembered.get().cloned().ok_or(why))
             .map(|region| Endpoint::kms(&region))
             .map_err(|why| {
-                SourceError::new(
-                    SourceErrorKind::RegionUnknown,
-                    format!("the region is not known; set KMS.Region ({why})"),
-                )
+                SourceError::new(SourceErrorKind::RegionUnknown, format!("{UNKNOWN} ({why})"))
             })
     }
 
-    /// Finds the endpoint out, however long it takes.
+    /// Whether nobody tells where KMS is, as far as has been found out.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.known_endpoint().is_none()
+            && self.remembered.get().is_none()
+            && (self.barred().is_some() || self.lock().failure.is_some())
+    }
+
+    /// Finds the endpoint out, however long it takes. That nobody can tell it is said at once.
     pub(crate) async fn maintain(&self) {
-        while self.known_endpoint().is_none() && self.may_ask() {
+        if self.known_endpoint().is_none()
+            && let Some(why) = self.barred()
+        {
+            self.complain(why);
+            return;
+        }
+        while self.known_endpoint().is_none() {
             let _ = self.endpoint().await;
             let retry_at = self
                 .lock()
@@ -128,19 +140,19 @@ impl Locator {
         self.region.clone().or_else(|| self.lock().region.clone())
     }
 
-    fn may_ask(&self) -> bool {
-        self.metadata.is_some() && self.problem.is_none()
+    /// Why nobody may be asked.
+    fn barred(&self) -> Option<&'static str> {
+        let disabled = self
+            .metadata
+            .is_none()
+            .then_some("the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED");
+        self.problem.or(disabled)
     }
 
     async fn ask(&self) -> Result<Region, String> {
-        if let Some(problem) = self.problem {
-            return Err(problem.to_owned());
-        }
-        let Some(metadata) = &self.metadata else {
-            return Err(
-                "the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED"
-                    .to_owned(),
-            );
+        let metadata = match (self.barred(), &self.metadata) {
+            (None, Some(metadata)) => metadata,
+            (why, _) => return Err(why.unwrap_or_default().to_owned()),
         };
         let asked = self.lock().asked;
         let _turn = self.asking.lock().await;
@@ -161,7 +173,7 @@ impl Locator {
             }
             Err(why) => {
                 if learnt.failure.is_none() {
-                    self.warn(why);
+                    self.complain(why);
                 }
                 let before = learnt.failure.take();
                 let pace = Pace::failed(before.as_ref().map(|(pace, _)| pace), self.clock.boot());
@@ -171,13 +183,22 @@ impl Locator {
         outcome
     }
 
-    fn warn(&self, cause: &str) {
-        let text = if self.remembered.get().is_some() {
-            "the region is not known, so the one that the store was last used with counts; set KMS.Region"
+    fn complain(&self, cause: &str) {
+        if let Some(region) = self.remembered.get() {
+            tracing::warn!(
+                cause,
+                region = region.as_str(),
+                "nobody tells the region, so the one that the store was last used with counts; set KMS.Region"
+            );
         } else {
-            "the region is not known; set KMS.Region, unless this is an ECS instance"
-        };
-        tracing::warn!(cause, "{text}");
+            // While it can be asked for, it may come yet.
+            let must_act = self.barred().is_some();
+            if must_act {
+                tracing::error!(cause, "{UNKNOWN}");
+            } else {
+                tracing::warn!(cause, "{UNKNOWN}");
+            }
+        }
     }
 
     /// What somebody else has learnt meanwhile, or a failure too recent to try again.

@@ -28,6 +28,11 @@ impl Pace {
         }
     }
 
+    /// Whether there was no failure right before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.failures == 1
+    }
+
     /// When the next try is due, by boot time.
     pub(crate) fn retry_at(&self) -> Duration {
         self.retry_at

@@ -154,8 +154,8 @@ impl fmt::Debug for Script {
 
 #[async_trait]
 impl HttpSend for Script {
-    async fn prepare(&self) -> Result<(), HttpError> {
-        Ok(())
+    async fn prepare(&self) -> Result<bool, HttpError> {
+        Ok(true)
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {

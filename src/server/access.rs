@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Response;
 use kms_agent_core::secret::loggable;
+use tracing::level_filters::LevelFilter;
 
 /// The target operators filter by.
 pub(crate) const TARGET: &str = "access";
@@ -16,9 +17,9 @@ pub(crate) struct Record {
     pub(crate) cache: String,
 }
 
-/// Whether anybody reads the lines, so that nothing is gathered for nobody.
+/// Whether anybody may read the lines, so that nothing is gathered for nobody.
 pub(crate) fn is_logged() -> bool {
-    tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
+    LevelFilter::current() >= LevelFilter::DEBUG
 }
 
 /// Writes the line of one request.

@@ -7,10 +7,10 @@ mod vault;
 
 use std::io;
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body_util::Full;
 use kms_agent_core::{Answer, SecretId};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -23,6 +23,9 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// A response whose body lies ready as a whole, as all of the agent's are.
+pub(crate) type Answered = Response<Full<Bytes>>;
 
 /// What a format may say besides the answer itself.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +43,7 @@ pub(crate) fn answer(
     question: Question<'_>,
     answer: Answer,
     headers: HeaderMap,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Answered, ApiError> {
     let value = answer.secret.answer;
     let body = match format {
         ResponseType::Kms => kms::body(value),
@@ -57,7 +60,7 @@ pub(crate) fn answer(
 }
 
 /// The response that carries an error.
-pub(crate) fn error(format: ResponseType, error: &ApiError) -> Response<Body> {
+pub(crate) fn error(format: ResponseType, error: &ApiError) -> Answered {
     let mut response = json(match format {
         ResponseType::Kms => kms::error(error),
         ResponseType::Aws => aws::error(error),
@@ -77,16 +80,16 @@ pub(crate) fn error(format: ResponseType, error: &ApiError) -> Response<Body> {
 }
 
 /// A JSON response as every answer of the agent is: for nobody to store or to guess at.
-pub(crate) fn json(body: Bytes) -> Response<Body> {
+pub(crate) fn json(body: Bytes) -> Answered {
     json_with(HeaderMap::with_capacity(8), body)
 }
 
-fn json_with(mut headers: HeaderMap, body: Bytes) -> Response<Body> {
+fn json_with(mut headers: HeaderMap, body: Bytes) -> Answered {
     headers.clear();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Full::new(body));
     *response.headers_mut() = headers;
     response
 }

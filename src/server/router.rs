@@ -4,16 +4,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, any, get, post};
-use http::{Method, Response, Uri};
+use http::{Method, Uri};
 
 use crate::App;
 use crate::config::{ResponseType, SECRET_BY_QUERY};
 use crate::error::Reject;
 use crate::render;
+use crate::render::Answered;
 use crate::routes::{agent, health, metrics};
 
 /// The routes behind the guard. None of them uses an extractor that can answer by itself.
@@ -52,21 +52,21 @@ where
     post(handler).fallback(use_post)
 }
 
-async fn use_get(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+async fn use_get(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     not_allowed(&app, &uri, "GET")
 }
 
-async fn use_post(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+async fn use_post(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     not_allowed(&app, &uri, "POST")
 }
 
-fn not_allowed(app: &App, uri: &Uri, allowed: &'static str) -> Response<Body> {
+fn not_allowed(app: &App, uri: &Uri, allowed: &'static str) -> Answered {
     let mut error = Reject::MethodNotAllowed.because(format!("Use {allowed}."));
     error.allow = Some(allowed);
     render::error(app.settings.format_of(uri.path()), &error)
 }
 
-async fn unknown_path(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Response<Body> {
+async fn unknown_path(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Answered {
     if method == Method::HEAD {
         return not_allowed(&app, &uri, "GET");
     }

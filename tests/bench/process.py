@@ -45,8 +45,8 @@ class Process:
 
 
 class Bare(Process):
-    def __init__(self, binary, length):
-        super().__init__([binary, TOKEN, length], stdout=subprocess.PIPE, text=True)
+    def __init__(self, binary, length, under=()):
+        super().__init__([*under, binary, TOKEN, length], stdout=subprocess.PIPE, text=True)
         self.port = int(self.child.stdout.readline())
 
 
@@ -74,9 +74,11 @@ class Emulator(Process):
 
 
 class Agent(Process):
-    """An agent with a folder of its own, or in `folder` for a second life."""
+    """An agent with a folder of its own, or in `folder` for a second life; perhaps under another program."""
 
-    def __init__(self, binary, emulator, backend="InMemory", size=1000, connections=800, folder=None):
+    def __init__(
+        self, binary, emulator, backend="InMemory", size=1000, connections=800, folder=None, under=()
+    ):
         self.own = None if folder else tempfile.TemporaryDirectory()
         self.folder = pathlib.Path(folder or self.own.name)
         config = self.folder / "config.toml"
@@ -100,7 +102,7 @@ LogPath = "stderr"
 """)
         self.started_at = time.perf_counter()
         super().__init__(
-            [binary, "agent", config],
+            [*under, binary, "agent", config],
             {
                 "KMS_TOKEN": TOKEN,
                 "ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID,

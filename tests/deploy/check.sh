@@ -48,6 +48,32 @@ lacks() {
     esac
 }
 
+# needs TOOL…: without one of them, or without an engine behind docker, the test is skipped.
+needs() {
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || skip "there is no $tool"
+    done
+    docker info >/dev/null 2>&1 || skip 'no Docker engine answers'
+}
+skip() {
+    printf 'SKIPPED %s: %s\n' "${0##*/}" "$1" >&2
+    exit
+}
+
+# told COMMAND: runs it by `user`, which is the test's own, and fails unless deploy/README.md says it word for word.
+told() {
+    local guide
+    guide=$(cat "$(dirname "${BASH_SOURCE[0]}")/../../deploy/README.md")
+    case $guide in
+    *$'\n'"$1"$'\n'*) user "$1" ;;
+    *)
+        echo "deploy/README.md does not say: $1" >&2
+        return 1
+        ;;
+    esac
+}
+
 # programs: sets agent and emulator, and builds what the environment does not name.
 programs() {
     local root

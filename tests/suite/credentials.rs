@@ -3,6 +3,7 @@
 mod change;
 mod choice;
 mod failure;
+mod hidden;
 mod profile;
 mod recovery;
 mod region;

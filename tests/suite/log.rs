@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kms_agent_emulator::Fault;
 use kms_agent_test_support::http::{self, Connection};
 use kms_agent_test_support::{Setup, TOKEN, TestAgent};
 
@@ -160,4 +161,26 @@ fn a_full_log_disk_costs_lines_and_nothing_else_and_heals() {
             assert_eq!(levels, 1, "{line}");
         }
     }
+}
+
+#[test]
+fn every_warning_in_the_file_is_on_stderr_too() {
+    let cloud = Cloud::start();
+    cloud.put("well", "value");
+    let folder = tempfile::tempdir().unwrap();
+    let agent = setup(&cloud, folder.path(), "").start();
+    for number in 0..15 {
+        cloud
+            .fault(Fault::status(503, "ServiceUnavailable"))
+            .unwrap();
+        // An access line, which only the file takes, and a warning.
+        assert_eq!(agent.read(&format!("ill{number}")).status, 503);
+        cloud.clear_faults();
+        assert_eq!(agent.read("well&refreshNow=true").status, 200);
+    }
+    let (_, said) = agent.stop();
+    let warnings = |text: &str| text.matches(" WARN ").count();
+    let log = fs::read_to_string(folder.path().join(NAME)).unwrap();
+    assert!(warnings(&log) >= 10, "{log}");
+    assert_eq!(warnings(&said), warnings(&log), "{said}");
 }

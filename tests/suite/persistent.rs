@@ -1,11 +1,13 @@
 //! The backend chosen by config alone: the same agent, and a cache that outlives it.
 
+mod clock;
 mod damage;
 mod key;
 mod kill;
 mod ledger;
 mod many;
 mod medium;
+mod policy;
 mod purge;
 
 use std::os::unix::fs::PermissionsExt;
@@ -24,9 +26,17 @@ fn setup(cloud: &Cloud, folder: &Path) -> Setup {
 }
 
 fn setup_for(cloud: &Cloud, folder: &Path, entries: usize) -> Setup {
+    setup_with(
+        cloud,
+        folder,
+        &format!("TtlSeconds = 86400\nCacheSize = {entries}"),
+    )
+}
+
+fn setup_with(cloud: &Cloud, folder: &Path, cache: &str) -> Setup {
     let folder = folder.display();
     cloud.setup().and_config(&format!(
-        "ConnectTimeoutMs = 500\nMaxAttempts = 1\nMaxRequestsPerSecond = 0\n[Cache]\nTtlSeconds = 86400\nCacheSize = {entries}\nCacheType = \"Persistent\"\n\
+        "ConnectTimeoutMs = 500\nMaxAttempts = 1\nMaxRequestsPerSecond = 0\n[Cache]\n{cache}\nCacheType = \"Persistent\"\n\
          [Cache.Persistent]\nPath = \"{folder}/cache/store.redb\"\nKeyFile = \"{folder}/keys/store.key\"\n"
     ))
 }

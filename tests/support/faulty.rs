@@ -20,6 +20,8 @@ pub struct FaultyBackend {
     failing: AtomicBool,
     dawdling: AtomicBool,
     look_ups: AtomicUsize,
+    /// Whether the next look-up fails.
+    next_fails: AtomicBool,
 }
 
 impl FaultyBackend {
@@ -30,6 +32,7 @@ impl FaultyBackend {
             failing: AtomicBool::new(false),
             dawdling: AtomicBool::new(false),
             look_ups: AtomicUsize::new(0),
+            next_fails: AtomicBool::new(false),
         })
     }
 
@@ -37,6 +40,11 @@ impl FaultyBackend {
     /// one look-up takes its time, the next takes longer.
     pub fn set_dawdling(&self, dawdling: bool) {
         self.dawdling.store(dawdling, Ordering::SeqCst);
+    }
+
+    /// The next look-up fails, as one that takes too long does, and those after it work.
+    pub fn fail_next_look_up(&self) {
+        self.next_fails.store(true, Ordering::SeqCst);
     }
 
     /// From now on every call fails, or none does.
@@ -68,6 +76,12 @@ impl CacheBackend for FaultyBackend {
         key: &SecretKey,
         now: Timestamp,
     ) -> Result<Option<CacheEntry>, BackendError> {
+        if self.next_fails.swap(false, Ordering::SeqCst) {
+            return Err(BackendError::new(
+                BackendErrorKind::TimedOut,
+                "told to fail once",
+            ));
+        }
         let found = self.working()?.get(key, now).await;
         if self.dawdling.load(Ordering::SeqCst) {
             for _ in 0..self.look_ups.fetch_add(1, Ordering::SeqCst) % PACES {

@@ -121,7 +121,12 @@ impl SecretSource for ScriptedSource {
             provider: Some("scripted".into()),
             usable: true,
             expires_at: None,
+            renewal_fails: false,
         }
+    }
+
+    fn hindrance(&self) -> Option<SourceErrorKind> {
+        None
     }
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {

@@ -206,6 +206,10 @@ impl SecretSource for World {
         CredentialState::default()
     }
 
+    fn hindrance(&self) -> Option<SourceErrorKind> {
+        None
+    }
+
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
         let secret = request.secret;
         let (boot, wall) = (self.clock.boot(), self.clock.wall());

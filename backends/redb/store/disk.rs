@@ -1,13 +1,16 @@
 //! Transactions: all that is ever asked of redb.
 
 use std::ops::Bound;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     RepairSession, StorageBackend, TableDefinition, TableError,
 };
 
-use super::fault::{Fault, contained};
+use super::fault::{Failure, Fault, contained};
+use super::frozen::Frozen;
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
 use crate::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
@@ -32,22 +35,38 @@ pub(crate) struct Contents {
     pub(crate) is_new: bool,
 }
 
+/// How much to list in one go, at least one record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) records: usize,
+    pub(crate) bytes: usize,
+    pub(crate) time: Duration,
+}
+
 /// A store that is open.
 #[derive(Debug)]
 pub(crate) struct Disk {
     database: Database,
     file: TentativeFile,
+    /// What keeps it from being written.
+    unwritable: Option<Failure>,
 }
 
 impl Disk {
-    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours stays as it is.
+    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours, or that is
+    /// `unwritable`, stays as it is.
     pub(crate) fn open(
         file: Box<dyn StorageBackend>,
         sealer: &Sealer,
+        unwritable: Option<Failure>,
     ) -> Result<(Self, Contents), Fault> {
-        let file = TentativeFile::new(file)?;
+        let file = if unwritable.is_some() {
+            TentativeFile::read_only(file)
+        } else {
+            TentativeFile::new(file.into())
+        }?;
         let opened = contained(|| open(&file, Trust::Quick)).and_then(|database| {
-            match contained(|| take_over(&database, &file, sealer)) {
+            match contained(|| take_over(&database, &file, sealer, unwritable.as_ref())) {
                 Ok(contents) => Ok((database, contents)),
                 Err(fault) => {
                     discard(database, &file);
@@ -56,11 +75,24 @@ impl Disk {
             }
         });
         let (database, contents) = file.blamed(opened)?;
-        Ok((Self { database, file }, contents))
+        let disk = Self {
+            database,
+            file,
+            unwritable,
+        };
+        Ok((disk, contents))
+    }
+
+    /// What keeps it from being written, while it can only be read.
+    pub(crate) fn unwritable(&self) -> Option<&Failure> {
+        self.unwritable.as_ref()
     }
 
     /// Writes a batch, all of it or nothing. It is durable when this returns.
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
+        if let Some(failure) = &self.unwritable {
+            return Err(Fault::Failed(failure.clone()));
+        }
         self.ask(|database| write(database, batch))
     }
 
@@ -69,28 +101,26 @@ impl Disk {
         self.ask(|database| read(database, place))
     }
 
-    /// Lists records after `after`, about `bytes` and at most `count` of them. None: there are no more.
+    /// Lists some records after `after`. None: there are no more.
     pub(crate) fn list(
         &self,
         after: Option<RecordHash>,
-        count: usize,
-        bytes: usize,
+        limits: Limits,
     ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
-        self.ask(|database| list(database, after, count, bytes))
+        self.ask(|database| list(database, after, limits))
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
         self.file.blamed(contained(|| question(&self.database)))
     }
 
-    /// Reads all of the file and compares it with its checksums, beside whoever reads from the store. Nobody may
-    /// write to it meanwhile, nor before since it was opened.
-    pub(crate) fn check(&self) -> Result<(), Fault> {
-        let view = self.file.view()?;
-        let checked = contained(|| open(&view, Trust::Nothing)).map(|database| {
-            discard(database, &view);
-        });
-        view.blamed(checked)
+    /// The file as it is now, to be checked beside whoever reads and writes. `give_way` is called before each
+    /// piece that is read.
+    pub(crate) fn checkup(
+        &self,
+        give_way: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Checkup, Fault> {
+        Ok(Checkup(self.file.freeze(give_way)?))
     }
 
     /// Writes all there is into `other`, which is empty, with its meta data.
@@ -108,13 +138,34 @@ impl Disk {
 
     /// Lets go of the store.
     pub(crate) fn close(self) -> Result<(), Fault> {
-        let Self { database, file } = self;
+        let Self { database, file, .. } = self;
+        file.thaw();
         file.blamed(contained(|| Ok(database.close()?)))
     }
 
     /// Lets go of a store that is damaged, and leaves it as it is.
     pub(crate) fn abandon(self) {
+        self.file.thaw();
         discard(self.database, &self.file);
+    }
+}
+
+/// A store's file at one moment, to be compared with its checksums.
+#[derive(Debug)]
+pub(crate) struct Checkup(Arc<Frozen>);
+
+impl Checkup {
+    /// Reads all of it. Ends early, without a word on the file, when the store is closed or too much is written
+    /// meanwhile.
+    pub(crate) fn run(self) -> Result<(), Fault> {
+        let file = TentativeFile::new(Arc::clone(&self.0) as Arc<dyn StorageBackend>)?;
+        let checked = contained(|| open(&file, Trust::Nothing)).map(|database| {
+            discard(database, &file);
+        });
+        if self.0.is_over() {
+            return Ok(());
+        }
+        file.blamed(checked)
     }
 }
 
@@ -143,17 +194,40 @@ fn take_over(
     database: &Database,
     file: &TentativeFile,
     sealer: &Sealer,
+    unwritable: Option<&Failure>,
 ) -> Result<Contents, Fault> {
-    let contents = match identify(database, sealer) {
-        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
-            return Err(Fault::Damaged("it forgot its key's id".to_owned()));
+    let contents = whose(database, sealer)?;
+    match (contents, unwritable) {
+        (Some(contents), Some(_)) => Ok(contents),
+        (None, Some(failure)) => Err(Fault::Failed(failure.clone())),
+        (contents, None) => {
+            file.accept()?;
+            contents.map_or_else(|| begin(database, sealer), Ok)
         }
-        contents => contents?,
-    };
-    file.accept()?;
-    match contents {
-        Some(contents) => Ok(contents),
-        None => begin(database, sealer),
+    }
+}
+
+/// Sees whose store is in `file`, and changes and locks nothing. Returns what the process before left word of, sealed.
+pub(crate) fn recognize(
+    file: Box<dyn StorageBackend>,
+    sealer: &Sealer,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let file = TentativeFile::new(Arc::new(Frozen::new(file.into(), || ())?))?;
+    let recognized = contained(|| open(&file, Trust::Quick)).and_then(|database| {
+        let whose = contained(|| whose(&database, sealer));
+        discard(database, &file);
+        whose.map(|contents| contents?.resumed)
+    });
+    file.blamed(recognized)
+}
+
+/// What is in a store of ours. `None`: there is nothing in it at all.
+fn whose(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
+    match identify(database, sealer) {
+        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
+            Err(Fault::Damaged("it forgot its key's id".to_owned()))
+        }
+        contents => contents,
     }
 }
 
@@ -270,19 +344,19 @@ fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>,
 fn list(
     database: &Database,
     after: Option<RecordHash>,
-    count: usize,
-    bytes: usize,
+    limits: Limits,
 ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
     let start = after
         .as_ref()
         .map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
+    let began = Instant::now();
     let mut listed = Vec::new();
     let mut last = after;
     let mut size = 0;
     for record in records
         .range::<&[u8; 32]>((start, Bound::Unbounded))?
-        .take(count)
+        .take(limits.records)
     {
         let (place, record) = record?;
         let place = RecordHash(*place.value());
@@ -293,7 +367,7 @@ fn list(
         let record = SealedRecord::from(record.value());
         size += record.len();
         listed.push((place, record));
-        if size >= bytes {
+        if size >= limits.bytes || began.elapsed() >= limits.time {
             break;
         }
     }

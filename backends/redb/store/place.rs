@@ -6,14 +6,15 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kms_agent_core::{Clock, Resumed, Timestamp};
+use kms_agent_core::{Clock, Resumed};
 
+use super::aside;
 use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
 use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
 use crate::private;
-use crate::record;
+use crate::record::decode_resumed;
 use crate::seal::{RESUMED, Sealer};
 
 /// Where everything is.
@@ -78,16 +79,23 @@ pub(crate) enum Keys<'a> {
 impl Place {
     /// Opens the store, begins one where there is none, and sets a damaged one aside.
     pub(crate) fn open(&self, keys: Keys<'_>) -> Result<Opened, OpenFailure> {
-        let Some((file, metadata)) = self.existing()? else {
+        let Some(Existing {
+            file,
+            metadata,
+            unwritable,
+        }) = self.existing()?
+        else {
             return self.begin(&self.key_for_new(keys)?);
         };
         let sealer = match keys {
             Keys::Known(sealer) => Arc::clone(sealer),
             Keys::Drawn(_) => Arc::new(Sealer::new(&self.key.load()?)),
         };
-        match self.open_file(file, &sealer) {
+        match self.open_file(file, &sealer, unwritable) {
             Ok((disk, contents)) => {
-                self.tidy();
+                if disk.unwritable().is_none() {
+                    self.tidy();
+                }
                 Ok(opened(disk, contents, &sealer, &metadata))
             }
             Err(Fault::Damaged(why)) => {
@@ -101,7 +109,7 @@ impl Place {
 
     /// Puts an empty store in place of the one that is there, and a new key in place of its own.
     pub(crate) fn replace(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
-        private::remove(&self.path).map_err(failed)?;
+        self.remove().map_err(failed)?;
         let sealer = match self.replace_key() {
             Ok(Some(sealer)) => &Arc::new(sealer),
             Ok(None) => sealer,
@@ -116,8 +124,21 @@ impl Place {
         self.begin(sealer)
     }
 
+    /// Removes the store's file for good.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        private::remove(&self.path)
+    }
+
+    /// Whether the store's file can be written, without touching it.
+    pub(crate) fn try_writing(&self) -> io::Result<()> {
+        open_file(&self.path, OpenOptions::new().write(true)).map(drop)
+    }
+
     fn replace_key(&self) -> io::Result<Option<Sealer>> {
         if !self.key.is_ours() {
+            tracing::warn!(
+                "The cache was purged, but its key is a credential, which the agent cannot replace; it stays in use"
+            );
             return Ok(None);
         }
         let key = RootKey::random()?;
@@ -132,20 +153,9 @@ impl Place {
                 "another process put a new store in its place",
             ));
         }
-        let prefix = format!("{}.corrupt-", private::name(&self.path));
-        let name = format!("{prefix}{}", stamp(self.clock.wall()));
-        let target = self.path.with_file_name(&name);
-        match fs::rename(&self.path, &target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed?,
-        }
-        for entry in fs::read_dir(private::folder(&self.path))?.flatten() {
-            let other = entry.file_name();
-            if other != *name && other.to_string_lossy().starts_with(&prefix) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        private::sync_folder(&self.path)?;
+        let Some(target) = aside::rename(&self.path, self.clock.wall())? else {
+            return Ok(());
+        };
         tracing::warn!(
             store.path = %self.path.display(),
             set.aside = %target.display(),
@@ -167,24 +177,45 @@ impl Place {
     }
 
     /// The store's file, unless there is nothing in it.
-    fn existing(&self) -> Result<Option<(File, Metadata)>, OpenFailure> {
+    fn existing(&self) -> Result<Option<Existing>, OpenFailure> {
         let mut options = OpenOptions::new();
-        match open_file(&self.path, options.read(true).write(true)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => {
-                let (file, metadata) = check(&self.path, opened)?;
-                Ok((metadata.len() > 0).then_some((file, metadata)))
+        let mut unwritable = None;
+        let opened = match open_file(&self.path, options.read(true).write(true)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // What it holds can be answered all the same.
+            Err(error) if is_unwritable(&error) => {
+                let readable = open_file(&self.path, options.write(false));
+                unwritable = Some(error.into());
+                readable
             }
+            opened => opened,
+        };
+        let (file, metadata) = check(&self.path, opened)?;
+        if metadata.len() == 0 {
+            tracing::warn!(
+                store.path = %self.path.display(),
+                "The cache's store is an empty file; a new one is begun in its place"
+            );
         }
+        Ok((metadata.len() > 0).then_some(Existing {
+            file,
+            metadata,
+            unwritable,
+        }))
     }
 
-    fn open_file(&self, file: File, sealer: &Sealer) -> Result<(Disk, Contents), Fault> {
-        Disk::open(self.medium.open(file)?, sealer)
+    fn open_file(
+        &self,
+        file: File,
+        sealer: &Sealer,
+        unwritable: Option<Failure>,
+    ) -> Result<(Disk, Contents), Fault> {
+        Disk::open(self.medium.open(file)?, sealer, unwritable)
     }
 
     /// Begins a store where there is none.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
-        private::make_folder(&self.path).map_err(failed)?;
+        private::make_folder(&self.path).map_err(out_of_reach)?;
         self.build(sealer, |_| {
             if self.bytes() > 0 {
                 // Somebody else was faster.
@@ -209,7 +240,13 @@ impl Place {
         let built = self.unplaced();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
-        let (file, metadata) = check(&built, open_file(&built, &mut options))?;
+        let made = open_file(&built, &mut options);
+        if let Err(error) = &made
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Err(out_of_reach(error.kind().into()));
+        }
+        let (file, metadata) = check(&built, made)?;
         // Also against somebody else who builds one here; it is the lock that redb takes again.
         match file.try_lock() {
             Ok(()) => {}
@@ -217,7 +254,7 @@ impl Place {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let placed = file.set_len(0).map_err(Fault::from).and_then(|()| {
-            let (disk, contents) = self.open_file(file, sealer)?;
+            let (disk, contents) = self.open_file(file, sealer, None)?;
             finish(&disk)?;
             fs::rename(&built, &self.path)?;
             private::sync_folder(&self.path)?;
@@ -288,13 +325,34 @@ impl Place {
             }
             Fault::OtherKey => OpenFailure::Barred {
                 word: "key_mismatch",
-                message: format!(
-                    "the store {path} was sealed under another key than the one in \
-                     Cache.Persistent.KeyFile; put that key back, or remove the store to begin a new one"
-                ),
+                message: sealed_otherwise(&self.path),
             },
         }
     }
+}
+
+/// What to do about a store of another key.
+pub(crate) fn sealed_otherwise(path: &Path) -> String {
+    format!(
+        "the store {} was sealed under another key than the one in Cache.Persistent.KeyFile; put that key back, \
+         or remove the store to begin a new one",
+        path.display()
+    )
+}
+
+/// A store's file that is open.
+struct Existing {
+    file: File,
+    metadata: Metadata,
+    /// What keeps it from being written, while it can be read.
+    unwritable: Option<Failure>,
+}
+
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
 }
 
 impl From<KeyError> for OpenFailure {
@@ -309,7 +367,7 @@ impl From<KeyError> for OpenFailure {
     }
 }
 
-fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub(crate) fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
     options.custom_flags(no_follow).open(path)
 }
@@ -342,12 +400,15 @@ fn failed(error: io::Error) -> OpenFailure {
     OpenFailure::Failed(error.into())
 }
 
+/// What an earlier process left word of.
+pub(super) fn resumed(record: &[u8], sealer: &Sealer) -> Option<Resumed> {
+    let bytes = sealer.open_header(&RESUMED, record).ok()?;
+    decode_resumed(&bytes)
+}
+
 fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>, file: &Metadata) -> Opened {
     // What cannot be read is not known.
-    let resumed = contents
-        .resumed
-        .and_then(|sealed| sealer.open_header(&RESUMED, &sealed).ok())
-        .and_then(|bytes| record::decode_resumed(&bytes));
+    let resumed = contents.resumed.and_then(|record| resumed(&record, sealer));
     Opened {
         disk,
         file: file.into(),
@@ -358,12 +419,13 @@ fn opened(disk: Disk, contents: Contents, sealer: &Arc<Sealer>, file: &Metadata)
     }
 }
 
-/// `YYYYMMDDTHHMMSSZ`.
-fn stamp(at: Timestamp) -> String {
-    at.to_rfc3339().unwrap_or_default().replace(['-', ':'], "")
-}
-
-/// Whether the key lies beside the store, where whoever copies the one gets the other.
-pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
-    matches!(key, KeySource::File(key) if private::folder(key) == private::folder(path))
+/// The folder may not be written. A confined process cannot get at one that was made after it began.
+fn out_of_reach(error: io::Error) -> OpenFailure {
+    let mut failure = Failure::from(error);
+    if failure.word == "permission_denied" {
+        failure.cause.push_str(
+            "; let the agent's user write its folder, and if that was removed or made anew, restart the agent",
+        );
+    }
+    OpenFailure::Failed(failure)
 }

@@ -20,6 +20,7 @@ pub(crate) struct Lookup {
 pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
     for lookup in asked {
         let found = fetch(shared, &lookup.place);
+        shared.looked_up();
         // Nobody there any more: the record is in memory for the next one.
         let _ = lookup.answer.send(found);
     }

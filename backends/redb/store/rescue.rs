@@ -1,7 +1,10 @@
 //! Reads out of a damaged store what can be read, so that a bad page costs the records in it and no others.
 
+use std::time::Duration;
+
 use kms_agent_core::Lifetime;
 
+use super::disk::Limits;
 use super::fault::Fault;
 use super::shared::Shared;
 use super::state::Index;
@@ -9,24 +12,28 @@ use crate::record::Header;
 use crate::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
 
 /// What is read at a time while all goes well.
-const RECORDS: usize = 256;
-const BYTES: usize = 1 << 20;
+const LIMITS: Limits = Limits {
+    records: 256,
+    bytes: 1 << 20,
+    time: Duration::MAX,
+};
 
-/// Takes into memory what only the store has.
-pub(crate) fn rescue(shared: &Shared) {
+/// Takes into memory what only the store has. False: the medium failed, so not all of it.
+pub(crate) fn rescue(shared: &Shared) -> bool {
     let (sealer, count) = {
         let state = shared.lock();
         if state.queue.is_emptying() {
-            return;
+            return true;
         }
         (state.sealer.clone(), state.entries())
     };
     let mut walk = Walk::among(count);
-    while let Some(listed) = shared.ask(|disk| disk.list(walk.after, walk.records, BYTES)) {
+    while let Some(listed) = shared.ask(|disk| disk.list(walk.after, walk.limits)) {
         match listed.as_deref() {
             Ok([.., (last, _)]) => walk.go_on(*last),
             Err(Fault::Damaged(_)) if walk.avoid() => {}
-            Ok([]) | Err(_) => return,
+            Ok([]) | Err(Fault::Damaged(_)) => return true,
+            Err(_) => return false,
         }
         for (place, record) in listed.unwrap_or_default() {
             if let Ok((_, lifetime)) = check(&sealer, &place, &record) {
@@ -34,6 +41,7 @@ pub(crate) fn rescue(shared: &Shared) {
             }
         }
     }
+    false
 }
 
 fn take(shared: &Shared, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
@@ -61,8 +69,8 @@ pub(crate) fn check(
 /// one part of all possible ones as in another of that size.
 struct Walk {
     after: Option<RecordHash>,
-    /// How many to read next. One, where something is in the way.
-    records: usize,
+    /// How much to read next. One record, where something is in the way.
+    limits: Limits,
     /// How far to jump, in terms of the first eight bytes; what one record takes at first.
     step: u64,
     one_record: u64,
@@ -73,7 +81,7 @@ impl Walk {
         let one_record = u64::MAX / (count as u64).saturating_add(1);
         Self {
             after: None,
-            records: RECORDS,
+            limits: LIMITS,
             step: one_record,
             one_record,
         }
@@ -86,8 +94,8 @@ impl Walk {
 
     /// Goes around what is in the way. False: there is nothing behind it.
     fn avoid(&mut self) -> bool {
-        if self.records > 1 {
-            self.records = 1;
+        if self.limits.records > 1 {
+            self.limits.records = 1;
             return true;
         }
         let before = self.after.map_or(0, beginning);
@@ -119,7 +127,7 @@ mod tests {
     fn a_walk_goes_around_what_is_in_the_way_in_growing_steps_and_ends() {
         let mut walk = Walk::among(99);
         assert!(walk.avoid());
-        assert_eq!((walk.after, walk.records), (None, 1));
+        assert_eq!((walk.after, walk.limits.records), (None, 1));
         let mut jumps = 0;
         while walk.avoid() {
             jumps += 1;

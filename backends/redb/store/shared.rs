@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::disk::Disk;
 use super::fault::{Failure, Fault};
 use super::place::{Opened, Place};
-use super::state::{Index, State, Stored};
+use super::state::{State, Stored};
 use crate::queue::Ticket;
 use crate::seal::Sealer;
 
@@ -19,11 +19,16 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// For the writing thread, which waits for something to do.
     woken: Condvar,
+    /// For the check, which gives way to look-ups.
+    answered: Condvar,
     /// Read-locked while it is used, also for writing, and write-locked to put another one in its place.
     disk: RwLock<Option<Disk>>,
     /// For whoever waits for the writing thread.
     progress: watch::Sender<Progress>,
 }
+
+/// How long what can wait gives way to look-ups: as long as a reader waits for the store at most.
+pub(crate) const GIVE_WAY: Duration = Duration::from_millis(500);
 
 /// How far the writing thread has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,12 +37,14 @@ pub(crate) struct Progress {
     pub(crate) durable: Ticket,
     /// What was asked for up to here is durable or could not be made so.
     pub(crate) failed: Ticket,
-    /// All records are known.
-    pub(crate) indexed: bool,
+    /// What was removed up to here is in no store: there is none.
+    pub(crate) gone: Ticket,
     pub(crate) troubled: bool,
+    /// Everything was written that could be. What is still done may be cut off.
+    pub(crate) written: bool,
     pub(crate) closed: bool,
-    /// Closed before all that was removed was gone.
-    pub(crate) lost_removals: bool,
+    /// Not all that was removed is gone, and will not be.
+    pub(crate) owes_removals: bool,
 }
 
 impl Shared {
@@ -46,6 +53,7 @@ impl Shared {
             place,
             state: Mutex::new(state),
             woken: Condvar::new(),
+            answered: Condvar::new(),
             disk: RwLock::new(None),
             progress: watch::Sender::default(),
         }
@@ -80,6 +88,29 @@ impl Shared {
             .0
     }
 
+    /// Notes that a look-up is answered.
+    pub(crate) fn looked_up(&self) {
+        self.lock().lookups -= 1;
+        self.answered.notify_all();
+        self.wake();
+    }
+
+    /// Waits while look-ups wait for the store, within bounds. False: there was none.
+    pub(crate) fn give_way(&self) -> bool {
+        let state = self.lock();
+        let is_busy = state.lookups > 0;
+        let quiet = self
+            .answered
+            .wait_timeout_while(state, GIVE_WAY, |state| state.lookups > 0);
+        drop(quiet);
+        is_busy
+    }
+
+    /// For whoever looks for himself how far the writing thread has come.
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
     /// Waits until the writing thread has come as far as `settled` says.
     pub(crate) async fn progress(&self, settled: impl Fn(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.subscribe();
@@ -94,16 +125,21 @@ impl Shared {
     pub(crate) fn publish(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.durable = state.queue.durable();
-            progress.indexed = state.index == Index::Complete;
             progress.troubled = state.trouble.is_some();
         });
     }
 
     /// Says that nothing more will come.
     pub(crate) fn publish_closed(&self, state: &State) {
+        self.publish_written(state);
+        self.progress.send_modify(|progress| progress.closed = true);
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn publish_written(&self, state: &State) {
         self.progress.send_modify(|progress| {
-            progress.closed = true;
-            progress.lost_removals = state.queue.has_removals();
+            progress.written = true;
+            progress.owes_removals = state.queue.owes_removals() && self.place.file().is_some();
         });
     }
 
@@ -139,12 +175,19 @@ impl Shared {
     /// Takes a store into use that was opened.
     pub(crate) fn install(&self, opened: Opened) {
         let file = opened.file;
+        let unwritable = opened.disk.unwritable().cloned();
         let (sealer, found) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
         state.opened(&sealer, file, found);
         state.bytes = bytes;
+        state.unwritable.clone_from(&unwritable);
         self.publish(&state);
+        let is_news = state.trouble.is_none();
+        drop(state);
+        if let Some(failure) = unwritable.filter(|_| is_news) {
+            self.fail(&failure);
+        }
     }
 
     /// Takes a store into use that was begun for a clean slate.
@@ -175,6 +218,14 @@ impl Shared {
         (opened.sealer, found)
     }
 
+    /// Notes that the file is gone for good, and with it all that was removed.
+    pub(crate) fn gone(&self) {
+        let mut state = self.lock();
+        state.queue.forgive();
+        self.progress
+            .send_modify(|progress| progress.gone = state.queue.issued());
+    }
+
     /// Notes that the medium failed. Said once, until it works again.
     pub(crate) fn fail(&self, failure: &Failure) {
         let mut state = self.lock();
@@ -200,6 +251,7 @@ impl Shared {
         let mut state = self.lock();
         state.without_store(word);
         state.bytes = bytes;
+        state.out_of_reach = bytes > 0;
         self.publish(&state);
         self.publish_closed(&state);
         drop(state);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
 
-use super::fault::Fault;
+use super::fault::{Failure, Fault};
 use super::place::FileId;
-use crate::map::{Found, SealedMap};
+use crate::map::{Found, Listed, SealedMap};
 use crate::queue::{Queue, Ticket, Write};
 use crate::record::{self, Header};
 use crate::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
@@ -34,8 +34,14 @@ pub(crate) struct State {
     /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
     /// here, so that what was read is not taken for what is.
     pub(crate) loading: Option<RecordHash>,
+    /// How many look-ups wait for the store. Whatever can wait gives way to them.
+    pub(crate) lookups: usize,
     /// Whether there is a store at all, or only memory.
     pub(crate) has_store: bool,
+    /// There is one, with who knows what in it, that only a later process may get at.
+    pub(crate) out_of_reach: bool,
+    /// What keeps it from being written, while it can only be read.
+    pub(crate) unwritable: Option<Failure>,
     /// Whether the database is open, which it is not while the medium fails.
     pub(crate) is_open: bool,
     /// The file it was opened from last.
@@ -116,7 +122,10 @@ impl State {
                 left: 0,
             },
             loading: None,
+            lookups: 0,
             has_store: true,
+            out_of_reach: false,
+            unwritable: None,
             is_open: false,
             file: None,
             is_unchecked: false,
@@ -190,6 +199,12 @@ impl State {
             .ok()
     }
 
+    /// Drops a record that must not come back.
+    pub(crate) fn withdraw(&mut self, place: &RecordHash) -> Option<Ticket> {
+        let ticket = self.remove(place)?;
+        Some(self.queue.withdraw(ticket))
+    }
+
     /// Drops a record. None: the store has nothing of it, so there is nothing to wait for.
     pub(crate) fn remove(&mut self, place: &RecordHash) -> Option<Ticket> {
         let may_be_stored = self.map.remove(place)
@@ -226,7 +241,8 @@ impl State {
         self.scope = None;
         self.has_store.then(|| {
             self.replace = true;
-            self.rewrite()
+            let ticket = self.rewrite();
+            self.queue.withdraw(ticket)
         })
     }
 
@@ -268,6 +284,12 @@ impl State {
         before.is_none()
     }
 
+    /// Whether the only trouble is that nothing can be written, so that all there is can be read.
+    pub(crate) fn is_only_unwritable(&self) -> bool {
+        let words = (self.trouble.as_ref(), self.unwritable.as_ref());
+        self.is_open && matches!(words, (Some(one), Some(other)) if one.word == other.word)
+    }
+
     /// Notes what a reader ran into, unless the store was opened again since.
     pub(crate) fn report(&mut self, opening: u64, fault: Fault) {
         if self.opening == opening {
@@ -290,6 +312,7 @@ impl State {
                 self.is_unchecked = false;
                 self.map.forget_stored();
                 self.queue.clear();
+                self.queue.forgive();
                 self.index = Index::Complete;
                 self.loading = None;
                 for (place, record) in self.map.held() {
@@ -304,7 +327,8 @@ impl State {
                     self.scope.get_or_insert(resumed.scope);
                 }
                 if is_strange {
-                    self.rewrite();
+                    let ticket = self.rewrite();
+                    self.queue.withdraw(ticket);
                     self.queue.restore();
                 } else if let Index::Reading { after: None, left } = &mut self.index {
                     *left = count;
@@ -346,6 +370,23 @@ impl State {
         self.map.forget_stored();
         self.index = Index::Complete;
         self.loading = None;
+    }
+
+    /// At most `limit` records after `from`, or their beginnings. `None`: it is not known yet which ones.
+    pub(crate) fn page(
+        &self,
+        from: Option<&RecordHash>,
+        limit: NonZeroUsize,
+    ) -> Option<Vec<Listed>> {
+        let page = self.map.page(from, limit);
+        let is_known = match self.index {
+            Index::Complete => true,
+            Index::Reading { after, .. } => {
+                let last = page.last().map(|listed| listed.place);
+                page.len() == limit.get() && last <= after
+            }
+        };
+        is_known.then_some(page)
     }
 
     /// About how many records there are.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use redb::{BackendError, StorageBackend};
 
 use super::fault::{Failure, Fault};
+use super::frozen::{Frozen, overlay};
 
 /// redb writes to a file when it opens it, and repairs it after a crash. Until [`accept`](Self::accept) is
 /// called those changes stay in memory, so that looking into somebody else's store leaves it as it was.
@@ -17,8 +18,10 @@ pub(crate) struct TentativeFile(Arc<Inner>);
 
 struct Inner {
     file: Arc<dyn StorageBackend>,
-    /// Somebody else looks after the locks.
-    is_view: bool,
+    /// Nobody locks a file exclusively that he cannot write.
+    is_read_only: bool,
+    /// Who reads it as it was, and must be told before something changes.
+    frozen: Mutex<Weak<Frozen>>,
     held_back: Mutex<Option<Changes>>,
     /// The first thing that did not work.
     failure: Mutex<Option<Failure>>,
@@ -40,20 +43,21 @@ enum Step {
 }
 
 impl TentativeFile {
-    pub(crate) fn new(file: Box<dyn StorageBackend>) -> io::Result<Self> {
-        Self::over(file.into(), false)
+    pub(crate) fn new(file: Arc<dyn StorageBackend>) -> io::Result<Self> {
+        Self::over(file, false)
     }
 
-    /// The file as it is now, for somebody else to look at. Changes to it are never made.
-    pub(crate) fn view(&self) -> io::Result<Self> {
-        Self::over(Arc::clone(&self.0.file), true)
+    /// A file that cannot be written: changes stay in memory for good.
+    pub(crate) fn read_only(file: Box<dyn StorageBackend>) -> io::Result<Self> {
+        Self::over(file.into(), true)
     }
 
-    fn over(file: Arc<dyn StorageBackend>, is_view: bool) -> io::Result<Self> {
+    fn over(file: Arc<dyn StorageBackend>, is_read_only: bool) -> io::Result<Self> {
         let length = file.len()?;
         Ok(Self(Arc::new(Inner {
             file,
-            is_view,
+            is_read_only,
+            frozen: Mutex::default(),
             held_back: Mutex::new(Some(Changes {
                 steps: Vec::new(),
                 length,
@@ -61,6 +65,47 @@ impl TentativeFile {
             failure: Mutex::default(),
             is_shut: AtomicBool::new(false),
         })))
+    }
+
+    /// The file as it is now, for one who reads it while it is written to. The one before ends.
+    pub(crate) fn freeze(
+        &self,
+        give_way: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Arc<Frozen>> {
+        self.thaw();
+        let frozen = Arc::new(Frozen::new(Arc::clone(&self.0.file), give_way)?);
+        *self.frozen() = Arc::downgrade(&frozen);
+        Ok(frozen)
+    }
+
+    /// Ends what [`freeze`](Self::freeze) began.
+    pub(crate) fn thaw(&self) {
+        let frozen = std::mem::take(&mut *self.frozen());
+        if let Some(frozen) = frozen.upgrade() {
+            frozen.end();
+        }
+    }
+
+    fn frozen(&self) -> MutexGuard<'_, Weak<Frozen>> {
+        self.0.frozen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has who reads the file as it was keep what is about to change.
+    fn keep(&self, from: u64, to: u64) {
+        let frozen = self.frozen().upgrade();
+        if let Some(frozen) = frozen {
+            frozen.keep(from, to);
+        }
+    }
+
+    fn do_write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.keep(offset, offset.saturating_add(data.len() as u64));
+        self.noted(self.0.file.write(offset, data))
+    }
+
+    fn do_set_len(&self, length: u64) -> io::Result<()> {
+        self.keep(length, u64::MAX);
+        self.noted(self.0.file.set_len(length))
     }
 
     /// From now on everything fails, but letting go.
@@ -110,11 +155,11 @@ impl TentativeFile {
     pub(crate) fn accept(&self) -> io::Result<()> {
         let mut held_back = self.held_back();
         for step in held_back.iter().flat_map(|changes| &changes.steps) {
-            self.noted(match step {
-                Step::Write(offset, data) => self.0.file.write(*offset, data),
-                Step::SetLength(length) => self.0.file.set_len(*length),
-                Step::Sync => self.0.file.sync_data(),
-            })?;
+            match step {
+                Step::Write(offset, data) => self.do_write(*offset, data),
+                Step::SetLength(length) => self.do_set_len(*length),
+                Step::Sync => self.noted(self.0.file.sync_data()),
+            }?;
         }
         *held_back = None;
         Ok(())
@@ -175,16 +220,6 @@ impl Changes {
     }
 }
 
-/// Copies the part of `data`, which lies at `at`, that falls into `out`, which lies at `offset`.
-fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
-    let apart = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
-    let source = data.iter().skip(apart(at, offset));
-    let target = out.iter_mut().skip(apart(offset, at));
-    for (to, from) in target.zip(source) {
-        *to = *from;
-    }
-}
-
 impl StorageBackend for TentativeFile {
     fn len(&self) -> io::Result<u64> {
         self.check_open()?;
@@ -208,7 +243,7 @@ impl StorageBackend for TentativeFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_open()?;
         match self.take(Step::SetLength(len)) {
-            Some(_) => self.noted(self.0.file.set_len(len)),
+            Some(_) => self.do_set_len(len),
             None => Ok(()),
         }
     }
@@ -224,24 +259,21 @@ impl StorageBackend for TentativeFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.check_open()?;
         if self.held_back().is_none() {
-            return self.noted(self.0.file.write(offset, data));
+            return self.do_write(offset, data);
         }
         match self.take(Step::Write(offset, data.to_vec())) {
-            Some(_) => self.noted(self.0.file.write(offset, data)),
+            Some(_) => self.do_write(offset, data),
             None => Ok(()),
         }
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.0.is_view {
-            return Ok(());
-        }
         self.0.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        if self.0.is_view {
-            return Ok(true);
+        if self.0.is_read_only {
+            return self.0.file.try_lock_shared_range(start, end);
         }
         self.0.file.try_lock_range(start, end)
     }
@@ -263,9 +295,6 @@ impl StorageBackend for TentativeFile {
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        if self.0.is_view {
-            return Ok(());
-        }
         self.0.file.unlock_range(start, end)
     }
 
@@ -296,7 +325,7 @@ mod tests {
             .write(true)
             .open(path)
             .unwrap();
-        TentativeFile::new(FileSystem.open(file).unwrap()).unwrap()
+        TentativeFile::new(FileSystem.open(file).unwrap().into()).unwrap()
     }
 
     fn all(file: &TentativeFile) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! What becomes of a store whose medium fails while it runs. Here the faults are put where a reader would leave
 //! them; below they come from the medium.
 
+mod checkup;
 mod failing;
 mod faulty;
 
 use std::fs;
-use std::time::Duration;
 
 use kms_agent_core::SystemClock;
 use tempfile::TempDir;
@@ -137,6 +137,27 @@ async fn pauses_between_attempts_grow_and_are_bounded() {
         pauses.push(sweeps);
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 32, 32]);
+}
+
+#[test]
+fn a_page_is_known_as_soon_as_its_last_record_is() {
+    let sealer = Arc::new(Sealer::new(&RootKey::random().unwrap()));
+    let mut state = State::new(NonZeroUsize::new(9).unwrap(), sealer);
+    let limit = |n| NonZeroUsize::new(n).unwrap();
+    assert!(state.page(None, limit(1)).is_none());
+    for n in [1, 2, 4] {
+        state.map.list(place(n), [0; 4].into(), &LIFETIME);
+    }
+    state.index = state::Index::Reading {
+        after: Some(place(2)),
+        left: 9,
+    };
+    assert_eq!(state.page(None, limit(2)).unwrap().len(), 2);
+    // There may be a 3.
+    assert!(state.page(None, limit(3)).is_none());
+    assert!(state.page(Some(&place(2)), limit(1)).is_none());
+    state.index = state::Index::Complete;
+    assert_eq!(state.page(Some(&place(2)), limit(5)).unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use kms_agent_core::Timestamp;
 
-use super::disk::Disk;
+use super::checkup;
+use super::disk::{Disk, Limits};
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
 use super::rescue::{check, rescue};
-use super::shared::{Shared, log_damaged_record};
+use super::shared::{GIVE_WAY, Shared, log_damaged_record};
 use super::state::{Index, State, Stop};
 use crate::key::RootKey;
 use crate::queue::Batch;
@@ -23,9 +24,12 @@ const GATHERING: Duration = Duration::from_millis(50);
 /// What one transaction takes; more waits for the next one.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// What is listed at a time, so that a write never waits long for it.
-const LISTED_RECORDS: usize = 256;
-const LISTED_BYTES: usize = 1 << 20;
+/// What is listed at a time, so that a write never waits long for it, on a slow disk either.
+const LISTED: Limits = Limits {
+    records: 256,
+    bytes: 1 << 20,
+    time: Duration::from_millis(20),
+};
 
 /// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
@@ -42,13 +46,15 @@ enum Job {
     Open,
     /// See whether the file is still where it was.
     Look,
-    /// Have redb compare the file with its checksums.
-    Check,
+    /// See whether the file can be written again.
+    Try,
     Recover(Fault),
     Replace,
     /// A batch, and when it was made.
     Write(Batch, Timestamp),
     List(Option<RecordHash>),
+    /// Have the file compared with its checksums.
+    Check,
     Close,
     Abandon,
 }
@@ -76,11 +82,12 @@ impl Writer {
                     self.open();
                 }
                 Job::Look => self.look(),
-                Job::Check => self.check(),
+                Job::Try => self.try_again(),
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
+                Job::Check => checkup::start(&self.shared),
                 Job::Close => return self.close(),
                 Job::Abandon => return self.shared.close_disk(),
             }
@@ -94,6 +101,7 @@ impl Writer {
     fn next_job(&self) -> Job {
         let mut state = self.shared.lock();
         let mut gathered = false;
+        let mut gave_way = false;
         loop {
             if state.stop == Some(Stop::Abandon) {
                 return Job::Abandon;
@@ -106,6 +114,11 @@ impl Writer {
                 if closing {
                     return Job::Close;
                 }
+                if let Index::Reading { after, .. } = state.index
+                    && state.is_only_unwritable()
+                {
+                    return Job::List(after);
+                }
                 state = self.shared.wait(state);
                 continue;
             }
@@ -115,8 +128,8 @@ impl Writer {
             if std::mem::take(&mut state.look) {
                 return Job::Look;
             }
-            if std::mem::take(&mut state.is_unchecked) {
-                return Job::Check;
+            if state.unwritable.is_some() {
+                return Job::Try;
             }
             if state.replace {
                 return Job::Replace;
@@ -138,7 +151,16 @@ impl Writer {
                 return Job::Close;
             }
             if let Index::Reading { after, .. } = state.index {
-                return Job::List(after);
+                if gave_way || state.lookups == 0 {
+                    return Job::List(after);
+                }
+                let is_busy = |state: &State| state.lookups > 0 && is_idle(state);
+                state = self.shared.wait_while(state, GIVE_WAY, is_busy);
+                gave_way = true;
+                continue;
+            }
+            if std::mem::take(&mut state.is_unchecked) {
+                return Job::Check;
             }
             state = self.shared.wait(state);
             gathered = false;
@@ -210,24 +232,66 @@ impl Writer {
             Fault::Locked | Fault::OtherKey => None,
         };
         self.shared.close_disk();
-        if let Some(failure) = &failure {
-            self.shared.fail(failure);
+        match &failure {
+            Some(failure) if failure.word == "disk_full" && self.owes_removals() => {
+                if !self.open() {
+                    return;
+                }
+                if !self.give_up_file() {
+                    return self.shared.fail(failure);
+                }
+            }
+            Some(failure) => self.shared.fail(failure),
+            None => {}
         }
         // For readers, even if nothing can be written.
         self.open();
+    }
+
+    fn owes_removals(&self) -> bool {
+        self.shared.lock().queue.owes_removals()
+    }
+
+    /// The last resort where a removal needs room that there is not: without the file nothing comes back. It is
+    /// to be written anew with what is in memory, maybe in the room that it took. False: it is still there.
+    fn give_up_file(&self) -> bool {
+        if !rescue(&self.shared) {
+            return false;
+        }
+        if let Some(disk) = self.shared.take_disk() {
+            disk.abandon();
+        }
+        if let Err(error) = self.shared.place.remove() {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "The cache's store could not be removed"
+            );
+            return false;
+        }
+        tracing::warn!(
+            store.path = %self.shared.place.path.display(),
+            "The disk is too full to remove an entry from the cache's store; its file was removed and is written \
+             anew with what is in memory"
+        );
+        self.shared.lock().failures += 1;
+        self.shared.gone();
+        true
+    }
+
+    fn try_again(&mut self) {
+        match self.shared.place.try_writing() {
+            Ok(()) => {
+                self.shared.close_disk();
+                self.open();
+            }
+            Err(error) => self.shared.fail(&error.into()),
+        }
     }
 
     fn look(&mut self) {
         let expected = self.shared.lock().file;
         if self.shared.place.file() != expected {
             self.recover(Fault::Gone);
-        }
-    }
-
-    /// Before anything is written: what redb makes of damaged pages when it writes is not promised either.
-    fn check(&mut self) {
-        if let Some(Err(fault)) = self.shared.ask(Disk::check) {
-            self.recover(fault);
         }
     }
 
@@ -255,7 +319,8 @@ impl Writer {
             Err(failure) => {
                 // The folder cannot be written, maybe. Emptying the store is asked for as well.
                 self.shared.lock().replace = false;
-                if self.shared.place.bytes() == 0 {
+                if self.shared.place.file().is_none() {
+                    self.shared.gone();
                     self.shared.close_disk();
                     self.not_opened(failure);
                 }
@@ -264,9 +329,7 @@ impl Writer {
     }
 
     fn list(&mut self, after: Option<RecordHash>) {
-        let listed = self
-            .shared
-            .ask(|disk| disk.list(after, LISTED_RECORDS, LISTED_BYTES));
+        let listed = self.shared.ask(|disk| disk.list(after, LISTED));
         match listed {
             None => self.shared.lock().is_open = false,
             Some(Err(fault)) => self.recover(fault),
@@ -324,6 +387,7 @@ impl Writer {
         if let Some(disk) = self.shared.take_disk() {
             // The entries were this old when the process ended: they will not be younger in the next one.
             let written = last_words.map_or(Ok(()), |batch| disk.write(&batch));
+            self.shared.publish_written(&self.shared.lock());
             let compacted = if works { self.compact(&disk) } else { Ok(()) };
             if let Err(fault) = written.and(compacted).and(disk.close()) {
                 tracing::warn!(?fault, "The cache's store could not be closed properly");
@@ -353,6 +417,11 @@ impl Writer {
             }
         }
     }
+}
+
+/// Nothing to do that comes before listing.
+fn is_idle(state: &State) -> bool {
+    is_calm(state) && state.queue.is_empty() && !state.look
 }
 
 /// Nothing that cannot wait for the end of gathering.

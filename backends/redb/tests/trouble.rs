@@ -6,6 +6,7 @@ mod support;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use kms_agent_core::backend::BackendErrorKind;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use self::support::{Folder, NOW, names, put, store_stats, trouble, value};
@@ -26,10 +27,16 @@ async fn assert_untouched_and_in_memory(folder: &Folder, word: &str) {
     put(&backend, "b").await;
     assert_eq!(value(&backend, "b").await, Some(b"b".to_vec()));
     assert_eq!(names(&backend).await, ["b"]);
-    backend.remove(&support::key("a")).await.unwrap();
+    // They are in the store all the same, so nobody may be told that they are gone.
+    let refused = backend.remove(&support::key("b")).await.unwrap_err();
+    assert_eq!(refused.kind(), BackendErrorKind::Unavailable);
+    assert_eq!(value(&backend, "b").await, None);
+    assert!(store_stats(&backend).await.out_of_reach);
+    put(&backend, "b").await;
     backend.flush().await.unwrap();
     backend.sweep(NOW).await.unwrap();
-    backend.clear().await.unwrap();
+    backend.clear().await.unwrap_err();
+    assert_eq!(value(&backend, "b").await, None);
     assert_eq!(trouble(&backend).await, Some(word));
     backend.close().await.unwrap();
     assert!(
@@ -150,6 +157,34 @@ async fn a_damaged_file_is_set_aside_and_only_the_last_one_kept() {
         assert_eq!(names(&later).await, ["b"]);
         later.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_only_looks_as_if_it_had_been_set_aside_is_left_alone() {
+    let folder = Folder::filled("a").await;
+    let beside = |name: &str| {
+        folder
+            .store()
+            .with_file_name(format!("kms-agent.redb.corrupt-{name}"))
+    };
+    fs::create_dir(beside("20200101T000000Z")).unwrap();
+    fs::write(beside("keep"), b"of somebody").unwrap();
+    fs::write(folder.store(), b"garbage").unwrap();
+    let backend = folder.open().await.unwrap();
+    assert_eq!(trouble(&backend).await, None);
+    assert!(beside("20200101T000000Z").is_dir() && beside("keep").exists());
+    assert_eq!(folder.beside_the_store().len(), 4);
+}
+
+#[tokio::test]
+async fn one_file_for_store_and_key_is_refused_and_left_alone() {
+    let folder = Folder::filled("a").await;
+    let before = fs::read(folder.key()).unwrap();
+    fs::remove_file(folder.store()).unwrap();
+    fs::hard_link(folder.key(), folder.store()).unwrap();
+    let error = folder.open().await.unwrap_err().to_string();
+    assert!(error.contains("are one file"), "{error}");
+    assert_eq!(fs::read(folder.key()).unwrap(), before);
 }
 
 #[tokio::test]

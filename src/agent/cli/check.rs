@@ -85,6 +85,7 @@ fn remote(config: &Config, secret: Option<SecretId>) -> Result<Vec<Finding>, Fai
         &config.kms,
         &environment(),
         Arc::new(SystemClock),
+        config.cache.backend.config.last_scope().as_ref(),
         secret.as_ref(),
     )))
 }

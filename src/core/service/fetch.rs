@@ -53,7 +53,7 @@ impl SecretService {
                     secret: fetched.secret,
                     asked_at,
                     stored,
-                    found: false,
+                    found: None,
                 })
             }
             Err(error) if error.kind().is_transient() => {
@@ -107,7 +107,7 @@ impl SecretService {
             secret: entry.secret,
             asked_at: entry.lifetime.fetched_at,
             stored: true,
-            found: true,
+            found: Some(entry.lifetime),
         }))
     }
 

@@ -25,12 +25,14 @@ impl SecretService {
     ) -> Result<Answer, Arc<SourceError>> {
         // Whatever asks KMS is boxed: a hit, which is nearly every read, then carries none of its state.
         let arrived_at = self.boot();
+        let mut now = self.timeline.at(arrived_at);
         let mut scope = self.scope();
         if scope.is_none() {
             // Readers must meet under one key, or each side of the moment of learning asks KMS by itself.
             let source = self.source.load_full();
             source.learn_scope(arrived_at).await;
             scope = self.scope();
+            now = self.timeline.now();
         }
         let policy = self.policy.load();
         let known = scope.is_some();
@@ -42,7 +44,8 @@ impl SecretService {
         match demand {
             Demand::RefreshNow => {
                 let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next, arrived_at);
-                return Box::pin(self.forwarded(ticket, ForwardReason::Request)).await;
+                let reason = ForwardReason::Request;
+                return Box::pin(self.forwarded(ticket, &policy, reason, arrived_at)).await;
             }
             Demand::Any if policy.ttl.is_zero() => {
                 return Box::pin(self.fetch(&key, &policy, ForwardReason::Bypass, arrived_at))
@@ -50,7 +53,6 @@ impl SecretService {
             }
             Demand::Any => {}
         }
-        let now = self.timeline.now();
         // A failed look-up is a miss; the backend's wrapper has counted it.
         let entry = if known {
             self.backend.get(&key, now).await.unwrap_or(None)
@@ -98,7 +100,7 @@ impl SecretService {
             return Err(refusal);
         }
         let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any, arrived_at);
-        self.forwarded(ticket, reason).await
+        self.forwarded(ticket, policy, reason, arrived_at).await
     }
 
     /// The answer for a reader with an expired copy: what KMS says, or the copy if it says nothing in time.
@@ -122,7 +124,7 @@ impl SecretService {
             }
         }
         let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any, arrived_at);
-        let mut fetched = pin!(self.forwarded(ticket, ForwardReason::Stale));
+        let mut fetched = pin!(self.forwarded(ticket, policy, ForwardReason::Stale, arrived_at));
         let in_time = tokio::select! {
             biased;
             answer = &mut fetched => Some(answer),
@@ -206,7 +208,9 @@ impl SecretService {
     async fn forwarded(
         &self,
         ticket: Ticket<Landing>,
+        policy: &Policy,
         reason: ForwardReason,
+        arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
         let joined = ticket.joined;
         let landed = ticket.landing().await.unwrap_or_else(|| {
@@ -216,14 +220,28 @@ impl SecretService {
             )))
         });
         let landed = landed.inspect_err(|_| self.tally.failed())?;
-        let collapsed = joined || landed.found;
+        let now = self.timeline.now();
+        let age = now.since(landed.asked_at);
+        if let Some(lifetime) = &landed.found
+            && landed.asked_at < self.timeline.at(arrived_at)
+            && let Freshness::Fresh { left } = self.judge(policy, lifetime, now)
+        {
+            // The first look at a slow store came to nothing, and the second found it: nobody asked KMS.
+            self.metrics.hit.inc();
+            return Ok(Answer {
+                age,
+                secret: landed.secret,
+                status: CacheStatus::Hit { left },
+            });
+        }
+        let collapsed = joined || landed.found.is_some();
         if collapsed {
             self.metrics.collapsed.inc();
         } else {
             self.metrics.miss.inc();
         }
         Ok(Answer {
-            age: self.timeline.now().since(landed.asked_at),
+            age,
             secret: landed.secret,
             status: CacheStatus::Forwarded {
                 reason,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SecretService;
-use crate::backend::{BackendError, CacheEntry};
+use crate::backend::{BackendError, BackendErrorKind, CacheEntry};
 use crate::lifetime::Lifetime;
 use crate::policy::Policy;
 use crate::purge::Purged;
@@ -18,19 +18,35 @@ const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// The longest pause between attempts at what the backend did not let happen.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
 impl SecretService {
     /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
     /// what they call dead is wiped by the next sweep. Entries of another scope than today's are dropped where
     /// the rules change: nobody is answered from them, and to write one would make its scope the one last used.
     pub async fn set_policy(&self, policy: Policy) {
-        let policy = Arc::new(policy);
-        self.policy.store(Arc::clone(&policy));
+        self.policy.store(Arc::new(policy));
+        // An error ends it: the backend is in trouble, and its wrapper has said so.
+        let _ = self.restamp_all().await;
+    }
+
+    /// Puts the rules in force for what an earlier process stored under others, once it is known what that is.
+    async fn adopt(&self) {
+        let mut pause = SWEEP_EVERY;
+        while self.restamp_all().await.is_err() {
+            self.timeline.sleep(pause).await;
+            pause = LONGEST_PAUSE.min(2 * pause);
+        }
+    }
+
+    async fn restamp_all(&self) -> Result<(), BackendError> {
         let scope = self.scope();
         let mut from = None;
-        // A page that cannot be read ends it: the backend is in trouble, and its wrapper has said so.
-        while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
+        loop {
+            let page = self.backend.scan(from, SCAN_PAGE).await?;
             for item in page.items {
-                let lifetime = policy.restamp(item.lifetime);
+                let lifetime = self.policy.load().restamp(item.lifetime);
                 if lifetime == item.lifetime {
                     continue;
                 }
@@ -43,7 +59,7 @@ impl SecretService {
             }
             match page.next {
                 Some(next) => from = Some(next),
-                None => return,
+                None => return Ok(()),
             }
         }
     }
@@ -66,10 +82,21 @@ impl SecretService {
     /// many entries there were.
     pub async fn purge(&self, id: &SecretId) -> Result<usize, BackendError> {
         let purged = Purged::secret(id);
+        self.get_to_know().await?;
         let _alone = self.writing.write().await;
         self.purges.note(purged.clone());
         self.negative.purge(&purged);
-        self.remove_where(|key| purged.covers(&key.secret.id)).await
+        let count = self
+            .remove_where(|key| purged.covers(&key.secret.id))
+            .await?;
+        let store = self.backend.stats().await?.store;
+        if store.is_some_and(|store| store.out_of_reach) {
+            return Err(BackendError::new(
+                BackendErrorKind::Unavailable,
+                "purging a store that is out of reach",
+            ));
+        }
+        Ok(count)
     }
 
     /// The same for everything.
@@ -87,8 +114,13 @@ impl SecretService {
         self.source.store(Arc::new(source));
     }
 
-    /// Does what must happen without readers: once a second, for as long as it is polled.
+    /// Does what must happen without readers, for as long as it is polled.
     pub async fn maintain(self: Arc<Self>) {
+        tokio::join!(self.adopt(), self.keep_house());
+    }
+
+    /// Once a second.
+    async fn keep_house(&self) {
         let mut resumed = self.backend.info().resumed;
         loop {
             self.timeline.sleep(SWEEP_EVERY).await;
@@ -113,27 +145,42 @@ impl SecretService {
             endpoint = &*scope.endpoint,
             "The store was last used with another endpoint or identity; its entries of then are dropped"
         );
-        let _alone = self.writing.write().await;
         // A failure is counted and logged by the backend's wrapper; what stays is answered to nobody.
+        let _ = self.get_to_know().await;
+        let _alone = self.writing.write().await;
         let _ = self.remove_where(|key| *key.scope == *scope).await;
     }
 
-    /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many.
+    /// Waits until it is known which entries there are. On a slow disk that takes a while after a start, and
+    /// whoever waits for it alone has every answer of KMS wait too.
+    async fn get_to_know(&self) -> Result<(), BackendError> {
+        let mut from = None;
+        loop {
+            from = self.backend.scan(from, SCAN_PAGE).await?.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many. One that
+    /// cannot be removed is no reason to keep the others.
     async fn remove_where(
         &self,
         is_meant: impl Fn(&SecretKey) -> bool,
     ) -> Result<usize, BackendError> {
         let mut count = 0;
+        let mut failure = None;
         let mut from = None;
         loop {
             let page = self.backend.scan(from, SCAN_PAGE).await?;
             for item in page.items.iter().filter(|item| is_meant(&item.key)) {
-                self.backend.remove(&item.key).await?;
                 count += 1;
+                failure = self.backend.remove(&item.key).await.err().or(failure);
             }
             match page.next {
                 Some(next) => from = Some(next),
-                None => return Ok(count),
+                None => return failure.map_or(Ok(count), Err),
             }
         }
     }

@@ -22,6 +22,9 @@ pub(super) struct Way<'a> {
     endpoint: &'a Endpoint,
     /// The proxy in between, without its password.
     proxy: Option<String>,
+    /// Whether one is set that cannot be used.
+    proxy_is_broken: bool,
+    has_ca_file: bool,
     look_up_timeout: Duration,
     clock: &'a dyn Clock,
 }
@@ -34,19 +37,24 @@ impl<'a> Way<'a> {
         endpoint: &'a Endpoint,
         clock: &'a dyn Clock,
     ) -> Self {
-        let proxy = ProxySettings::from_environment(environment)
-            .filter(|_| !endpoint.is_loopback())
-            .and_then(|proxy| proxy.on_the_way_to(&endpoint.origin()));
+        let settings_of_proxy = ProxySettings::from_environment(environment)
+            .filter(|_| endpoint.is_secure() && !endpoint.is_loopback());
+        let proxy = settings_of_proxy.as_ref();
         Self {
             source,
             endpoint,
-            proxy,
+            proxy: proxy.and_then(|proxy| proxy.on_the_way_to(&endpoint.origin())),
+            proxy_is_broken: proxy.is_some_and(|proxy| proxy.problem().is_some()),
+            has_ca_file: settings.kms.ca_file.is_some(),
             look_up_timeout: settings.kms.connect_timeout,
             clock,
         }
     }
 
     pub(super) async fn look_up(&self) -> Outcome {
+        if self.proxy_is_broken {
+            return Outcome::Skipped("left to a proxy that cannot be used");
+        }
         if let Some(proxy) = &self.proxy {
             return Outcome::Passed(format!("left to the proxy {proxy}"));
         }
@@ -97,7 +105,7 @@ impl<'a> Way<'a> {
         let remedy = match error.kind() {
             // Says itself what to do.
             HttpErrorKind::Setup => return (Outcome::failed(error.to_string(), ""), None),
-            HttpErrorKind::Tls(fault) => remedy::of_tls(fault).to_owned(),
+            HttpErrorKind::Tls(fault) => remedy::of_tls(fault, self.has_ca_file).to_owned(),
             kind if remedy::is_about_the_way(kind) => self.another_way().await,
             _ => "check KMS.Endpoint, and what sits in between".to_owned(),
         };
@@ -117,10 +125,8 @@ impl<'a> Way<'a> {
             let name = inner.authority();
             return format!("set KMS.Endpoint = \"{name}\", which answers here");
         }
-        if let Some(proxy) = &self.proxy {
-            return format!(
-                "check the proxy {proxy} (HTTPS_PROXY), or put the host into NO_PROXY to go without"
-            );
+        if self.proxy.is_some() {
+            return "check HTTPS_PROXY, or put the host into NO_PROXY to go without".to_owned();
         }
         match inner {
             Some(inner) => format!(

@@ -8,7 +8,7 @@ use super::KmsSource;
 use crate::credential::Credential;
 use crate::endpoint::Endpoint;
 use crate::error;
-use crate::http::{HttpRequest, HttpResponse, Method};
+use crate::http::{HttpErrorKind, HttpRequest, HttpResponse, Method};
 use crate::nonce::nonce;
 use crate::retry::asked_pause;
 use crate::sign::{Call, Stamp, sign};
@@ -32,6 +32,18 @@ pub(super) struct Failure {
     pub(super) error: SourceError,
     /// What the answer's `Date` says of the clocks, where there was one.
     pub(super) skew: Option<Skew>,
+    /// Whether the request may have gone into a connection that was ending anyway.
+    pub(super) is_stale: bool,
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self {
+            error,
+            skew: None,
+            is_stale: false,
+        }
+    }
 }
 
 impl KmsSource {
@@ -40,15 +52,15 @@ impl KmsSource {
         let began_at = self.clock.boot();
         let mut status = None;
         let outcome = match self.request(attempt) {
-            Err(error) => Err(Failure { error, skew: None }),
+            Err(error) => Err(error.into()),
             Ok(request) => match self.http.send(request).await {
                 Ok(response) => {
                     status = Some(response.status);
                     self.judge(response)
                 }
                 Err(error) => Err(Failure {
-                    error: error::from_http(error, &attempt.endpoint.authority()),
-                    skew: None,
+                    is_stale: error.kind() == HttpErrorKind::Stale,
+                    ..error::from_http(error, &attempt.endpoint.authority()).into()
                 }),
             },
         };
@@ -125,6 +137,9 @@ impl KmsSource {
             let asked = asked_pause(&response, wall);
             error::from_response(&response, asked)
         };
-        Err(Failure { error, skew })
+        Err(Failure {
+            skew,
+            ..error.into()
+        })
     }
 }

@@ -4,8 +4,8 @@ use kms_agent_core::SourceError;
 use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{FetchRequest, SourceErrorKind};
 
+use super::KmsSource;
 use super::attempt::{Attempt, Failure};
-use super::{KmsSource, scope};
 use crate::credential::Lease;
 use crate::endpoint::Endpoint;
 use crate::retry;
@@ -23,12 +23,14 @@ pub(super) struct Pursuit<'a> {
     verdict: Option<SourceError>,
     /// By how much KMS's clock differs, once it has complained.
     skew: Option<Skew>,
+    /// Whether a request that met the end of its connection has been sent again.
+    resent: bool,
     /// Whether KMS's refusal of the agent's identity has set off a renewal.
     replaced: bool,
     /// Requests sent.
     sent: u32,
-    /// Those of them that failed in a way that is worth a retry. Signing anew, with another clock or other
-    /// credentials, is none.
+    /// Those of them that failed in a way that is worth a retry. Signing anew, with another clock, other
+    /// credentials or on a new connection, is none.
     failed: u32,
 }
 
@@ -44,6 +46,7 @@ impl<'a> Pursuit<'a> {
             deadline,
             verdict: None,
             skew: None,
+            resent: false,
             replaced: false,
             sent: 0,
             failed: 0,
@@ -87,12 +90,16 @@ impl<'a> Pursuit<'a> {
     async fn lease(&mut self) -> Result<Lease, SourceError> {
         let failed = |text: String| SourceError::new(SourceErrorKind::NoCredentials, text);
         self.verdict = Some(failed("the credentials did not come in time".to_owned()));
-        let lease = self
-            .source
-            .credentials
-            .current()
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let credentials = &self.source.credentials;
+        let mut lease = credentials.current().await;
+        if lease.is_err()
+            && let Some(at) = credentials.second_try_at()
+            && at + LEAST_ATTEMPT < self.deadline
+        {
+            self.source.clock.sleep_until(at).await;
+            lease = credentials.current().await;
+        }
+        let lease = lease.map_err(|error| failed(error.to_string()))?;
         self.verdict = None;
         Ok(lease)
     }
@@ -113,17 +120,25 @@ impl<'a> Pursuit<'a> {
             .await?;
         Ok(Fetched {
             secret: answer.secret,
-            scope: scope(endpoint, &lease.identity),
+            scope: self.source.scope_as(endpoint, &lease.identity),
             rotates_at: answer.rotates_at,
         })
     }
 
     /// Does what must be done before another attempt, waiting included; `false` when there is to be none.
     async fn prepare_another(&mut self, failure: Failure, lease: &mut Lease) -> bool {
-        let Failure { error, skew } = failure;
+        let Failure {
+            error,
+            skew,
+            is_stale,
+        } = failure;
         let (kind, asked) = (error.kind(), error.retry_after());
         self.verdict = Some(error);
         match kind {
+            _ if is_stale && !self.resent => {
+                self.resent = true;
+                true
+            }
             SourceErrorKind::ClockSkew if self.skew.is_none() => {
                 self.skew = skew;
                 skew.inspect(|skew| self.source.tell_of_the_clock(*skew))

@@ -219,10 +219,34 @@ async fn signing_anew_is_no_retry() {
 
 #[tokio::test]
 async fn without_credentials_kms_is_not_asked() {
-    let bench = Bench::new(Script::new()).with_role(sts(vec![refusal(400, "EntityNotExist.Role")]));
+    let refused = || refusal(400, "EntityNotExist.Role");
+    let bench = Bench::new(Script::new()).with_role(sts(vec![refused(), refused()]));
     let error = bench.fetch().await.expect_err("no credentials");
     assert_eq!(error.kind(), SourceErrorKind::NoCredentials);
     assert!(error.report().contains("EntityNotExist.Role"));
+}
+
+#[tokio::test]
+async fn credentials_that_come_at_the_second_try_fail_no_reader() {
+    let bench =
+        Bench::new(kms(vec![answer(200, SECRET)])).with_role(sts(vec![lost(), issued("STS.a")]));
+    assert!(bench.fetch().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_call_that_met_the_end_of_its_connection_is_made_again_once_and_is_no_retry() {
+    let stale = || Err(HttpError::new(HttpErrorKind::Stale, "reset"));
+    let once = |kms: &mut crate::settings::KmsSettings| {
+        kms.max_attempts = std::num::NonZeroU32::MIN;
+    };
+    let bench = Bench::new(kms(vec![stale(), answer(200, SECRET)])).with_kms(once);
+    assert!(bench.fetch().await.is_ok());
+    let nonce = |index| bench.kms.sent_header(index, "x-acs-signature-nonce");
+    assert_ne!(nonce(0), nonce(1));
+
+    let bench = Bench::new(kms(vec![stale(), stale()])).with_kms(once);
+    let error = bench.fetch().await.expect_err("cut twice");
+    assert_eq!(error.kind(), SourceErrorKind::Unavailable);
 }
 
 #[tokio::test]

@@ -74,6 +74,11 @@ impl CachedCredential {
         held.or_else(|| self.provider.identity())
     }
 
+    /// Where an operator mends what the credentials come from, if that is a file.
+    pub(crate) fn place(&self) -> Option<String> {
+        self.provider.place()
+    }
+
     pub(crate) fn state(&self) -> CredentialState {
         let now = self.clock.boot();
         let state = self.lock();
@@ -82,6 +87,7 @@ impl CachedCredential {
             provider: Some(self.provider.name().into()),
             usable: held.is_some(),
             expires_at: held.and_then(|held| held.lease.credential.expires_at()),
+            renewal_fails: state.failure.is_some(),
         }
     }
 
@@ -109,6 +115,13 @@ impl CachedCredential {
             }
         }
         self.ask().await
+    }
+
+    /// When asking once more may help a reader who waits: after the first failure in a row, which may be a blip.
+    pub(crate) fn second_try_at(&self) -> Option<Duration> {
+        let state = self.lock();
+        let pace = &state.failure.as_ref()?.pace;
+        (self.provider.renewable() && pace.is_first()).then(|| pace.retry_at())
     }
 
     /// Other credentials than `refused`, which KMS does not accept: those that have come meanwhile, or newly
@@ -276,11 +289,12 @@ impl CachedCredential {
         if told {
             tracing::debug!(provider, cause, "still no new credentials");
         } else if usable {
-            tracing::warn!(
-                provider,
-                cause,
+            let what = if state.held.as_ref().is_some_and(Held::ends) {
                 "the credentials cannot be renewed; they are used until they expire"
-            );
+            } else {
+                "the credentials cannot be read anew; those at hand stay in use"
+            };
+            tracing::warn!(provider, cause, "{what}");
         } else {
             tracing::error!(provider, cause, "there are no credentials");
         }

@@ -147,6 +147,10 @@ impl CredentialProvider for Chain {
         self.chosen.get()?.identity()
     }
 
+    fn place(&self) -> Option<String> {
+        self.chosen.get()?.place()
+    }
+
     fn renewable(&self) -> bool {
         // As long as nothing is chosen, a file may appear.
         self.chosen.get().is_none_or(|chosen| chosen.renewable())

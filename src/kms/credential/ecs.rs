@@ -22,6 +22,12 @@ const ROLE_PATH: &str = "/latest/meta-data/ram/security-credentials/";
 
 const REMEDY: &str = "attach a RAM role to this instance, or configure another provider";
 
+/// Names of roles have at most 64 characters, and none of a page's or a path's.
+fn may_be_a_role(text: &str) -> bool {
+    text.len() <= 64
+        && !text.contains(|letter: char| letter.is_control() || "<>{}/".contains(letter))
+}
+
 /// The RAM role that is attached to the ECS instance.
 #[derive(Debug)]
 pub(super) struct EcsRamRoleProvider {
@@ -105,9 +111,14 @@ impl CredentialProvider for EcsRamRoleProvider {
                 .get(ROLE_PATH)
                 .await
                 .map_err(|error| self.failed(error))?;
-            metadata::text(&response)
-                .map(|text| Arc::from(text.as_str()))
-                .ok_or_else(|| self.error(&format_args!("it names no role; {REMEDY}")))?
+            let text = metadata::text(&response)
+                .ok_or_else(|| self.error(&format_args!("it names no role; {REMEDY}")))?;
+            if !may_be_a_role(&text) {
+                return Err(
+                    self.error(&"its answer is no role name; something else answers in its place")
+                );
+            }
+            Arc::from(text.as_str())
         };
         let response = session
             .get(&format!("{ROLE_PATH}{}", encode(&role)))
@@ -180,6 +191,17 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("100.100.100.200") && text.contains("attach a RAM role"));
         assert!(!text.contains("body"));
+
+        // A page in the place of a role's name.
+        let script = Script::new()
+            .expect(Method::Put, TOKEN_URL, answer(200, "t"))
+            .expect(Method::Get, ROLES_URL, answer(200, "<html>body</html>"));
+        let error = provider(&script, None).obtain().await.expect_err("no role");
+        let text = error.to_string();
+        assert!(
+            text.contains("no role name") && !text.contains("body"),
+            "{text}"
+        );
 
         // The role's absence and that of the token are two things.
         let script = Script::new().expect(Method::Put, TOKEN_URL, answer(404, "body"));

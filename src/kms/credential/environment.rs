@@ -1,5 +1,5 @@
 use super::fixed::FixedProvider;
-use super::key::Credential;
+use super::key::{Credential, Part, UNSENDABLE};
 use super::origin::Origin;
 use super::provider::CredentialError;
 use crate::environment::Environment;
@@ -30,7 +30,12 @@ pub(super) fn parse(environment: &Environment) -> Result<FixedProvider, Credenti
                 Some(token) => credential.with_security_token(token),
                 None => credential,
             };
-            Ok(FixedProvider::new(NAME, credential, id.into()))
+            let variable = match credential.unsendable_part() {
+                None => return Ok(FixedProvider::new(NAME, credential, id.into())),
+                Some(Part::Id) => KEY_ID,
+                Some(Part::Token) => TOKEN,
+            };
+            Err(origin.error(format_args!("{variable} {UNSENDABLE}; set it anew")))
         }
         (Some(_), None) => Err(half(KEY_ID, KEY_SECRET)),
         (None, Some(_)) => Err(half(KEY_SECRET, KEY_ID)),
@@ -61,6 +66,19 @@ mod tests {
         let provider = parsed(&[(KEY_ID, "STS.x"), (KEY_SECRET, "s"), (TOKEN, "t0k")]);
         let obtained = provider.expect("a key").obtain().await.expect("obtained");
         assert_eq!(obtained.credential.security_token(), Some("t0k"));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_told_by_its_variable() {
+        for (id, token, variable) in [("LTAI\u{e9}", "t", KEY_ID), ("STS.x", "a b", TOKEN)] {
+            let error = parsed(&[(KEY_ID, id), (KEY_SECRET, "s"), (TOKEN, token)]);
+            let text = error.expect_err("not to be sent").to_string();
+            assert!(
+                text.contains(variable) && text.contains("set it anew"),
+                "{text}"
+            );
+            assert!(!text.contains(id), "{text}");
+        }
     }
 
     #[test]

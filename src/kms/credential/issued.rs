@@ -69,9 +69,13 @@ impl Members<'_> {
         };
         let expires_at = Timestamp::parse_rfc3339(expiration)
             .ok_or("the Expiration in its answer is no date")?;
-        Ok(Credential::new(id, secret)
+        let credential = Credential::new(id, secret)
             .with_security_token(token)
-            .with_expiry(expires_at))
+            .with_expiry(expires_at);
+        if credential.unsendable_part().is_some() {
+            return Err("its answer holds credentials that cannot be sent");
+        }
+        Ok(credential)
     }
 }
 

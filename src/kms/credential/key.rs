@@ -12,6 +12,16 @@ pub(crate) struct Credential {
     expires_at: Option<Timestamp>,
 }
 
+/// A part of credentials that is shown to whoever they are used with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Id,
+    Token,
+}
+
+/// What is wrong with a part that is none of visible ASCII.
+pub(crate) const UNSENDABLE: &str = "has a character that no key has";
+
 impl Credential {
     /// A static key.
     pub(crate) fn new(access_key_id: &str, access_key_secret: &str) -> Self {
@@ -30,18 +40,23 @@ impl Credential {
         self
     }
 
-    /// Makes it a long-lived one again.
-    #[must_use]
-    pub(crate) fn without_security_token(mut self) -> Self {
-        self.security_token = None;
-        self
-    }
-
     /// Makes it one that ends, by the issuer's clock.
     #[must_use]
     pub(crate) fn with_expiry(mut self, expires_at: Timestamp) -> Self {
         self.expires_at = Some(expires_at);
         self
+    }
+
+    /// What of it stands in a header as it is, and cannot.
+    pub(crate) fn unsendable_part(&self) -> Option<Part> {
+        let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_visible(&self.access_key_id) {
+            Some(Part::Id)
+        } else if self.security_token().is_some_and(|it| !is_visible(it)) {
+            Some(Part::Token)
+        } else {
+            None
+        }
     }
 
     pub(crate) fn access_key_id(&self) -> &str {

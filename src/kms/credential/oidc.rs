@@ -9,7 +9,7 @@ use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::role::{Role, Wish};
 use super::sts::{Gateway, Sts};
 use crate::environment::Environment;
-use crate::file;
+use crate::file::{self, FileError};
 
 pub(super) const NAME: &str = "oidc";
 
@@ -60,11 +60,18 @@ impl OidcProvider {
         })
     }
 
-    fn token_error(&self, what: &dyn fmt::Display) -> CredentialError {
+    fn token_error(&self, what: &dyn fmt::Display, remedy: &str) -> CredentialError {
         self.origin.error(format_args!(
-            "the token file {}: {what}; see that it is there, readable and holds the token of the service account",
+            "the token file {} {what}; {remedy}",
             self.token_file.display()
         ))
+    }
+
+    fn unreadable(&self, error: &FileError) -> CredentialError {
+        let remedy = error
+            .remedy()
+            .unwrap_or("see that the service account's token is mounted there");
+        self.token_error(&format_args!("cannot be read: {error}"), remedy)
     }
 }
 
@@ -86,12 +93,14 @@ impl CredentialProvider for OidcProvider {
         // The file changes every hour or so; what was read before counts for nothing.
         let token = file::read(self.token_file.clone(), MAX_TOKEN_BYTES)
             .await
-            .map_err(|error| self.token_error(&error))?;
+            .map_err(|error| self.unreadable(&error))?;
         let token = std::str::from_utf8(&token)
             .map(str::trim)
             .ok()
             .filter(|token| !token.is_empty())
-            .ok_or_else(|| self.token_error(&"holds no token"))?;
+            .ok_or_else(|| {
+                self.token_error(&"holds no token", "put the service account's token there")
+            })?;
         self.gateway
             .assume_role_with_oidc(&self.role, &self.identity_provider, token)
             .await

@@ -5,19 +5,17 @@ mod ini;
 mod place;
 mod plan;
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use kms_agent_core::Clock;
 use zeroize::Zeroizing;
 
-use self::place::LOOK_EVERY;
 pub(super) use self::place::Place;
 use self::plan::Plan;
 use super::parts::Parts;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::file;
+use crate::file::{self, FileError, LOOK_EVERY};
 use crate::sign::fingerprint;
 
 /// Profiles are a few hundred bytes each.
@@ -38,8 +36,29 @@ struct Seen {
     /// `None` where it could not be read.
     fingerprint: Option<String>,
     /// Who it made the agent, the last time it could be understood.
-    identity: Option<Arc<str>>,
+    meant: Option<Who>,
+    /// The profile that says so, and the file.
+    place: Option<String>,
+    /// Who it made the agent when it last gave credentials.
+    gave: Option<Who>,
 }
+
+/// Whom a profile means, as far as it tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Who {
+    Named(Arc<str>),
+    /// Whichever role the instance has.
+    Instance,
+}
+
+impl Who {
+    fn of(plan: &Plan, profile: &str) -> Self {
+        plan.identity(profile).map_or(Self::Instance, Self::Named)
+    }
+}
+
+/// Whoever the instance's role turns out to be: not the one that the file meant before.
+const UNKNOWN_ROLE: &str = "ecs_ram_role";
 
 impl ProfileProvider {
     pub(super) fn new(place: Place, parts: Parts) -> Self {
@@ -51,7 +70,7 @@ impl ProfileProvider {
         }
     }
 
-    async fn read(&self) -> (io::Result<Zeroizing<Vec<u8>>>, Option<String>) {
+    async fn read(&self) -> (Result<Zeroizing<Vec<u8>>, FileError>, Option<String>) {
         let read = file::read(self.place.path.clone(), MAX_FILE_BYTES).await;
         let fingerprint = read.as_ref().ok().map(|bytes| fingerprint(bytes));
         (read, fingerprint)
@@ -65,7 +84,7 @@ impl ProfileProvider {
         let bytes = read.map_err(|error| {
             origin.error(format_args!(
                 "it cannot be read: {error}; {}",
-                self.place.remedy()
+                self.place.remedy_of(&error)
             ))
         })?;
         let (profile, plan) = self
@@ -73,7 +92,10 @@ impl ProfileProvider {
             .form
             .parse(&bytes, self.place.profile.as_deref())
             .map_err(|what| origin.error(format_args!("{what}; {}", self.place.remedy())))?;
-        self.lock().identity = plan.identity(&profile);
+        let mut seen = self.lock();
+        seen.meant = Some(Who::of(&plan, &profile));
+        seen.place = Some(self.place.words_of(&profile));
+        drop(seen);
         self.provider(&profile, plan)
     }
 
@@ -102,7 +124,23 @@ impl CredentialProvider for ProfileProvider {
     }
 
     fn identity(&self) -> Option<Arc<str>> {
-        self.lock().identity.clone()
+        let seen = self.lock();
+        match seen.meant.as_ref()? {
+            Who::Named(identity) => Some(Arc::clone(identity)),
+            Who::Instance
+                if seen
+                    .gave
+                    .as_ref()
+                    .is_some_and(|gave| *gave != Who::Instance) =>
+            {
+                Some(UNKNOWN_ROLE.into())
+            }
+            Who::Instance => None,
+        }
+    }
+
+    fn place(&self) -> Option<String> {
+        self.lock().place.clone()
     }
 
     fn renewable(&self) -> bool {
@@ -110,7 +148,11 @@ impl CredentialProvider for ProfileProvider {
     }
 
     async fn obtain(&self) -> Result<Obtained, CredentialError> {
-        self.resolve().await?.obtain().await
+        let obtained = self.resolve().await?.obtain().await?;
+        let mut seen = self.lock();
+        let meant = seen.meant.clone();
+        seen.gave = meant;
+        Ok(obtained)
     }
 
     async fn changed(&self) {

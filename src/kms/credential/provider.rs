@@ -19,6 +19,11 @@ pub(crate) trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// The stable name of the identity, so far as it is known without asking anybody.
     fn identity(&self) -> Option<Arc<str>>;
 
+    /// The part of a file that an operator mends it in, if there is one, such as `profile dev of the file x`.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Whether asking again may bring another credential.
     fn renewable(&self) -> bool;
 

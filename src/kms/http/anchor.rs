@@ -1,36 +1,40 @@
 //! The certificates that an operator trusts besides the machine's.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use reqwest::Certificate;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use super::error::{HttpError, HttpErrorKind};
 use crate::file;
 
 const MAX_CA_FILE_BYTES: usize = 1024 * 1024;
 
-/// Reads a PEM file of trust anchors, each looked at by itself, so that the one that is no use is named.
-pub(super) async fn read(path: PathBuf) -> Result<Vec<Certificate>, HttpError> {
-    let complain = |what: &dyn fmt::Display| {
-        HttpError::new(
-            HttpErrorKind::Setup,
-            format!("KMS.CaFile {}: {what}", path.display()),
-        )
-    };
-    let pem = file::read(path.clone(), MAX_CA_FILE_BYTES)
+/// Reads the PEM file.
+pub(super) async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    file::read(path.to_owned(), MAX_CA_FILE_BYTES)
         .await
-        .map_err(|error| complain(&format_args!("cannot be read: {error}")))?;
+        .map_err(|error| {
+            let remedy = error
+                .remedy()
+                .unwrap_or("name the file that holds the gateway's CA");
+            complain(path, &format_args!("cannot be read: {error}; {remedy}"))
+        })
+}
+
+/// The trust anchors in `pem`, each looked at by itself, so that the one that is no use is named.
+pub(super) fn parse(path: &Path, pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
     let mut anchors = Vec::new();
-    for (index, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
+    for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
         let broken = || {
-            complain(&format_args!(
-                "its certificate number {} is broken",
-                index + 1
-            ))
+            complain(
+                path,
+                &format_args!("its certificate number {} is broken", index + 1),
+            )
         };
         let certificate = certificate.map_err(|_| broken())?;
         RootCertStore::empty()
@@ -40,8 +44,16 @@ pub(super) async fn read(path: PathBuf) -> Result<Vec<Certificate>, HttpError> {
     }
     if anchors.is_empty() {
         return Err(complain(
+            path,
             &"holds no certificate; it must be PEM text, with lines BEGIN CERTIFICATE",
         ));
     }
     Ok(anchors)
+}
+
+fn complain(path: &Path, what: &dyn fmt::Display) -> HttpError {
+    HttpError::new(
+        HttpErrorKind::Setup,
+        format!("KMS.CaFile {}: {what}", path.display()),
+    )
 }

@@ -26,7 +26,11 @@ pub(super) fn classify(error: reqwest::Error) -> HttpError {
     } else {
         HttpErrorKind::Other
     };
-    let root = causes(&error).last().map(ToString::to_string);
+    let root = causes(&error)
+        .last()
+        // "Operation timed out" says it once more.
+        .filter(|_| kind != HttpErrorKind::Timeout)
+        .map(ToString::to_string);
     HttpError::new(kind, root.unwrap_or_default())
 }
 
@@ -75,8 +79,12 @@ fn tls_detail(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::NotValidForNameContext { presented, .. } => {
-                let shown: Vec<&str> = presented.iter().take(3).map(String::as_str).collect();
-                format!("it is for {}", shown.join(", "))
+                let shown: Vec<&str> = presented.iter().take(3).map(|name| bare(name)).collect();
+                if shown.is_empty() {
+                    "it has no subjectAltName, and its common name does not count".to_owned()
+                } else {
+                    format!("it is for {}", shown.join(", "))
+                }
             }
             CertificateError::ExpiredContext { not_after, .. } => {
                 format!("it ended at {}", date(not_after))
@@ -84,10 +92,40 @@ fn tls_detail(error: &rustls::Error) -> String {
             CertificateError::NotValidYetContext { not_before, .. } => {
                 format!("it begins at {}", date(not_before))
             }
-            other => other.to_string(),
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => String::new(),
+            CertificateError::Other(other) => spelt_out(&other.0.to_string()),
+            other => spelt_out(&other.to_string()),
         },
-        other => other.to_string(),
+        rustls::Error::PeerIncompatible(why) => spelt_out(&format!("{why:?}")),
+        rustls::Error::AlertReceived(alert) => {
+            format!("it says {}", spelt_out(&format!("{alert:?}")))
+        }
+        rustls::Error::InvalidMessage(_) => String::new(),
+        other => spelt_out(&other.to_string()),
     }
+}
+
+/// A name of a certificate as an operator would write it, out of what the library makes of it: `DnsName("a.b")`.
+fn bare(name: &str) -> &str {
+    name.split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .map_or(name, |inner| inner.trim_matches('"'))
+}
+
+/// The library's own words, such as `CaUsedAsEndEntity`, as words.
+fn spelt_out(text: &str) -> String {
+    let mut spelt = String::with_capacity(text.len() + 8);
+    let mut before = ' ';
+    for letter in text.chars() {
+        if letter.is_ascii_uppercase() && before.is_ascii_lowercase() {
+            spelt.push(' ');
+            spelt.push(letter.to_ascii_lowercase());
+        } else {
+            spelt.push(letter);
+        }
+        before = letter;
+    }
+    spelt
 }
 
 fn fault(error: &rustls::Error) -> TlsFault {
@@ -104,6 +142,12 @@ fn fault(error: &rustls::Error) -> TlsFault {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 TlsFault::NotYetValid
             }
+            CertificateError::Revoked
+            | CertificateError::BadEncoding
+            | CertificateError::UnhandledCriticalExtension
+            | CertificateError::InvalidPurpose
+            | CertificateError::InvalidPurposeContext { .. }
+            | CertificateError::Other(_) => TlsFault::Unfit,
             _ => TlsFault::Other,
         },
         rustls::Error::PeerIncompatible(_)
@@ -118,7 +162,29 @@ fn fault(error: &rustls::Error) -> TlsFault {
 }
 
 fn is_garbled(error: &(dyn Error + 'static)) -> bool {
-    error
+    let no_head = error
         .downcast_ref::<hyper::Error>()
-        .is_some_and(hyper::Error::is_parse)
+        .is_some_and(hyper::Error::is_parse);
+    // How the framing of a body is complained of.
+    let no_chunk = error.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
+    });
+    no_head || no_chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_spells_for_programmers_is_told_in_words() {
+        assert_eq!(bare(r#"DnsName("kms.example.com")"#), "kms.example.com");
+        assert_eq!(bare("IpAddress(127.0.0.1)"), "127.0.0.1");
+        assert_eq!(bare("kms.example.com"), "kms.example.com");
+        assert_eq!(spelt_out("CaUsedAsEndEntity"), "Ca used as end entity");
+        assert_eq!(spelt_out("no TLS at all"), "no TLS at all");
+    }
 }

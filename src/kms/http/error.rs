@@ -13,6 +13,9 @@ pub(crate) enum HttpErrorKind {
     Timeout,
     /// The connection ended before the answer did.
     Cut,
+    /// The same, before anything of an answer came, and the connection had been used before: its end may have
+    /// crossed the request, so that nobody ever read it.
+    Stale,
     /// What came was no HTTP.
     Garbled,
     /// The answer is larger than the request allowed.
@@ -32,6 +35,8 @@ pub(crate) enum TlsFault {
     Expired,
     /// The certificate's time is yet to come, by this machine's clock.
     NotYetValid,
+    /// The certificate is none for a server.
+    Unfit,
     /// No version or algorithm that both sides would use.
     NothingInCommon,
     /// The server does not speak TLS.
@@ -45,6 +50,8 @@ pub(crate) enum TlsFault {
 pub(crate) struct HttpError {
     kind: HttpErrorKind,
     detail: String,
+    /// The proxy that was asked to lead there, without its password.
+    proxy: Option<String>,
 }
 
 impl HttpError {
@@ -52,7 +59,35 @@ impl HttpError {
         Self {
             kind,
             detail: detail.into(),
+            proxy: None,
         }
+    }
+
+    /// Where no connection came about or nothing came back: names the proxy in between, if there is one.
+    #[must_use]
+    pub(super) fn by_way_of(mut self, proxy: impl FnOnce() -> Option<String>) -> Self {
+        if matches!(
+            self.kind,
+            HttpErrorKind::Connect | HttpErrorKind::Timeout | HttpErrorKind::Cut
+        ) {
+            self.proxy = proxy();
+        }
+        self
+    }
+
+    /// Says that the connection had been used before.
+    #[must_use]
+    pub(super) fn on_used_connection(mut self) -> Self {
+        if self.kind == HttpErrorKind::Cut {
+            self.kind = HttpErrorKind::Stale;
+        }
+        self
+    }
+
+    /// Names the proxy in between, if there was one.
+    pub(crate) fn by_proxy(&self) -> String {
+        let proxy = self.proxy.as_ref();
+        proxy.map_or_else(String::new, |proxy| format!(" by way of the proxy {proxy}"))
     }
 
     pub(crate) fn kind(&self) -> HttpErrorKind {
@@ -67,6 +102,7 @@ impl TlsFault {
             Self::OtherName => "the server's certificate is for another name",
             Self::Expired => "the server's certificate has expired",
             Self::NotYetValid => "the server's certificate is not valid yet",
+            Self::Unfit => "the server's certificate is of no use",
             Self::NothingInCommon => "the server offers no TLS 1.2 or newer that is safe",
             Self::NotSpoken => "the server does not speak TLS",
             Self::Other => "the TLS handshake failed",
@@ -81,12 +117,16 @@ impl fmt::Display for HttpError {
             HttpErrorKind::Connect => "no connection",
             HttpErrorKind::Tls(fault) => fault.sentence(),
             HttpErrorKind::Timeout => "no answer in time",
-            HttpErrorKind::Cut => "the connection was cut",
+            HttpErrorKind::Cut | HttpErrorKind::Stale => "the connection was cut",
             HttpErrorKind::Garbled => "the answer is no HTTP",
             HttpErrorKind::TooLarge => "the answer is too large",
             HttpErrorKind::Other => "the request failed",
         };
-        write!(f, "{what} ({})", self.detail)
+        write!(f, "{what}{}", self.by_proxy())?;
+        if self.detail.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", self.detail)
     }
 }
 

@@ -104,6 +104,14 @@ async fn failures_are_told_apart() {
             HttpErrorKind::Cut,
         ),
         (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n",
+            HttpErrorKind::Garbled,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+            HttpErrorKind::Cut,
+        ),
+        (
             b"220 mail.example.com ESMTP\r\n\r\n",
             HttpErrorKind::Garbled,
         ),
@@ -115,6 +123,33 @@ async fn failures_are_told_apart() {
         let error = failure(answer).await;
         assert_eq!(error.kind(), kind, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_when_it_is_used_again_is_told_from_a_new_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // Each connection has one answer in it, and ends at the next request; every third one has none.
+    let server = tokio::spawn(async move {
+        for answers in [1, 1, 0].into_iter().cycle() {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            for _ in 0..answers {
+                read_head(&mut stream).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(answer).await.expect("written");
+            }
+            read_head(&mut stream).await;
+        }
+    });
+    let client = plain();
+    let mut kinds = Vec::new();
+    for _ in 0..5 {
+        let outcome = client.send(get(address)).await;
+        kinds.push(outcome.err().map(|error| error.kind()));
+    }
+    let stale = Some(HttpErrorKind::Stale);
+    assert_eq!(kinds, [None, stale, None, stale, Some(HttpErrorKind::Cut)]);
+    server.abort();
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ impl Logged {
 
 #[async_trait]
 impl HttpSend for Logged {
-    async fn prepare(&self) -> Result<(), HttpError> {
+    async fn prepare(&self) -> Result<bool, HttpError> {
         self.inner.prepare().await
     }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use kms_agent_core::secret::stages as stages_of;
 use kms_agent_core::{Secret, SecretValue, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -54,12 +55,8 @@ pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
         return None;
     }
     let version_id = Arc::from(&*members.version_id);
-    let stages = members
-        .version_stages
-        .iter()
-        .flat_map(|stages| &stages.version_stage)
-        .map(|stage| Box::from(&**stage))
-        .collect();
+    let stages = members.version_stages.map(|stages| stages.version_stage);
+    let stages = stages_of(stages.as_deref().unwrap_or_default());
     let rotates_at = members
         .next_rotation_date
         .and_then(|date| Timestamp::parse_rfc3339(&date));

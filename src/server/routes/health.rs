@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
 use serde::Serialize;
 
 use crate::App;
 use crate::render;
+use crate::render::Answered;
 
 /// `/ping`
-pub(crate) async fn ping() -> Response<Body> {
-    let mut response = Response::new(Body::from("healthy"));
+pub(crate) async fn ping() -> Answered {
+    let mut response = Response::new(Full::from("healthy"));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -21,7 +22,7 @@ pub(crate) async fn ping() -> Response<Body> {
 }
 
 /// `/livez`: whoever answers is alive.
-pub(crate) async fn livez() -> Response<Body> {
+pub(crate) async fn livez() -> Answered {
     ping().await
 }
 
@@ -74,7 +75,7 @@ impl Check {
 }
 
 /// `/readyz`: 503 only while the agent cannot answer any secret.
-pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Answered {
     let stats = app.service.backend_stats().await;
     let upstream = app.service.upstream();
     let credentials = app.service.credentials();
@@ -88,7 +89,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response<Body> {
     let checks = Checks {
         token: Check::ok_unless(app.token.is_stuck(), Level::Degraded),
         credentials: Check::ok_unless(
-            !credentials.usable,
+            !credentials.usable || credentials.renewal_fails,
             if able { Level::Degraded } else { Level::Failed },
         ),
         upstream: Check {

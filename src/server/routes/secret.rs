@@ -1,8 +1,7 @@
 //! The two routes that read a secret.
 
-use axum::body::Body;
 use http::request::Parts;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method};
 use kms_agent_core::secret::SecretArn;
 
 use crate::App;
@@ -10,6 +9,7 @@ use crate::access::{self, Record};
 use crate::config::{ResponseType, SECRET_BY_QUERY, ServerSettings};
 use crate::error::{ApiError, Reject};
 use crate::query::{self, Question};
+use crate::render::Answered;
 use crate::{cache_status, render};
 
 /// How a secret may be asked for.
@@ -36,7 +36,7 @@ pub(crate) fn route(settings: &ServerSettings, request: &Parts) -> Option<Route>
 }
 
 /// Answers a request for a secret.
-pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Response<Body> {
+pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Answered {
     let Parts { uri, headers, .. } = request;
     let query = uri.query().unwrap_or_default();
     let id = || {
@@ -51,11 +51,7 @@ pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Response<
     respond(app, question, headers).await
 }
 
-async fn respond(
-    app: &App,
-    question: Result<Question, ApiError>,
-    headers: HeaderMap,
-) -> Response<Body> {
+async fn respond(app: &App, question: Result<Question, ApiError>, headers: HeaderMap) -> Answered {
     let mut record = None;
     let answered = match question {
         Ok(question) => {
@@ -81,7 +77,7 @@ async fn read(
     question: &Question,
     headers: HeaderMap,
     record: Option<&mut Record>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Answered, ApiError> {
     let id = &question.secret.id;
     let format = app.settings.response_type;
     // Needed for what names a region or must be told one.

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -171,7 +173,7 @@ async fn respond(
     peer_port: u16,
     progress: &Progress,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Either<Full<Bytes>, Body>>, Infallible> {
     progress.begin_answer();
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
@@ -181,17 +183,17 @@ async fn respond(
         Ok(admission) => {
             let response = if let Some(route) = secret::route(&app.settings, &parts) {
                 // Nearly every request. The router would box it several times over.
-                secret::answer(app, route, parts).await
+                secret::answer(app, route, parts).await.map(Either::Left)
             } else {
                 let request = Request::from_parts(parts, Body::empty());
                 let Ok(response) = context.router.clone().call(request).await;
-                response
+                response.map(Either::Right)
             };
             (Some(admission), response)
         }
         Err(error) => {
             context.refusals.note(&error.code);
-            (None, render::error(format, &error))
+            (None, render::error(format, &error).map(Either::Left))
         }
     };
     if admission != Some(Admission::Token) || progress.leaving.load(Ordering::Relaxed) {

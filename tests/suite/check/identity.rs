@@ -119,6 +119,19 @@ fn throttling_by_kms() {
 fn trouble_of_the_account_and_of_kms_itself() {
     for (status, code, remedy) in [
         (403, "Forbidden.InDebt", "settle"),
+        (403, "Forbidden.ProhibitedByRiskControl", "is restricted"),
+        (409, "Rejected.ResourceInDeleteWindow", "restore it"),
+        (409, "Rejected.PendingDeletion", "cancel that"),
+        (409, "Rejected.Disabled", "enable the key"),
+        (404, "Forbidden.KeyNotFound", "under another"),
+        (400, "IncompleteSignature", "changes or repeats requests"),
+        (
+            404,
+            "InvalidAction.NotFound",
+            "KMS.Endpoint is not that of KMS",
+        ),
+        (400, "UnsupportedOperation", "the kind of the secret"),
+        (400, "Rejected.NobodyKnows", "look the code up"),
         (403, "Forbidden.KmsServiceNotEnabled", "activate KMS"),
         (503, "ServiceUnavailableTemporary", "try again later"),
     ] {
@@ -127,6 +140,64 @@ fn trouble_of_the_account_and_of_kms_itself() {
         cloud.fault(fault).unwrap();
         Check::new(&cloud).fails(1, "kms", &[code, remedy]);
     }
+}
+
+#[test]
+fn answers_that_do_not_come_or_break_off() {
+    use kms_agent_emulator::FaultKind;
+    for (kind, told, remedy) in [
+        (
+            FaultKind::Hang,
+            "did not answer in time; try again",
+            "KMS.RequestTimeoutMs",
+        ),
+        (FaultKind::Cut, "the connection was cut", "in between"),
+        (
+            FaultKind::CutMidBody,
+            "the connection was cut",
+            "in between",
+        ),
+        (FaultKind::Oversize, "too large", "check KMS.Endpoint"),
+    ] {
+        let cloud = Cloud::start();
+        cloud.put("s", "value");
+        let fault = Fault::new(kind).on(kms_agent_emulator::Action::GetSecretValue);
+        cloud.fault(fault).unwrap();
+        Check::new(&cloud)
+            .config("RequestTimeoutMs = 300\nMaxAttempts = 1\n")
+            .secret("s")
+            .fails(1, "kms", &[told, remedy]);
+    }
+}
+
+#[test]
+fn a_wrong_key_in_a_profile_is_told_with_the_profile_and_its_file() {
+    let cloud = Cloud::start();
+    let check = Check::new(&cloud).env(ID, "").env(SECRET, "");
+    let path = check.path("config.json");
+    let key = cloud.access_key().id();
+    let profile = format!(
+        r#"{{"current":"dev","profiles":[{{"name":"dev","mode":"AK","access_key_id":"{key}","access_key_secret":"wrong"}}]}}"#
+    );
+    std::fs::write(&path, profile).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    check.env("ALIBABA_CLOUD_CONFIG_FILE", &path).fails(
+        1,
+        "kms",
+        &[
+            "SignatureDoesNotMatch",
+            "set the key anew in profile dev",
+            &path,
+        ],
+    );
+}
+
+#[test]
+fn a_key_id_that_cannot_be_sent() {
+    let cloud = Cloud::start();
+    Check::new(&cloud)
+        .env(ID, "LTAI\u{e9}")
+        .fails(1, "credentials", &[ID, "set it anew"]);
 }
 
 #[test]

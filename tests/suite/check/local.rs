@@ -1,25 +1,27 @@
 //! What is wrong with this machine before anybody is asked.
 
 use std::fs::{self, Permissions};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use kms_agent_test_support::TOKEN;
 
 use super::{Check, UNPRIVILEGED};
 use crate::cloud::Cloud;
-use crate::network::Proxy;
 
 #[test]
 fn a_port_that_somebody_else_holds() {
     let cloud = Cloud::start();
-    let holder = Proxy::start(&[]);
-    let port = holder.port();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
     let mut check = Check::new(&cloud);
     check.config = check
         .config
         .replace("HttpPort = 0", &format!("HttpPort = {port}"));
+    // One who lets connections in and says nothing.
     check.fails(
-        1,
+        78,
         "port",
         &[
             "held by another process",
@@ -119,10 +121,44 @@ fn a_store_or_key_that_the_agent_would_not_use() {
     fs::write(&key, "short").unwrap();
     check.fails(78, "cache", &["5 bytes", "Cache.Persistent.KeyFile"]);
     fs::remove_file(&key).unwrap();
-    check.fails(78, "cache", &["put its key back", "does not exist"]);
+    check.fails(78, "cache", &["put it back", "does not exist"]);
     fs::write(&key, kept).unwrap();
     set_mode(&key, 0o600);
     check.passes();
+}
+
+#[test]
+fn a_store_that_the_agent_would_be_without() {
+    let cloud = Cloud::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (store, key) = (folder.path().join("c/store"), folder.path().join("k/key"));
+    let persistent = |key: &Path| {
+        format!(
+            "[Cache]\nCacheType = \"Persistent\"\n[Cache.Persistent]\nPath = \"{}\"\nKeyFile = \"{}\"\n",
+            store.display(),
+            key.display()
+        )
+    };
+    let check = || Check::new(&cloud).config(&persistent(&key));
+    cloud.setup().and_config(&persistent(&key)).start().stop();
+    let whole = fs::read(&store).unwrap();
+    check().passes();
+    fs::write(&key, [7; 32]).unwrap();
+    check().fails(
+        78,
+        "cache",
+        &["sealed under another key", "put that key back"],
+    );
+    fs::write(&store, "garbage").unwrap();
+    check().fails(78, "cache", &["is damaged", "set it aside"]);
+    assert_eq!(fs::read(&store).unwrap(), b"garbage");
+    fs::write(&store, &whole).unwrap();
+    Check::new(&cloud).config(&persistent(&store)).fails(
+        78,
+        "cache",
+        &["are one file", "Cache.Persistent.KeyFile"],
+    );
+    assert!(fs::read(&store).unwrap() == whole, "the store changed");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Between this machine and KMS.
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use super::{ALONE, Check};
-use crate::cloud::Cloud;
+use crate::cloud::{BINARY, Cloud};
 use crate::network::{Authority, Front, Proxy};
 
 const PUBLIC: &str = "kms.cn-hangzhou.aliyuncs.com";
@@ -72,7 +73,11 @@ fn a_gateway_with_a_ca_of_its_own() {
     by(&cloud, &front).fails(1, "endpoint", &["no trusted CA", "KMS.CaFile"]);
     by(&cloud, &front)
         .ca_file(&Authority::new().root_file())
-        .fails(1, "endpoint", &["no trusted CA", "KMS.CaFile"]);
+        .fails(
+            1,
+            "endpoint",
+            &["no trusted CA", "KMS.CaFile does not hold the CA"],
+        );
     for anchor in [authority.root_file(), authority.intermediate_file()] {
         let said = by(&cloud, &front).ca_file(&anchor).passes();
         assert!(said.line("endpoint").contains("answers over TLS"));
@@ -119,13 +124,32 @@ fn a_certificate_that_is_not_the_endpoints_or_not_of_today() {
     by(&cloud, &other).ca_file(&ca).fails(
         1,
         "endpoint",
-        &["another name", "kms.example.com", "KMS.Endpoint"],
+        &["another name (it is for kms.example.com)", "KMS.Endpoint"],
     );
     let expired = Front::start(cloud.address(), authority.certify_until("127.0.0.1", 2020));
     by(&cloud, &expired).ca_file(&ca).fails(
         1,
         "endpoint",
         &["has expired", "2020-01-01", "clock", "renewed"],
+    );
+}
+
+#[test]
+fn a_certificate_without_a_name_or_of_a_ca() {
+    let cloud = Cloud::start();
+    let authority = Authority::new();
+    let ca = authority.root_file();
+    let nameless = Front::start(cloud.address(), authority.certify_nobody());
+    by(&cloud, &nameless).ca_file(&ca).fails(
+        1,
+        "endpoint",
+        &["another name (it has no subjectAltName"],
+    );
+    let own = Front::start(cloud.address(), authority.show_itself());
+    by(&cloud, &own).ca_file(&ca).fails(
+        1,
+        "endpoint",
+        &["of no use (Ca used as end entity)", "made for servers"],
     );
 }
 
@@ -173,6 +197,39 @@ fn through_proxy(cloud: &Cloud, hosts: &[&str]) -> (Check, Proxy, (Authority, Ve
 }
 
 #[test]
+fn the_region_that_the_store_was_last_used_with() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let (mut check, _proxy, _behind) = through_proxy(&cloud, &[PUBLIC]);
+    let place = check.folder.path().display();
+    let cache = format!(
+        "[Cache]\nCacheType = \"Persistent\"\n\
+         [Cache.Persistent]\nPath = \"{place}/cache/store\"\nKeyFile = \"{place}/keys/key\"\n"
+    );
+    let told = format!("{}{cache}", check.config);
+    check.config = told.replace("Region = \"cn-hangzhou\"\n", "");
+    check.fails(1, "region", &["KMS.Region"]);
+    let setup = kms_agent_test_support::Setup::new(BINARY).config(told);
+    let setup = check
+        .environment
+        .iter()
+        .fold(setup, |setup, (name, value)| setup.env(name, value));
+    let agent = setup.start();
+    assert_eq!(agent.read("s").status, 200, "{}", agent.stderr());
+    // Looked into while the agent has it, once it has written.
+    let region = "region       cn-hangzhou, as the store was last used";
+    let began = Instant::now();
+    while !check.run().stdout.contains(region) {
+        assert!(began.elapsed() < Duration::from_mins(1), "it is never told");
+    }
+    agent.stop();
+    let store = || std::fs::read(check.path("cache/store")).unwrap();
+    let before = store();
+    assert!(check.passes().stdout.contains(region));
+    assert!(store() == before, "the store was changed");
+}
+
+#[test]
 fn a_proxy_that_leads_to_kms_is_named_without_its_password() {
     let cloud = Cloud::start();
     let (check, proxy, _behind) = through_proxy(&cloud, &[PUBLIC]);
@@ -196,11 +253,24 @@ fn a_proxy_that_refuses() {
     let (check, _proxy, _behind) = through_proxy(&cloud, &[]);
     let said = check.fails(1, "endpoint", &["tunnel", "HTTPS_PROXY", "NO_PROXY"]);
     assert!(!said.stdout.contains(Proxy::PASSWORD));
-    check.env("HTTPS_PROXY", "http://127.0.0.1:1").fails(
+    let check = check.env("HTTPS_PROXY", "http://127.0.0.1:1");
+    check.fails(
         1,
         "endpoint",
-        &["Connection refused", "HTTPS_PROXY"],
+        &[
+            "by way of the proxy 127.0.0.1:1 (",
+            "Connection refused",
+            "HTTPS_PROXY",
+        ],
     );
+    for (url, why) in [
+        ("::::", "is not the URL of a proxy"),
+        ("socks5://127.0.0.1:1", "names a SOCKS proxy"),
+    ] {
+        let check = Check::of(&cloud, &format!("https://{PUBLIC}")).env("HTTPS_PROXY", url);
+        let said = check.fails(1, "endpoint", &["HTTPS_PROXY", why, "http://host:port"]);
+        assert!(said.line("dns").starts_with("skipped"), "{said:?}");
+    }
 }
 
 #[test]

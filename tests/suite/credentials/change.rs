@@ -1,7 +1,9 @@
 //! A profile is written anew while the agent runs.
 
+use kms_agent_test_support::{TestAgent, http};
+
 use super::profile::{access_key, cli_file};
-use super::{assert_reads, at_home, cloud, put, role_arn, wait_until};
+use super::{assert_reads, at_home, attach, cloud, put, role_arn, wait_until};
 use crate::cloud::Cloud;
 
 const FILE: &str = ".aliyun/config.json";
@@ -36,8 +38,10 @@ fn a_new_key_takes_over_without_a_failed_reader_and_a_broken_file_changes_nothin
     put(home, FILE, "{\"current\": ");
     wait_until(&agent, "the complaint", || {
         assert_eq!(agent.read("s&refreshNow=true").status, 200);
-        agent.stderr().contains("the credentials cannot be renewed")
+        let said = "the credentials cannot be read anew; those at hand stay in use";
+        agent.stderr().contains(said)
     });
+    assert_eq!(state(&agent), "degraded");
     assert_eq!(last_signer(&cloud).as_deref(), Some(one.id()));
 
     put(home, FILE, &key_file(two.id(), two.expose_secret()));
@@ -46,6 +50,7 @@ fn a_new_key_takes_over_without_a_failed_reader_and_a_broken_file_changes_nothin
         assert_eq!(reply.status, 200, "{}", reply.text());
         last_signer(&cloud).as_deref() == Some(two.id())
     });
+    assert_eq!(state(&agent), "ok");
     assert!(
         agent
             .read("s")
@@ -88,6 +93,73 @@ fn a_new_identity_that_fails_leaves_nobody_to_read_as() {
     // Who may be assumed after all.
     cloud.register_role(role_arn(&cloud, "missing"));
     wait_until(&agent, "the new identity", || agent.read("s").status == 200);
+}
+
+/// What `/readyz` says of the credentials.
+fn state(agent: &TestAgent) -> String {
+    let ready = http::get(agent.port(), "/readyz", &[]).json();
+    ready["checks"]["credentials"]["state"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn whichever_role_the_instance_has_is_another_identity_than_a_key() {
+    let cloud = cloud(None);
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let key = access_key(&cloud);
+    let file = cli_file(&format!(r#""mode":"AK",{key}"#));
+    let agent = at_home(&cloud, home, &[(FILE, &file)]).start();
+    assert_reads(&agent);
+
+    put(home, FILE, &cli_file(r#""mode":"EcsRamRole""#));
+    wait_until(&agent, "the end of the key", || {
+        agent.read("s").status == 503
+    });
+    let said = agent.stderr();
+    assert!(said.contains("no RAM role is attached"), "{said}");
+    assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 200);
+    assert_eq!(state(&agent), "degraded");
+
+    attach(&cloud, Some("app-role"));
+    wait_until(&agent, "the role", || agent.read("s").status == 200);
+    let status = agent.get("/agent/status").json();
+    assert!(status["credentials"]["expires_at"].is_string(), "{status}");
+    // From now on the instance is the identity: what it has lasts while the service fails.
+    attach(&cloud, None);
+    put(
+        home,
+        FILE,
+        &cli_file(r#""mode":"EcsRamRole","region_id":"x""#),
+    );
+    wait_until(&agent, "the complaint", || state(&agent) == "degraded");
+    assert_eq!(agent.read("s&refreshNow=true").status, 200);
+}
+
+#[test]
+fn a_file_of_no_use_changes_nothing_and_is_told() {
+    let cloud = cloud(None);
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let key = access_key(&cloud);
+    let good = cli_file(&format!(r#""mode":"AK",{key}"#));
+    let agent = at_home(&cloud, home, &[(FILE, &good)]).start();
+    assert_reads(&agent);
+    for broken in [
+        cli_file(r#""mode":"CloudSSO""#),
+        good.replace("\"current\":\"dev\"", "\"current\":\"prod\""),
+    ] {
+        put(home, FILE, &broken);
+        wait_until(&agent, "the complaint", || state(&agent) == "degraded");
+        assert_eq!(agent.read("s&refreshNow=true").status, 200);
+        put(home, FILE, &good);
+        wait_until(&agent, "the mending", || state(&agent) == "ok");
+    }
+    let said = agent.stderr();
+    assert!(said.contains("CloudSSO") && said.contains("no profile prod"));
+    assert!(!said.contains("until they expire"), "{said}");
 }
 
 #[test]

@@ -73,8 +73,8 @@ fn of_a_token() {
         &[
             "by OIDC",
             path.to_str().unwrap(),
-            "No such file",
-            "see that it is there",
+            "there is no such file",
+            "token is mounted there",
         ],
     );
 
@@ -170,7 +170,7 @@ fn of_the_cli_configuration() {
             cli_file(&format!(
                 r#""mode":"OIDC",{key},"ram_role_arn":"{role}","oidc_provider_arn":"p","oidc_token_file":"/no/such/token""#
             )),
-            vec!["profile dev", "/no/such/token", "see that it is there"],
+            vec!["profile dev", "/no/such/token", "token is mounted there"],
         ),
     ] {
         let setup = at_home(&cloud, folder.path(), &[(".aliyun/config.json", &file)]);

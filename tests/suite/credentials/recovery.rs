@@ -1,10 +1,11 @@
 //! From nothing to something, without a restart.
 
+use kms_agent_emulator::{Action, Fault};
 use kms_agent_test_support::{TestAgent, http};
 
 use super::choice::by_rrsa;
 use super::profile::{access_key, cli_file, ini_file};
-use super::{at_home, attach, cloud, provider, put, wait_until, without_key};
+use super::{assert_reads, at_home, attach, cloud, provider, put, wait_until, without_key};
 
 fn has_none(agent: &TestAgent) {
     let reply = agent.read("s");
@@ -20,6 +21,20 @@ fn has_none(agent: &TestAgent) {
 fn recovers(agent: &TestAgent) {
     wait_until(agent, "the recovery", || agent.read("s").status == 200);
     assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 200);
+}
+
+#[test]
+fn one_failure_of_the_issuer_at_the_start_is_waited_out_by_the_first_reader() {
+    let cloud = cloud(None);
+    let fault = Fault::status(500, "InternalError").on(Action::CredentialsUri);
+    cloud.fault(fault.times(1)).unwrap();
+    let agent = without_key(&cloud)
+        .env(
+            "ALIBABA_CLOUD_CREDENTIALS_URI",
+            format!("{}/credentials", cloud.base_url()),
+        )
+        .start();
+    assert_reads(&agent);
 }
 
 #[test]

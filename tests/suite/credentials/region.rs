@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use kms_agent_emulator::Options;
-use kms_agent_test_support::Setup;
+use kms_agent_test_support::{Setup, http};
 
 use super::choice::by_rrsa;
 use super::profile::{access_key, cli_file};
@@ -83,6 +83,9 @@ fn without_any_other_word_the_region_is_the_one_the_store_was_last_used_with() {
 
     let second = setup.and_config(&cache).start();
     assert_reads(&second);
+    let line = "the one that the store was last used with counts";
+    wait_until(&second, line, || second.stderr().contains(line));
+    assert_eq!(second.stderr().matches(line).count(), 1);
     assert_eq!(cloud.reads(), 1, "the copy is still this identity's");
     let reply = second.read("t");
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), second.stderr());
@@ -93,13 +96,39 @@ fn without_any_other_word_the_region_is_the_one_the_store_was_last_used_with() {
 fn where_nobody_tells_the_region_the_answer_says_which_key_does() {
     let folder = tempfile::tempdir().unwrap();
     let (_cloud, tunnel, setup) = kms(&[], folder.path());
-    let agent = setup.start();
-    let reply = agent.read("s");
-    assert_eq!(
-        (reply.status, reply.json()["Code"].as_str()),
-        (503, Some("RegionUnknown"))
-    );
-    assert!(reply.text().contains("KMS.Region"), "{}", reply.text());
+    for (variable, why) in [
+        ("", "disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED"),
+        (
+            "CN_bad",
+            "ALIBABA_CLOUD_REGION_ID is set, but holds no region id",
+        ),
+    ] {
+        let agent = setup
+            .clone()
+            .env("ALIBABA_CLOUD_REGION_ID", variable)
+            .start();
+        // Before any reader comes.
+        let text = "the region is not known; set KMS.Region";
+        wait_until(&agent, text, || agent.stderr().contains(text));
+        let log = agent.stderr();
+        assert!(log.contains("ERROR") && log.contains(why), "{log}");
+        let ready = http::get(agent.port(), "/readyz", &[]).json();
+        let upstream = &ready["checks"]["upstream"];
+        assert_eq!(
+            (upstream["state"].as_str(), upstream["code"].as_str()),
+            (Some("degraded"), Some("RegionUnknown"))
+        );
+        let status = agent.get("/agent/status").json();
+        assert_eq!(status["upstream"]["last_error"], "RegionUnknown");
+
+        let reply = agent.read("s");
+        assert_eq!(
+            (reply.status, reply.json()["Code"].as_str()),
+            (503, Some("RegionUnknown"))
+        );
+        assert!(reply.text().contains("KMS.Region"), "{}", reply.text());
+        assert_eq!(agent.stderr().matches("ERROR").count(), 1);
+    }
     assert!(tunnel.hosts().is_empty());
 }
 

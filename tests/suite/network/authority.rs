@@ -54,6 +54,28 @@ impl Authority {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
+        self.sign(params)
+    }
+
+    /// A server's certificate with a common name and no other.
+    pub(crate) fn certify_nobody(&self) -> Chain {
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "127.0.0.1");
+        self.sign(params)
+    }
+
+    /// A CA's certificate in the place of a server's.
+    pub(crate) fn show_itself(&self) -> Chain {
+        let mut params = issuer("another intermediate");
+        params.subject_alt_names = CertificateParams::new(["127.0.0.1".to_owned()])
+            .unwrap()
+            .subject_alt_names;
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Chain {
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.intermediate).unwrap();
         Chain {

@@ -48,10 +48,6 @@ impl Proxy {
         format!("http://user:{}@{}", Self::PASSWORD, self.address)
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
-    }
-
     pub(crate) const PASSWORD: &str = "proxy-hunter2";
 
     /// The first lines of all requests so far.

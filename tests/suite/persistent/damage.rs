@@ -70,6 +70,7 @@ fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
         said.contains("WARN") && said.contains("set aside"),
         "{said}"
     );
+    assert!(!said.contains("panicked at"), "{said}");
     let [begun, aside] = names(&folder.path().join("cache")).try_into().unwrap();
     assert_eq!(begun, "store.redb");
     assert!(aside.starts_with("store.redb.corrupt-2"), "{aside}");
@@ -97,6 +98,19 @@ fn a_store_that_was_damaged_while_nobody_ran_is_set_aside_and_begun_anew() {
 }
 
 #[test]
+fn a_store_that_was_emptied_is_begun_anew_and_that_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = cloud();
+    let setup = setup(&cloud, folder.path());
+    setup.clone().start().stop();
+    fs::write(folder.path().join("cache/store.redb"), b"").unwrap();
+    let agent = setup.start();
+    assert_eq!(store_state(&agent), "ok");
+    let (_, said) = agent.stop();
+    assert!(said.contains("is an empty file"), "{said}");
+}
+
+#[test]
 fn a_store_that_is_damaged_under_the_running_agent_costs_no_reader_anything() {
     for damage in [zeros, cut, (|path| garbage(path, 0)) as fn(&Path)] {
         let folder = tempfile::tempdir().unwrap();
@@ -111,6 +125,7 @@ fn a_store_that_is_damaged_under_the_running_agent_costs_no_reader_anything() {
         read_all(&agent);
         let (status, said) = agent.stop();
         assert_eq!(status.code(), Some(0), "{said}");
+        assert!(!said.contains("panicked at"), "{said}");
 
         let agent = setup.start();
         read_all(&agent);

@@ -61,8 +61,20 @@ fn a_store_whose_key_is_not_there_is_left_byte_for_byte_and_the_agent_lives_in_m
         }
         assert_eq!(store_state(&agent), word);
         assert_eq!(cache_check(&agent), (200, "degraded".into()));
-        assert_eq!(post(&agent, "/agent/purge?all=true").status, 200);
+        // The store is out of reach, so it is not done; memory is purged all the same.
+        for order in ["all=true", "secretId=s", "secretId=never-read"] {
+            let reply = post(&agent, &format!("/agent/purge?{order}"));
+            assert_eq!(reply.status, 503, "{order}");
+            assert_eq!(reply.json()["Code"], "StoreUnavailable");
+        }
+        let again = agent.read("s");
+        assert_eq!(
+            again.header("cache-status"),
+            Some("kms-agent; fwd=miss; stored")
+        );
+        assert_eq!(agent.read("gone").status, 404);
         let (status, said) = agent.stop();
+        assert!(said.contains("may still hold what was removed"), "{said}");
         assert_eq!(status.code(), Some(0), "{said}");
         let error = said.lines().find(|line| line.contains("ERROR")).unwrap();
         assert!(
@@ -131,7 +143,8 @@ fn a_key_that_the_service_manager_hands_out_is_used_and_never_written() {
     assert_eq!(agent.read("s").status, 200);
     assert_eq!(post(&agent, "/agent/purge?all=true").status, 200);
     assert_eq!(agent.read("s").status, 200);
-    agent.kill();
+    let said = agent.kill();
+    assert!(said.contains("its key is a credential"), "{said}");
     assert_eq!(fs::read(&key).unwrap(), [0x77; 32]);
 
     let agent = setup.clone().start();

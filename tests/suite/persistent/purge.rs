@@ -1,6 +1,7 @@
 //! What a purge of everything leaves, and what anybody may find in the files at any time.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use kms_agent_emulator::PutSecret;
@@ -45,6 +46,31 @@ fn a_purge_of_everything_puts_a_new_store_and_a_new_key_in_place_of_the_old() {
     let agent = setup.start();
     assert_eq!(store_state(&agent), "key_mismatch");
     assert_eq!(agent.read("s").status, 503);
+}
+
+#[test]
+fn a_key_behind_a_link_is_replaced_where_it_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = tempfile::tempdir().unwrap();
+    let key = folder.path().join("keys/store.key");
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let setup = setup(&cloud, folder.path());
+    setup.clone().start().stop();
+    let target = volume.path().join("key");
+    fs::copy(&key, &target).unwrap();
+    fs::remove_file(&key).unwrap();
+    symlink(&target, &key).unwrap();
+    let old = fs::read(&target).unwrap();
+
+    let agent = setup.clone().start();
+    assert_eq!(post(&agent, "/agent/purge?all=true").status, 200);
+    assert_eq!(agent.read("s").status, 200);
+    agent.stop();
+    assert!(fs::symlink_metadata(&key).unwrap().is_symlink());
+    assert!(fs::read(&target).unwrap() != old, "the key stayed");
+    drop(cloud);
+    assert_eq!(setup.start().read("s").status, 200);
 }
 
 /// Nothing of `canaries` is in any file below `folder`.

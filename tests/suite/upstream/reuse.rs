@@ -1,5 +1,9 @@
 //! Connections to KMS: used again while there is work, and gone when there is none.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kms_agent_emulator::{Fault, FaultKind};
@@ -67,6 +71,52 @@ fn a_hundred_reads_in_a_row_take_one_handshake() {
             "{} handshakes in {round} rounds",
             front.handshakes().len()
         );
+    }
+}
+
+/// The answer to one request, and the end of the connection at the next.
+fn answer_once(listener: TcpListener, answers: usize, served: &AtomicUsize) {
+    let body = r#"{"SecretName":"s","VersionId":"1","SecretData":"v"}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for stream in listener.incoming() {
+        let mut reader = BufReader::new(stream.unwrap());
+        for nth in 0..=answers {
+            let head = reader.by_ref().lines().map_while(Result::ok);
+            if head.take_while(|line| !line.is_empty()).count() == 0 {
+                break;
+            }
+            served.fetch_add(1, Ordering::Relaxed);
+            if nth < answers {
+                reader.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_ends_as_it_is_used_again_costs_no_reader_anything() {
+    let cloud = Cloud::start();
+    for (answers, status, reads) in [(1, 200, 10), (0, 503, 1)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let served = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&served);
+        // Ends with the test's process.
+        std::thread::spawn(move || answer_once(listener, answers, &seen));
+        let agent = cloud
+            .setup_at(&endpoint)
+            .and_config("MaxAttempts = 1\n")
+            .start();
+        for _ in 0..reads {
+            let reply = agent.read("s&refreshNow=true");
+            assert_eq!(reply.status, status, "{}\n{}", reply.text(), agent.stderr());
+        }
+        // A new connection that is cut is a failure like any other.
+        let served = served.load(Ordering::Relaxed);
+        assert!(answers > 0 || served == 1, "{served} requests");
     }
 }
 

@@ -183,6 +183,40 @@ fn a_ca_file_that_is_no_use_is_told_at_start_and_mended_without_a_restart() {
 }
 
 #[test]
+fn a_ca_file_that_is_replaced_counts_without_a_restart() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let (old, new) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let put = |authority: &Authority| {
+        let beside = folder.path().join("new");
+        std::fs::copy(authority.root_file(), &beside).unwrap();
+        std::fs::rename(&beside, &ca).unwrap();
+    };
+    put(&old);
+    let front = Front::start(cloud.address(), new.certify("127.0.0.1"));
+    let agent = by_tls(&cloud, front.address(), &ca).start();
+    read_in_vain(&agent, "no trusted CA");
+    put(&new);
+    let read = || agent.read("s&refreshNow=true").status;
+    let began = Instant::now();
+    while read() != 200 {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "it is not read again: {}",
+            agent.stderr()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    until_told(&agent, "KMS.CaFile was read anew");
+    // One that is of no use does not take anything away.
+    std::fs::write(&ca, "junk").unwrap();
+    until_told(&agent, "KMS.CaFile counts as it was before");
+    assert_eq!(read(), 200);
+}
+
+#[test]
 fn a_machine_without_ca_certificates_is_told_what_to_do_and_plain_http_still_works() {
     let cloud = Cloud::start();
     cloud.put("s", "value");

@@ -60,8 +60,9 @@ async fn work(store: &Store) -> Done {
 fn copy(folder: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("keys")).unwrap();
-    for name in ["store", "keys/key"] {
-        fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    fs::copy(folder.path().join("keys/key"), copy.path().join("keys/key")).unwrap();
+    if folder.path().join("store").exists() {
+        fs::copy(folder.path().join("store"), copy.path().join("store")).unwrap();
     }
     copy
 }
@@ -86,6 +87,8 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
     let medium = FaultyMedium::default();
     medium.plan(Some(planned));
     let store = open_on(&folder, &medium).unwrap();
+    let file = |folder: &TempDir| place_in(folder).file();
+    let begun = file(&folder);
     let done = work(&store).await;
     if let Some(word) = trouble(&store) {
         let expected = match planned.error {
@@ -99,14 +102,18 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
     // Killed in this state: what was durable is.
     let killed = copy(&folder);
     let later = open(&killed, CAPACITY);
-    for new in &done.durable {
-        assert!(holds(&later, *new).await, "{new} was durable");
-    }
     for old in &done.gone {
         assert!(!holds(&later, *old).await, "{old} was durably removed");
     }
-    for old in (0..OLD).filter(|old| !done.removed.contains(old)) {
-        assert!(holds(&later, old).await, "{old} was durable all along");
+    // On a full disk the file itself goes before what was removed may come back.
+    let was_given_up = planned.error == Errno::NOSPC && file(&folder) != begun;
+    if !was_given_up {
+        for new in &done.durable {
+            assert!(holds(&later, *new).await, "{new} was durable");
+        }
+        for old in (0..OLD).filter(|old| !done.removed.contains(old)) {
+            assert!(holds(&later, old).await, "{old} was durable all along");
+        }
     }
     later.close().await.unwrap();
     assert_nothing_set_aside(&killed);
@@ -125,6 +132,36 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
     }
     later.close().await.unwrap();
     assert_nothing_set_aside(&folder);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_read_is_not_tried_over_and_over() {
+    const PAGE: u64 = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, 300);
+    for n in 0..300 {
+        put(&store, n);
+    }
+    store.close().await.unwrap();
+    let length = fs::metadata(folder.path().join("store")).unwrap().len();
+    let mut troubles = 0;
+    for page in 0..length / PAGE {
+        let folder = copy(&folder);
+        let medium = FaultyMedium::default();
+        medium.spoil(page * PAGE..(page + 1) * PAGE);
+        let Ok(store) = open_on(&folder, &medium) else {
+            continue;
+        };
+        if store.page(None, NonZeroUsize::MAX).await.is_err() {
+            // Without a sweep there is no reason to try again, however long it is.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let failures = store.stats().store.unwrap().failures;
+        assert!(failures < 9, "{failures} for page {page}");
+        troubles += failures;
+        drop(store);
+    }
+    assert!(troubles > 0, "no page mattered");
 }
 
 /// A closed store with entries in it.

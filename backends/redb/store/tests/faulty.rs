@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -28,6 +28,8 @@ struct Plan {
     /// The steps so far.
     taken: u64,
     fault: Option<Planned>,
+    /// What lies here cannot be read.
+    bad: Option<Range<u64>>,
 }
 
 /// What fails, from which step on, and how.
@@ -50,6 +52,18 @@ impl FaultyMedium {
     /// Has it fail, or work.
     pub(super) fn plan(&self, fault: Option<Planned>) {
         self.0.lock().unwrap().fault = fault;
+    }
+
+    /// Has one place of it fail for good.
+    pub(super) fn spoil(&self, bad: Range<u64>) {
+        self.0.lock().unwrap().bad = Some(bad);
+    }
+
+    fn is_bad(&self, from: u64, to: u64) -> bool {
+        let plan = self.0.lock().unwrap();
+        plan.bad
+            .as_ref()
+            .is_some_and(|bad| from < bad.end && bad.start < to)
     }
 
     fn take(&self, step: Step) -> Result<(), Planned> {
@@ -99,6 +113,9 @@ impl StorageBackend for FaultyFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.take(Step::Read)?;
+        if self.medium.is_bad(offset, offset + out.len() as u64) {
+            return Err(Errno::IO.into());
+        }
         self.file.read(offset, out)
     }
 

@@ -1,5 +1,7 @@
 //! What can be seen on this machine: token, port and cache.
 
+use std::time::Duration;
+
 use kms_agent_server::Listeners;
 use serde_json::Value;
 
@@ -7,6 +9,9 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::token::source::TokenSource;
+
+/// How long whoever holds the port may take to show that it is an agent.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each step with what was found, or why the agent would not start.
 pub(super) fn examine(config: &Config) -> [(&'static str, Result<String, Failure>); 3] {
@@ -27,14 +32,14 @@ fn port(port: u16) -> Result<String, Failure> {
         Ok(_) if port == 0 => Ok("a free one is drawn at every start".to_owned()),
         Ok(listeners) => Ok(format!("{} free", listeners.addresses().join(" and "))),
         Err(_) if is_agent(port) => Ok(format!("an agent runs on {port} already")),
-        Err(error) => Err(Failure::failed(error.to_string())),
+        Err(error) => Err(Failure::config(error.to_string())),
     }
 }
 
 /// Whether what holds the port answers as an agent does. It is not shown the token.
 fn is_agent(port: u16) -> bool {
     let client = Client { port, token: None };
-    let Ok(reply) = client.get("/readyz") else {
+    let Ok(reply) = client.probe("/readyz", PATIENCE) else {
         return false;
     };
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();

@@ -105,6 +105,19 @@ async fn an_entry_in_use_is_refreshed_before_it_expires() {
 }
 
 #[tokio::test]
+async fn a_fresh_copy_that_only_the_second_look_found_is_a_hit() {
+    let house = house(calm()).await;
+    house.source.then_value("one");
+    house.read().await.expect("answered");
+    house.clock.advance(secs(10));
+    house.backend.fail_next_look_up();
+    let answer = house.read().await.expect("answered");
+    assert_eq!(text(&answer), "one");
+    assert_eq!(answer.status, CacheStatus::Hit { left: secs(290) });
+    assert_eq!((answer.age, house.calls()), (secs(10), 1));
+}
+
+#[tokio::test]
 async fn nothing_is_stored_with_a_ttl_of_zero_or_over_the_size_limit() {
     let none = Policy {
         ttl: Duration::ZERO,

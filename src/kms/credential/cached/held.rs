@@ -68,6 +68,11 @@ impl Held {
         self.life.map(|life| life.renew_at)
     }
 
+    /// Whether they end at all.
+    pub(super) fn ends(&self) -> bool {
+        self.life.is_some()
+    }
+
     pub(super) fn is_usable(&self, now: Duration) -> bool {
         self.life.is_none_or(|life| now < life.used_until)
     }

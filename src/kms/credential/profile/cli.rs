@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::plan::{Base, Plan, RolePlan};
-use crate::credential::key::Credential;
+use crate::credential::key::{Credential, Part, UNSENDABLE};
 use crate::wire::{Text, parse_object};
 
 const MODES: &str = "AK, StsToken, RamRoleArn, EcsRamRole, OIDC or ChainableRamRoleArn";
@@ -109,7 +109,7 @@ impl Configuration<'_> {
                 }
                 Some("RamRoleArn") => {
                     roles.push(profile.role()?);
-                    break profile.key()?;
+                    break profile.long_lived_key()?;
                 }
                 _ => break profile.base()?,
             }
@@ -146,14 +146,11 @@ impl Profile<'_> {
 
     fn base(&self) -> Result<Base, String> {
         match given(self.mode.as_ref()) {
-            Some("AK") => match self.key()? {
-                // A token left behind by another mode does not count.
-                Base::Key(key) | Base::Session(key) => Ok(Base::Key(key.without_security_token())),
-                other => Ok(other),
-            },
+            Some("AK") => self.long_lived_key(),
             Some("StsToken") => {
-                self.required("sts_token", self.sts_token.as_ref())?;
-                self.key()
+                let token = self.required("sts_token", self.sts_token.as_ref())?;
+                let key = self.key()?.with_security_token(token);
+                self.sendable(key).map(Base::Session)
             }
             Some("EcsRamRole") => Ok(Base::Instance(owned(self.ram_role_name.as_ref()))),
             Some("OIDC") => Ok(Base::Token {
@@ -181,15 +178,32 @@ impl Profile<'_> {
         }
     }
 
-    fn key(&self) -> Result<Base, String> {
-        let key = Credential::new(
+    /// A key that needs no token. One that another mode has left behind does not count.
+    fn long_lived_key(&self) -> Result<Base, String> {
+        self.sendable(self.key()?).map(Base::Key)
+    }
+
+    fn key(&self) -> Result<Credential, String> {
+        Ok(Credential::new(
             self.required("access_key_id", self.access_key_id.as_ref())?,
             self.required("access_key_secret", self.access_key_secret.as_ref())?,
-        );
-        Ok(match given(self.sts_token.as_ref()) {
-            Some(token) => Base::Session(key.with_security_token(token)),
-            None => Base::Key(key),
-        })
+        ))
+    }
+
+    fn sendable(&self, key: Credential) -> Result<Credential, String> {
+        match key.unsendable_part() {
+            None => Ok(key),
+            Some(part) => {
+                let member = match part {
+                    Part::Id => "access_key_id",
+                    Part::Token => "sts_token",
+                };
+                let name = shown(&*self.name);
+                Err(format!(
+                    "profile {name} has a member {member}, which {UNSENDABLE}"
+                ))
+            }
+        }
     }
 
     fn role(&self) -> Result<RolePlan, String> {

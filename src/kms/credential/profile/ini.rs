@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Base, Plan, RolePlan};
-use crate::credential::key::Credential;
+use crate::credential::key::{Credential, UNSENDABLE};
 
 const DEFAULT_PROFILE: &str = "default";
 const TYPES: &str = "access_key, ecs_ram_role, ram_role_arn or oidc_role_arn";
@@ -51,7 +51,11 @@ fn plan(section: &Section<'_>) -> Result<Plan, String> {
     let required = |key: &str| given(key).ok_or_else(|| format!("has no {key}"));
     let key = || -> Result<Base, String> {
         let (id, secret) = (required("access_key_id")?, required("access_key_secret")?);
-        Ok(Base::Key(Credential::new(id, secret)))
+        let key = Credential::new(id, secret);
+        match key.unsendable_part() {
+            None => Ok(Base::Key(key)),
+            Some(_) => Err(format!("has an access_key_id, which {UNSENDABLE}")),
+        }
     };
     let role = || -> Result<RolePlan, String> {
         Ok(RolePlan {

@@ -1,5 +1,4 @@
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kms_agent_core::Clock;
 
@@ -7,7 +6,7 @@ use super::plan::{Base, Plan};
 use super::{MAX_FILE_BYTES, cli, ini};
 use crate::credential::origin::Origin;
 use crate::environment::Environment;
-use crate::file;
+use crate::file::{self, FileError, LOOK_EVERY};
 
 const PROFILE: &str = "ALIBABA_CLOUD_PROFILE";
 const CLI_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";
@@ -19,9 +18,6 @@ const CLI_DEFAULT: &str = ".aliyun/config.json";
 
 /// The SDKs do not agree.
 const INI_DEFAULTS: [&str; 2] = [".alibabacloud/credentials.ini", ".alibabacloud/credentials"];
-
-/// How often files are looked at.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A file that may hold profiles.
 #[derive(Clone, Debug)]
@@ -94,7 +90,7 @@ impl Place {
 
     /// The file and, so far as it can be read by now, the token file that its profile names.
     pub(in crate::credential) fn into_files(self) -> Vec<PathBuf> {
-        let bytes = file::read_now(self.path.clone(), MAX_FILE_BYTES);
+        let bytes = file::read_now(&self.path, MAX_FILE_BYTES);
         let plan = bytes
             .ok()
             .and_then(|bytes| self.form.parse(&bytes, self.profile.as_deref()).ok());
@@ -105,10 +101,11 @@ impl Place {
         [Some(self.path), token].into_iter().flatten().collect()
     }
 
-    /// The first of `places` that is configured: named by a variable, or there.
+    /// The first of `places` that is configured: named by a variable, or there. One that cannot be seen may be
+    /// there, and must not make the agent somebody else.
     pub(in crate::credential) async fn first_configured(places: &[Self]) -> Option<&Self> {
         for place in places {
-            if place.variable.is_some() || file::exists(place.path.clone()).await {
+            if place.variable.is_some() || !file::is_absent(place.path.clone()).await {
                 return Some(place);
             }
         }
@@ -147,11 +144,11 @@ impl Place {
 
     /// How errors about a profile of it begin.
     pub(super) fn origin_of(&self, profile: &str) -> Origin {
-        Origin::new(format!(
-            "from profile {} of the {}",
-            profile.escape_debug(),
-            self.words()
-        ))
+        Origin::new(format!("from {}", self.words_of(profile)))
+    }
+
+    pub(super) fn words_of(&self, profile: &str) -> String {
+        format!("profile {} of the {}", profile.escape_debug(), self.words())
     }
 
     fn words(&self) -> String {
@@ -160,6 +157,16 @@ impl Place {
             Form::Ini => "credentials file",
         };
         format!("{kind} {}", self.path.display())
+    }
+
+    /// What to do about a file that cannot be read.
+    pub(super) fn remedy_of(&self, error: &FileError) -> String {
+        match (error.remedy(), self.variable) {
+            (Some(remedy), Some(variable)) => format!("{remedy}, or name another in {variable}"),
+            // What says that there is a file at all is where HOME is.
+            (Some(remedy), None) => format!("{remedy}, or set another HOME to do without"),
+            (None, _) => self.remedy(),
+        }
     }
 
     /// What to do about a file that is of no use.

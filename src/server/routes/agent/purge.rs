@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
-use http::{Response, Uri};
+use http::Uri;
 use serde::Serialize;
 
 use crate::App;
@@ -12,6 +11,7 @@ use crate::config::ResponseType;
 use crate::error::{ApiError, Reject};
 use crate::query::{PurgeOrder, parse_purge};
 use crate::render;
+use crate::render::Answered;
 
 #[derive(Serialize)]
 struct Purged {
@@ -19,7 +19,7 @@ struct Purged {
 }
 
 /// Drops entries; while KMS is failing the whole cache only goes with `force`, since nothing could refill it.
-pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> Response<Body> {
+pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     match carry_out(&app, uri.query().unwrap_or_default()).await {
         Ok(purged) => render::json(render::encode(&Purged { purged })),
         Err(error) => render::error(ResponseType::Kms, &error),

@@ -3,9 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
-use http::Response;
 use kms_agent_core::Timestamp;
 use kms_agent_core::backend::{ScanItem, StoreStats};
 use kms_agent_core::policy::Freshness;
@@ -14,6 +12,7 @@ use serde::Serialize;
 
 use crate::App;
 use crate::render;
+use crate::render::Answered;
 
 /// The most entries that are told.
 const MOST_ENTRIES: usize = 1000;
@@ -83,7 +82,7 @@ struct Entry {
 }
 
 /// What the agent holds and how it is doing. Never a value.
-pub(crate) async fn status(State(app): State<Arc<App>>) -> Response<Body> {
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Answered {
     let service = &app.service;
     let now = service.timeline().now();
     let stats = service.backend_stats().await.unwrap_or_default();

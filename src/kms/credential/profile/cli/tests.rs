@@ -45,6 +45,10 @@ fn each_mode_is_understood() {
             Some("acs:ram::1:role/r"),
         ),
         (
+            format!(r#""mode":"RamRoleArn",{KEY},{role},"sts_token":"left over""#),
+            Some("acs:ram::1:role/r"),
+        ),
+        (
             r#""mode":"EcsRamRole","ram_role_name":"web""#.to_owned(),
             Some("web"),
         ),
@@ -114,6 +118,10 @@ fn what_is_missing_or_not_supported_is_named_and_no_value_is_quoted() {
             "no access_key_secret",
         ),
         (format!(r#""mode":"StsToken",{KEY}"#), "no sts_token"),
+        (
+            r#""mode":"AK","access_key_id":"é","access_key_secret":"hunter2""#.to_owned(),
+            "access_key_id, which has a character that no key has",
+        ),
         (format!(r#""mode":"RamRoleArn",{KEY}"#), "no ram_role_arn"),
         (
             r#""mode":"ChainableRamRoleArn","ram_role_arn":"r""#.to_owned(),

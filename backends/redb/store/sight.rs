@@ -1,0 +1,72 @@
+//! What can be seen of store and key before either is opened, without making, changing or locking anything.
+
+use std::fs::{self, OpenOptions};
+use std::ops::Bound;
+use std::path::Path;
+
+use kms_agent_core::Resumed;
+
+use super::disk;
+use super::fault::Fault;
+use super::medium::{FileSystem, Medium};
+use super::place::{FileId, open_file, resumed};
+use crate::key::{KeySource, RootKey};
+use crate::private;
+use crate::seal::Sealer;
+
+/// Whether the key lies beside the store, where whoever copies the one gets the other.
+pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
+    let folder = |file: &Path| {
+        let folder = private::folder(file);
+        fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
+    };
+    key.target().is_some_and(|key| folder(&key) == folder(path))
+}
+
+/// Refuses one file for both: the store would be begun in place of the key.
+pub(crate) fn tell_apart(path: &Path, key: &KeySource) -> Result<(), String> {
+    let Some(target) = key.target() else {
+        return Ok(());
+    };
+    let id = |file: &Path| fs::metadata(file).ok().map(|it| FileId::from(&it));
+    let is_one = match (id(path), id(&target)) {
+        (Some(store), Some(key)) => store == key,
+        (None, None) => path.file_name() == target.file_name() && share_a_folder(path, key),
+        _ => false,
+    };
+    if is_one {
+        return Err(format!(
+            "Cache.Persistent.Path and Cache.Persistent.KeyFile are one file, {}; name another one for the key",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What a store looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// It is ours and whole as far as opening it tells.
+    Ours,
+    /// A process has it open.
+    InUse,
+}
+
+/// Looks into the store at `path` as opening it would.
+pub(crate) fn look_into(path: &Path, key: &RootKey) -> Result<Sight, Fault> {
+    let file = FileSystem.open(open_file(path, OpenOptions::new().read(true))?)?;
+    let is_locked = file.query_lock_range(Bound::Unbounded, Bound::Unbounded);
+    if matches!(is_locked, Ok(true)) {
+        return Ok(Sight::InUse);
+    }
+    disk::recognize(file, &Sealer::new(key)).map(|_| Sight::Ours)
+}
+
+/// What the process that last used the store at `path` left, or leaves at the moment. Whatever is in the way of
+/// that is nobody's matter here.
+pub(crate) fn peek(path: &Path, key: &RootKey) -> Option<Resumed> {
+    let sealer = Sealer::new(key);
+    let file = open_file(path, OpenOptions::new().read(true)).ok()?;
+    let record = disk::recognize(FileSystem.open(file).ok()?, &sealer).ok()??;
+    resumed(&record, &sealer)
+}
