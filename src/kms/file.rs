@@ -1,11 +1,11 @@
 //! The only place that reads files.
 
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
 use zeroize::Zeroizing;
 
 /// How often files that others may write anew are looked at.
@@ -19,27 +19,35 @@ pub(crate) async fn read(path: PathBuf, limit: usize) -> Result<Zeroizing<Vec<u8
 }
 
 /// The same at once, for when there is no runtime yet.
-#[expect(clippy::disallowed_methods, reason = "the one place that opens files")]
 pub(crate) fn read_now(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    // Opening a pipe would wait for whoever writes to it.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let failed = |error: io::Error| FileError::of(path, &error);
-    let file = open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    let stat = fstat(&file).map_err(|error| failed(error.into()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    let file = open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err(FileError::NoFile);
     }
     // Room for all that may come, so that the block is never outgrown.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     let wanted = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    std::fs::File::from(file)
-        .take(wanted)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(wanted).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limit {
         return Err(FileError::Other(format!("is larger than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that opens files")]
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        // Opening a pipe would wait for whoever writes to it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits();
+        options.custom_flags(i32::try_from(flags).unwrap_or(0));
+    }
+    options.open(path)
 }
 
 /// Whether nothing at all stands at `path`. What cannot be seen, and a link that leads nowhere, is something.
@@ -83,11 +91,9 @@ pub(crate) enum FileError {
 
 impl FileError {
     fn of(path: &Path, error: &io::Error) -> Self {
-        // What confines the process shuts files, and does not hide that their permissions are right.
-        let permitted = || accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing,
-            io::ErrorKind::PermissionDenied if permitted() => Self::OutOfReach,
+            io::ErrorKind::PermissionDenied if is_permitted(path) => Self::OutOfReach,
             io::ErrorKind::PermissionDenied => Self::Forbidden,
             _ => Self::Other(error.to_string()),
         }
@@ -106,6 +112,19 @@ impl FileError {
     }
 }
 
+/// Whether the permissions of `path` are right. What confines the process shuts files, and does not hide that.
+#[cfg(unix)]
+fn is_permitted(path: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+    accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok()
+}
+
+#[cfg(windows)]
+fn is_permitted(_path: &Path) -> bool {
+    false
+}
+
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -120,10 +139,12 @@ impl fmt::Display for FileError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode};
 
     use super::*;
 
