@@ -3,9 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{field_of, is_root, status_of};
 use crate::cloud::Cloud;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 const SWAPPABLE: &str = "memory may be swapped";
 
@@ -25,13 +29,22 @@ fn the_process_gives_up_core_files_and_new_privileges() {
     for file in ["environ", "mem"] {
         assert_eq!(fs::metadata(of_process(file)).unwrap().uid(), 0, "{file}");
     }
-    let mut workers = 0;
-    for thread in fs::read_dir(of_process("task")).unwrap() {
-        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
-        assert_eq!(field_of(&status, "NoNewPrivs"), "1", "{status}");
-        workers += usize::from(field_of(&status, "Name") == "kms-agent");
+    // A thread gives itself its name when it first runs.
+    let began = Instant::now();
+    while !threads(agent.pid()).any(|status| field_of(&status, "Name") == "kms-agent") {
+        assert!(began.elapsed() < LIMIT, "the workers have another name");
+        thread::sleep(Duration::from_millis(20));
     }
-    assert!(workers > 0, "the workers have another name");
+    for status in threads(agent.pid()) {
+        assert_eq!(field_of(&status, "NoNewPrivs"), "1", "{status}");
+    }
+}
+
+/// What the system says of each thread.
+fn threads(pid: u32) -> impl Iterator<Item = String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // One may end meanwhile.
+    tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
 }
 
 #[test]
