@@ -1,7 +1,8 @@
 //! Tests that need file systems of their own run again inside namespaces, where they may mount what they like and
 //! nothing stays behind.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Set for the inner run.
@@ -53,4 +54,12 @@ pub(crate) fn mount(arguments: &[&str], folder: &Path) {
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+/// A disk of its own for the store of an agent in `folder`.
+pub(crate) fn cache_disk(folder: &Path, options: &str) -> PathBuf {
+    let cache = folder.join("cache");
+    fs::create_dir(&cache).unwrap();
+    mount(&["-t", "tmpfs", "-o", options, "tmpfs"], &cache);
+    cache
 }

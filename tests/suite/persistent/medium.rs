@@ -7,7 +7,7 @@ use kms_agent_test_support::{Setup, TestAgent, http};
 
 use super::{make_durable, names, post, setup, setup_for, store_state, until};
 use crate::cloud::Cloud;
-use crate::namespace::{is_inside, mount};
+use crate::namespace::{cache_disk, is_inside, mount};
 
 fn agent(cloud: &Cloud, folder: &Path) -> (Setup, TestAgent) {
     let setup = setup(cloud, folder);
@@ -52,9 +52,7 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("cache");
-    fs::create_dir(&cache).unwrap();
-    mount(&["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"], &cache);
+    let cache = cache_disk(folder.path(), "size=4m,mode=700");
     let cloud = Cloud::start();
     let (setup, agent) = agent(&cloud, folder.path());
     read_all(&cloud, &agent, 0..1);
@@ -87,9 +85,7 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
 
 /// A store of 40 entries that take all the room there is: the agent's setup, and the folder.
 fn full(cloud: &Cloud, folder: &Path) -> (Setup, PathBuf) {
-    let cache = folder.join("cache");
-    fs::create_dir(&cache).unwrap();
-    mount(&["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"], &cache);
+    let cache = cache_disk(folder, "size=4m,mode=700");
     let (setup, agent) = agent(cloud, folder);
     read_all(cloud, &agent, 0..40);
     agent.stop();
@@ -156,9 +152,7 @@ fn an_end_with_a_purge_undone_says_where_it_is_and_what_to_do() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("cache");
-    fs::create_dir(&cache).unwrap();
-    mount(&["-t", "tmpfs", "-o", "mode=700", "tmpfs"], &cache);
+    let cache = cache_disk(folder.path(), "mode=700");
     let cloud = Cloud::start();
     let (setup, agent) = agent(&cloud, folder.path());
     read_all(&cloud, &agent, 0..2);
@@ -192,9 +186,7 @@ fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("cache");
-    fs::create_dir(&cache).unwrap();
-    mount(&["-t", "tmpfs", "-o", "mode=700", "tmpfs"], &cache);
+    let cache = cache_disk(folder.path(), "mode=700");
     let cloud = Cloud::start();
     let (setup, first) = agent(&cloud, folder.path());
     read_all(&cloud, &first, 0..5);

@@ -7,7 +7,7 @@ use kms_agent_test_support::{Setup, TestAgent};
 
 use super::row;
 use crate::cloud::Cloud;
-use crate::namespace::{is_inside, mount};
+use crate::namespace::{cache_disk, is_inside, mount};
 
 /// An agent with a store in `folder`.
 pub(super) fn persistent(cloud: &Cloud, folder: &Path) -> Setup {
@@ -86,9 +86,7 @@ fn a_disk_that_is_full_or_read_only() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cache = folder.path().join("cache");
-    fs::create_dir(&cache).unwrap();
-    mount(&["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"], &cache);
+    let cache = cache_disk(folder.path(), "size=4m,mode=700");
     let cloud = cloud();
     let setup = persistent(&cloud, folder.path());
     leave(&setup);
