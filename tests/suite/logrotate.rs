@@ -25,15 +25,20 @@ fn is_missing() -> bool {
 
 /// Has logrotate rotate the agent's log now. `rules` stand in its config, beside the rule that a HUP follows.
 fn rotate(agent: &TestAgent, logs: &Path, rules: &str) {
-    let folder = agent.folder();
-    let hang_up = match rules.contains("copytruncate") {
-        true => String::new(),
-        false => format!("postrotate\nkill -HUP {}\nendscript\n", agent.pid()),
+    let hang_up = if rules.contains("copytruncate") {
+        String::new()
+    } else {
+        format!("postrotate\nkill -HUP {}\nendscript\n", agent.pid())
     };
-    let config = folder.join("logrotate.conf");
     let file = logs.join(NAME);
-    // The rule `su` lets it work in a folder that belongs to anybody.
     let text = format!("{} {{\nrotate 5\n{rules}{hang_up}}}\n", file.display());
+    run(agent, &text);
+}
+
+/// Runs logrotate with the config `text`.
+fn run(agent: &TestAgent, text: &str) {
+    let folder = agent.folder();
+    let config = folder.join("logrotate.conf");
     fs::write(&config, text).unwrap();
     let output = Command::new(LOGROTATE)
         .args(["--force", "--state"])
@@ -76,6 +81,40 @@ fn create_and_a_hangup_begin_a_new_file_though_no_key_has_changed() {
         let set_aside = ["1", "1.gz"].map(|end| folder.path().join(format!("{NAME}.{end}")));
         assert!(set_aside.iter().any(|path| path.exists()), "{rules}");
     }
+}
+
+#[test]
+fn the_rules_of_the_deployment_guide_work() {
+    if is_missing() {
+        return;
+    }
+    let guide = include_str!("../../deploy/README.md");
+    let rules = guide
+        .split("```text\n")
+        .filter_map(|rest| rest.split_once("```"))
+        .map(|(block, _)| block)
+        .find(|block| block.contains("postrotate"))
+        .unwrap();
+    let cloud = Cloud::start();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join(NAME);
+    let agent = setup(&cloud, folder.path(), "MaxSize = 10000\n").start();
+    let (first, rest) = rules.split_once('\n').unwrap();
+    assert!(first.ends_with("/kms-agent.log {"), "{first}");
+    let rules = format!("{} {{\n{rest}", log.display()).replace(
+        "systemctl reload alibabacloud-kms-agent",
+        &format!("kill -HUP {}", agent.pid()),
+    );
+    // An empty file is not rotated.
+    until("the start is logged", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on"))
+    });
+    run(&agent, &rules);
+    until("the reload is in a new file", || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("reloaded"))
+    });
+    let moved = fs::read_to_string(folder.path().join(format!("{NAME}.1"))).unwrap();
+    assert!(moved.contains("listening on"), "{moved}");
 }
 
 #[test]

@@ -67,6 +67,17 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_each() {
+        let readme = include_str!("../../../README.md");
+        for (table, key, _) in KEYS {
+            assert!(
+                readme.contains(&format!("`{table}.{key}`")),
+                "{table}.{key}"
+            );
+        }
+    }
+
+    #[test]
     fn the_same_key_in_another_table_is_unknown() {
         let error = Config::parse("[Cache]\nMaxAge = 5\n", "config.toml").unwrap_err();
         assert!(error.to_string().contains("Cache.MaxAge: unknown key"));

@@ -100,19 +100,23 @@ impl Report {
             .problems
             .iter()
             .map(|problem| {
-                json!({
-                    "line": problem.line,
-                    "variable": problem.variable,
-                    "key": problem.key,
-                    "message": problem.message,
-                })
+                let mut value =
+                    json!({"line": problem.line, "key": problem.key, "message": problem.message});
+                if let (Some(name), Some(members)) = (&problem.variable, value.as_object_mut()) {
+                    members.insert("variable".to_owned(), json!(name));
+                }
+                value
             })
             .collect();
         let mut report = json!({
             "ok": self.problems.is_empty() && self.failures() == 0,
             "problems": problems,
-            "warnings": self.warnings,
         });
+        if !self.warnings.is_empty()
+            && let Some(members) = report.as_object_mut()
+        {
+            members.insert("warnings".to_owned(), json!(self.warnings));
+        }
         if !self.findings.is_empty()
             && let Some(members) = report.as_object_mut()
         {
