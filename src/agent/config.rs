@@ -11,11 +11,13 @@ use std::fmt;
 use std::path::Path;
 
 use kms_agent_core::config::{ConfigTable, Problem, Report};
+use kms_agent_core::shortage;
 use kms_agent_kms::Settings as KmsSettings;
 
 pub(crate) use self::cache::CacheConfig;
 pub(crate) use self::log::{LogConfig, LogFormat, LogLevel, LogTarget};
 pub(crate) use self::server::ServerConfig;
+use crate::exit::Failure;
 
 /// A validated config file. Nothing has been opened yet but the file itself.
 #[derive(Debug)]
@@ -33,23 +35,33 @@ pub(crate) struct Config {
 pub(crate) struct ConfigError {
     name: String,
     problems: Vec<Problem>,
+    /// Whether the file could not be read for a reason that may pass.
+    is_shortage: bool,
 }
 
 impl Config {
     /// Reads the file at `path`.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let fail = |message| ConfigError {
+        let fail = |message, is_shortage| ConfigError {
             name: name.clone(),
             problems: vec![Problem {
                 line: 0,
                 key: String::new(),
                 message,
             }],
+            is_shortage,
         };
-        let bytes =
-            std::fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|_| fail("is not UTF-8 text".to_owned()))?;
+        let bytes = std::fs::read(path).map_err(|error| {
+            if shortage::may_pass(&error) {
+                let remedy = shortage::remedy(&error);
+                fail(format!("cannot be read: {error}. {remedy}"), true)
+            } else {
+                fail(format!("cannot be read: {error}"), false)
+            }
+        })?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| fail("is not UTF-8 text".to_owned(), false))?;
         Self::parse(&text, &name)
     }
 
@@ -71,6 +83,7 @@ impl Config {
                 Err(ConfigError {
                     name: name.to_owned(),
                     problems,
+                    is_shortage: false,
                 })
             }
         }
@@ -136,6 +149,16 @@ impl ConfigError {
     /// What is wrong, in the order of the lines.
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        if error.is_shortage {
+            Self::failed(error.to_string())
+        } else {
+            Self::config(error.to_string())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod compose;
 mod config;
+mod crash;
 mod exit;
 // What systems do differently, with the same items for each.
 #[cfg_attr(unix, path = "platform/unix.rs")]
@@ -25,6 +26,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    crash::install_hook();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -1,11 +1,13 @@
 //! SIGHUP: the config file is read again, and what can change without a restart does.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
+use kms_agent_core::{Clock, Scope, SecretService, SecretSource, Tasks, run_blocking};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
+use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, LogTarget};
@@ -31,6 +33,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 /// Makes the fetchers of this process, one after another.
 pub(crate) struct Sources {
+    /// Restarts what keeps a fetcher going.
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) environment: Environment,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: KmsMetrics,
@@ -51,10 +55,16 @@ impl Sources {
             source.resume(scope);
         }
         let maintained = Arc::clone(&source);
-        let maintenance = tokio::spawn(async move { maintained.maintain().await });
-        (source, AbortOnDropHandle::new(maintenance))
+        let maintenance = Arc::clone(&self.tasks).keep("credentials", move || {
+            let maintained = Arc::clone(&maintained);
+            async move { maintained.maintain().await }
+        });
+        (source, AbortOnDropHandle::new(tokio::spawn(maintenance)))
     }
 }
+
+/// A task that can be started more than once.
+type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a reload works with.
 pub(crate) struct Reloader {
@@ -68,28 +78,51 @@ pub(crate) struct Reloader {
     /// What the process may open.
     pub(crate) reach: Reach,
     pub(crate) supervisor: Arc<Supervisor>,
+    /// Whether a reload has begun and not ended, which outlives a panic in it.
+    pub(crate) is_reloading: bool,
 }
 
 impl Reloader {
-    /// Reloads the file at every SIGHUP, for as long as it is polled. Without a file it only keeps the source
-    /// going.
-    pub(crate) async fn run(mut self, hangups: Option<(Hangups, PathBuf)>) {
-        if let Some((mut hangups, path)) = hangups {
-            loop {
-                hangups.next().await;
-                self.supervisor.reloading();
-                let status = self.reload(&path).await;
-                self.supervisor.ready(status);
-            }
+    /// Makes the task that reloads the file at every SIGHUP, for as long as it is polled. Reloader and signals outlive
+    /// each task. Without a file the task only keeps the source going.
+    pub(crate) fn runner(
+        self,
+        hangups: Option<(Hangups, PathBuf)>,
+    ) -> impl Fn() -> BoxedTask + Send + 'static {
+        let shared = Arc::new(Mutex::new((self, hangups)));
+        move || {
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                let mut shared = shared.lock().await;
+                let (reloader, hangups) = &mut *shared;
+                reloader.run(hangups.as_mut()).await;
+            })
         }
-        // Ends only with the process.
-        let _ = self.maintenance.await;
+    }
+
+    async fn run(&mut self, hangups: Option<&mut (Hangups, PathBuf)>) {
+        let Some((hangups, path)) = hangups else {
+            return std::future::pending().await;
+        };
+        loop {
+            if std::mem::take(&mut self.is_reloading) {
+                // The service manager waits for the end of a reload that panicked.
+                self.supervisor
+                    .ready("the reload failed; the log says why. Send SIGHUP again");
+            }
+            hangups.next().await;
+            self.supervisor.reloading();
+            self.is_reloading = true;
+            let status = self.reload(path).await;
+            self.is_reloading = false;
+            self.supervisor.ready(status);
+        }
     }
 
     /// Returns how it went, in a few words.
     async fn reload(&mut self, path: &Path) -> &'static str {
         let path = path.to_owned();
-        let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
+        let mut loaded = match run_blocking(move || Config::load(&path)).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
@@ -98,7 +131,13 @@ impl Reloader {
                 );
                 return "the config file was refused; the old configuration stays in force";
             }
-            Err(_) => return "ending",
+            Err(error) => {
+                tracing::error!(
+                    cause = %error,
+                    "The config file could not be read; the old configuration stays in force. Send SIGHUP again"
+                );
+                return "the config file could not be read; the old configuration stays in force";
+            }
         };
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)

@@ -59,7 +59,7 @@ impl Target {
             Some(path) => Config::load(path),
             None => Config::parse("", "the defaults"),
         }
-        .map_err(|error| Failure::config(error.to_string()))
+        .map_err(Failure::from)
     }
 }
 
