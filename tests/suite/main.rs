@@ -32,6 +32,7 @@ mod persistent;
 #[cfg(target_os = "linux")]
 mod process;
 mod promises;
+mod readiness;
 mod reload;
 mod sample;
 mod sdk;
