@@ -80,6 +80,11 @@ fn handle(info: &PanicHookInfo<'_>) {
     reason = "a panic must end with exit code 1, and promptly"
 )]
 fn end(line: &str) -> ! {
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    while ENDING.swap(true, Ordering::SeqCst) {
+        // Another thread has said why.
+        thread::park();
+    }
     let _ = Failure::failed(line.replace(['\n', '\r'], " ")).report();
     std::process::exit(i32::from(crate::exit::FAILED))
 }

@@ -52,7 +52,12 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 #[cfg(unix)]
 fn has_code(error: &io::Error, code: rustix::io::Errno) -> bool {
-    error.raw_os_error() == Some(code.raw_os_error())
+    // Libraries wrap the system's error to add a path.
+    let wrapped = || {
+        let source = error.get_ref()?.source()?;
+        source.downcast_ref::<io::Error>()?.raw_os_error()
+    };
+    error.raw_os_error().or_else(wrapped) == Some(code.raw_os_error())
 }
 
 #[cfg(not(unix))]

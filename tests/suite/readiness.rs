@@ -128,6 +128,7 @@ fn every_check_has_a_gauge_from_the_first_scrape() {
     }
     let reply = http::get(agent.port(), "/metrics", &[]);
     for task in [
+        "accept",
         "credentials",
         "maintenance",
         "prefetch",
