@@ -151,8 +151,8 @@ impl Log {
             Some(None) => {}
             Some(Some(file)) => {
                 let shut = self.gate.shut();
-                self.format.set(opened.config.format);
                 let former = self.file.open(file);
+                self.format.set(opened.config.format);
                 drop(shut);
                 // With the gate open again: the thread that writes may have a line to log.
                 drop(former);

@@ -11,6 +11,10 @@ mod agent {
 }
 use agent::{backends, config};
 
+#[path = "../../../src/agent/exit.rs"]
+#[expect(dead_code, reason = "what is parsed is not run")]
+mod exit;
+
 /// In the place of the agent's own: no file is read here.
 mod platform {
     use std::fs::{Metadata, OpenOptions};
