@@ -9,6 +9,7 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
+use kms_agent_trust::is_new_warning;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -25,6 +26,7 @@ use crate::process::signal;
 use crate::process::supervisor::Supervisor;
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
+use crate::token::file::FileId;
 use crate::token::source::TokenSource;
 
 /// The most worker threads that are started without being asked for: a sidecar answers from memory, and a few
@@ -39,7 +41,11 @@ pub(crate) struct Prepared {
     path: Option<PathBuf>,
     environment: Environment,
     token: TokenStore,
+    /// The file that the token was read from.
+    token_file: Option<FileId>,
     token_source: TokenSource,
+    /// What the operator should know about the files that were read before there was a log.
+    doubts: Vec<String>,
     listeners: Listeners,
     log: telemetry::Opened,
     rust_log: Option<String>,
@@ -60,7 +66,7 @@ impl Prepared {
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
         let log = telemetry::Opened::open(&config.log);
-        let token = TokenStore::new(token_source.open()?);
+        let first = token_source.open()?;
         let listeners = Listeners::open(config.server.http_port)
             .map_err(|error| Failure::failed(error.to_string()))?;
         let supervisor = Supervisor::from_environment();
@@ -72,8 +78,10 @@ impl Prepared {
             config,
             path,
             environment,
-            token,
+            token: TokenStore::new(first.token),
+            token_file: first.file,
             token_source,
+            doubts: first.warnings,
             listeners,
             log,
             rust_log,
@@ -98,6 +106,12 @@ impl Prepared {
             tracing::warn!(
                 cause = warning.as_str(),
                 "The process is hardened less than it should be"
+            );
+        }
+        for doubt in self.doubts.iter().filter(|doubt| is_new_warning(doubt)) {
+            tracing::warn!(
+                cause = doubt.as_str(),
+                "A file is not as safe as it should be"
             );
         }
         let result = runtime.block_on(async {
@@ -145,7 +159,7 @@ impl Prepared {
             let mut background = JoinSet::new();
             background.spawn(Arc::clone(&service).maintain());
             background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
-            background.spawn(self.token_source.watch(token, clock));
+            self.token_source.follow(&token, self.token_file)?;
             let reloader = Reloader {
                 config: self.config,
                 sources,

@@ -3,6 +3,9 @@
 pub(crate) mod file;
 pub(crate) mod source;
 
+mod follow;
+mod strength;
+
 use std::fmt::Write;
 
 use zeroize::Zeroizing;

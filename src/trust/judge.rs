@@ -154,6 +154,14 @@ pub(crate) fn not_to_follow(
     }
 }
 
+/// Whether `file` in `folder` may be there because a stranger put it there to be taken for a file of this process.
+pub(crate) fn is_planted(folder: &Facts, file: &Facts) -> bool {
+    folder.writers().is_some()
+        && !is_open_mount(folder)
+        && file.owner() != Owner::Own
+        && file.user != folder.user
+}
+
 /// Whether the folder is a volume that is open to all, as root made it.
 fn is_open_mount(folder: &Facts) -> bool {
     folder.is_mount_point && folder.user == 0 && folder.mode & 0o002 != 0

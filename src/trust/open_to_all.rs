@@ -49,6 +49,8 @@ pub struct Existing {
     pub mode: u32,
     /// It is a regular file.
     pub is_file: bool,
+    /// Always false.
+    pub is_planted: bool,
 }
 
 impl Place {
@@ -73,18 +75,16 @@ impl Place {
     }
 
     /// The file that is there.
-    pub fn existing(&self) -> io::Result<Option<(Existing, Verdict)>> {
+    pub fn existing(&self) -> io::Result<Option<Existing>> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            found => {
-                let existing = Existing {
-                    user: 0,
-                    group: 0,
-                    mode: 0o600,
-                    is_file: found?.is_file(),
-                };
-                Ok(Some((existing, Verdict::Trusted)))
-            }
+            found => Ok(Some(Existing {
+                user: 0,
+                group: 0,
+                mode: 0o600,
+                is_file: found?.is_file(),
+                is_planted: false,
+            })),
         }
     }
 

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, linkat, openat, renameat, statat, un
 use rustix::io::Errno;
 
 use crate::Verdict;
-use crate::judge::Facts;
+use crate::judge::{self, Facts};
 use crate::walk::{End, Walk, mode};
 
 /// How often a name that turns out to be taken is drawn again.
@@ -35,6 +35,9 @@ pub struct Existing {
     pub mode: u32,
     /// It is a regular file.
     pub is_file: bool,
+    /// A stranger may have put it there: the folder is writable for others, and the file belongs neither to root, to
+    /// this user nor to the folder's owner.
+    pub is_planted: bool,
 }
 
 impl Place {
@@ -65,24 +68,21 @@ impl Place {
         self.walk.verdict_on_folders(None)
     }
 
-    /// The file that is there, and the verdict on the folders as far as it may be taken from them.
-    pub fn existing(&self) -> io::Result<Option<(Existing, Verdict)>> {
-        match statat(
-            &self.walk.folder()?.fd,
-            &self.name,
-            AtFlags::SYMLINK_NOFOLLOW,
-        ) {
+    /// The file that is there.
+    pub fn existing(&self) -> io::Result<Option<Existing>> {
+        let folder = self.walk.folder()?;
+        match statat(&folder.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             stat => {
                 let stat = stat?;
                 let facts = Facts::of(&stat);
-                let existing = Existing {
+                Ok(Some(Existing {
                     user: facts.user,
                     group: facts.group,
                     mode: facts.mode & 0o7777,
                     is_file: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
-                };
-                Ok(Some((existing, self.walk.verdict_on_folders(Some(&facts)))))
+                    is_planted: judge::is_planted(&folder.facts, &facts),
+                }))
             }
         }
     }

@@ -39,7 +39,7 @@ impl Target {
         let lookup = |name: &str| -> Option<OsString> { std::env::var_os(name) };
         let found = find(&config.server.token_variables, lookup)?;
         let bytes = match found {
-            Found::Literal(text) => Zeroizing::new(text.as_bytes().to_vec()),
+            Found::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
             Found::File(path) => file::read(&path).map_err(|error| {
                 Failure::failed(format!(
                     "the token file {} cannot be read: {error}",

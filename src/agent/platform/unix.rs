@@ -1,15 +1,15 @@
 //! What the agent asks of Unix.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The variable that names the user's own folder.
@@ -18,30 +18,6 @@ pub(crate) const HOME: &str = "HOME";
 /// The path in what follows `file://`.
 pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(text)
-}
-
-/// Makes `folder` and what is missing above it, for those that `mode` lets in.
-pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(folder)
-}
-
-/// Has a file that `options` make be for those that `mode` lets in.
-pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
-    options.mode(mode)
-}
-
-/// Has `options` open no link.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags(flags(OFlags::NOFOLLOW))
-}
-
-/// Has `options` open a pipe without waiting for its other end.
-pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags(flags(OFlags::NONBLOCK))
-}
-
-fn flags(flags: OFlags) -> i32 {
-    i32::try_from(flags.bits()).unwrap_or(0)
 }
 
 /// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.
@@ -55,6 +31,16 @@ pub(crate) fn grant(
         fchown(file, owner, group)?;
     }
     file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// The numbers that tell a file from others that are there at the same time.
+pub(crate) fn file_number(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Whether the permissions are exactly `mode`.
+pub(crate) fn has_mode(metadata: &Metadata, mode: u32) -> bool {
+    metadata.mode() & 0o7777 == mode
 }
 
 /// Whether files may be made in `folder`.

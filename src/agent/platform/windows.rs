@@ -2,10 +2,9 @@
 //! groups do not exist.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::future;
 use std::io;
-use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,27 +21,6 @@ pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(drive.unwrap_or(text))
 }
 
-/// Makes `folder` and what is missing above it.
-pub(crate) fn make_folder(folder: &Path, _mode: u32) -> io::Result<()> {
-    fs::create_dir_all(folder)
-}
-
-/// Nothing: see above.
-pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
-    options
-}
-
-/// Has `options` open a link itself instead of what it leads to.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
-    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
-    options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
-}
-
-/// Nothing: opening a pipe waits for nobody.
-pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
-    options
-}
-
 /// Refuses to give `file` away; its mode means nothing.
 pub(crate) fn grant(
     _file: &File,
@@ -54,6 +32,16 @@ pub(crate) fn grant(
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(())
+}
+
+/// None: only the time at which a file was made tells it from others.
+pub(crate) fn file_number(_metadata: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// Yes: modes do not exist.
+pub(crate) fn has_mode(_metadata: &Metadata, _mode: u32) -> bool {
+    true
 }
 
 /// Whether files may be made in `folder`, as far as can be told without making one.

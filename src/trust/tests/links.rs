@@ -158,8 +158,9 @@ fn a_file_is_made_beside_its_place_and_put_there() {
         (fs::read_to_string(&path).unwrap().as_str(), names()),
         ("two", 2)
     );
-    let (existing, verdict) = place.existing().unwrap().unwrap();
-    assert!(existing.is_file && existing.mode == 0o600 && verdict == Verdict::Trusted);
+    let existing = place.existing().unwrap().unwrap();
+    assert!(existing.is_file && existing.mode == 0o600 && !existing.is_planted);
+    assert_eq!(place.verdict(), Verdict::Trusted);
 
     place.open_existing().unwrap().set_len(0).unwrap();
     place
