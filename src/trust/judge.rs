@@ -234,17 +234,17 @@ fn exposed(path: &Path, to: Strangers) -> Verdict {
     let word = quoted(path);
     match to {
         Strangers::Everybody => refuse(
-            format!("{shown} is accessible to others"),
+            format!("the file {shown} is accessible to others"),
             format!("chmod 600 {word}"),
         ),
         Strangers::Group(group) => refuse(
             format!(
-                "{shown} is accessible to the group {group}, which this process is not a member of"
+                "the file {shown} is accessible to the group {group}, which this process is not a member of"
             ),
             format!("chmod 600 {word}"),
         ),
         Strangers::Acl => refuse(
-            format!("{shown} is accessible to others by its ACL"),
+            format!("the file {shown} is accessible to others by its ACL"),
             format!("setfacl -b {word}"),
         ),
     }
