@@ -92,6 +92,12 @@ impl Prepared {
         })
     }
 
+    /// Adds what the operator should know about a file that was read before.
+    pub(crate) fn doubting(mut self, doubt: Option<String>) -> Self {
+        self.doubts.extend(doubt);
+        self
+    }
+
     /// The port applications will find the agent at.
     pub(crate) fn port(&self) -> u16 {
         self.listeners.port()

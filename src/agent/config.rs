@@ -4,6 +4,7 @@ mod cache;
 mod file;
 mod log;
 mod server;
+pub(crate) mod trust;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

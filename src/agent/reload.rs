@@ -8,7 +8,7 @@ use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, LogTarget, trust};
 use crate::platform::Hangups;
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
@@ -88,6 +88,13 @@ impl Reloader {
 
     /// Returns how it went, in a few words.
     async fn reload(&mut self, path: &Path) -> &'static str {
+        if let Err(problem) = self.heed_trust(path).await {
+            tracing::error!(
+                problem,
+                "The config file was not reloaded; the old configuration stays in force"
+            );
+            return "the config file was refused; the old configuration stays in force";
+        }
         let path = path.to_owned();
         let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
             Ok(Ok(config)) => config,
@@ -100,6 +107,16 @@ impl Reloader {
             }
             Err(_) => return "ending",
         };
+        let environment = self.sources.environment.clone();
+        let kms = loaded.kms.clone();
+        let judged = tokio::task::spawn_blocking(move || trust::judge_files(&kms, &environment));
+        if let Ok(Err(problems)) = judged.await {
+            tracing::error!(
+                problems,
+                "The config file was not reloaded; the old configuration stays in force"
+            );
+            return "the config file was refused; the old configuration stays in force";
+        }
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)
             .into_iter()
@@ -139,6 +156,20 @@ impl Reloader {
             );
         }
         "the configuration was reloaded; the log names what needs a restart"
+    }
+
+    /// Says why the config file may not be believed, and logs what is accepted with a doubt.
+    async fn heed_trust(&self, path: &Path) -> Result<(), String> {
+        let shown = path.display().to_string();
+        let path = path.to_owned();
+        let judged = tokio::task::spawn_blocking(move || trust::judge(&path)).await;
+        let doubt = judged
+            .unwrap_or(Ok(None))
+            .map_err(|why| format!("{shown}: {why}"))?;
+        if let Some(doubt) = doubt.filter(|doubt| kms_agent_trust::is_new_warning(doubt)) {
+            tracing::warn!(cause = doubt, "A file is not as safe as it should be");
+        }
+        Ok(())
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use kms_agent_kms::Environment;
 
 use crate::compose::Prepared;
-use crate::config::Config;
+use crate::config::{Config, trust};
 use crate::exit::Failure;
 use crate::platform;
 use crate::token::source::TokenSource;
@@ -25,18 +25,23 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let doubt = trust::judge(&args.config)
+        .map_err(|why| Failure::config(format!("{}: {why}", args.config.display())))?;
     let config = Config::load(&args.config).map_err(|error| Failure::config(error.to_string()))?;
     let token = TokenSource::find(&config.server.token_variables, |name| {
         std::env::var_os(name)
     })?;
     let path = Some(args.config.clone());
+    let environment = environment();
+    trust::judge_files(&config.kms, &environment).map_err(Failure::config)?;
     Prepared::open(
         config,
         path,
-        environment(),
+        environment,
         token,
         std::env::var("RUST_LOG").ok(),
     )?
+    .doubting(doubt)
     .run(|| ())
 }
 

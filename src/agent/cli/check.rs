@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kms_agent_core::config::Problem;
 use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
 use self::report::Report;
 use super::agent::environment;
-use crate::config::Config;
+use crate::config::{Config, trust};
 use crate::exit::Failure;
 
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
@@ -40,6 +41,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.config.display().to_string();
+    let doubt = trust::judge(&args.config).map_err(|why| distrusted(args, &name, &why))?;
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(error) => {
@@ -49,6 +51,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             return Err(Failure::config(error.to_string()));
         }
     };
+    trust::judge_files(&config.kms, &environment()).map_err(|why| distrusted(args, &name, &why))?;
     if args.offline {
         say(&if args.json {
             Report::of_problems(&[]).json()
@@ -57,7 +60,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         });
         return Ok(());
     }
-    let mut report = Report::begin(name);
+    let mut report = Report::begin(match doubt {
+        Some(doubt) => format!("{name}; warning: {doubt}"),
+        None => name,
+    });
     report.add_local(local::examine(&config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {
@@ -66,6 +72,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         report.text()
     });
     report.verdict()
+}
+
+/// The end where a file that decides something is not to be believed.
+fn distrusted(args: &Args, name: &str, why: &str) -> Failure {
+    if args.json {
+        let problem = Problem {
+            line: 0,
+            key: String::new(),
+            message: why.to_owned(),
+        };
+        say(&Report::of_problems(&[problem]).json());
+    }
+    Failure::config(format!("{name}: {why}"))
 }
 
 fn parse_secret(text: &str) -> Result<SecretId, String> {

@@ -1,15 +1,15 @@
 //! What the agent asks of Unix.
 
 use std::ffi::OsStr;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The variable that names the user's own folder.
@@ -18,6 +18,26 @@ pub(crate) const HOME: &str = "HOME";
 /// The path in what follows `file://`.
 pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(text)
+}
+
+/// Makes `folder` and what is missing above it, for those that `mode` lets in. Links that others could have planted are
+/// not followed.
+pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    kms_agent_trust::make_folder(folder, mode)
+}
+
+/// Has a file that `options` make be for those that `mode` lets in.
+pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
+    options.mode(mode)
+}
+
+/// Has `options` open no link.
+pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(flags(OFlags::NOFOLLOW))
+}
+
+fn flags(flags: OFlags) -> i32 {
+    i32::try_from(flags.bits()).unwrap_or(0)
 }
 
 /// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.

@@ -2,9 +2,10 @@
 //! groups do not exist.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::future;
 use std::io;
+use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -19,6 +20,22 @@ pub(crate) fn path_of_url(text: &str) -> &Path {
         .strip_prefix('/')
         .filter(|rest| rest.as_bytes().get(1) == Some(&b':'));
     Path::new(drive.unwrap_or(text))
+}
+
+/// Makes `folder` and what is missing above it.
+pub(crate) fn make_folder(folder: &Path, _mode: u32) -> io::Result<()> {
+    fs::create_dir_all(folder)
+}
+
+/// Nothing: see above.
+pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
+    options
+}
+
+/// Has `options` open a link itself instead of what it leads to.
+pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
 }
 
 /// Refuses to give `file` away; its mode means nothing.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use kms_agent_kms::Environment;
 
 use crate::config::{Config, LogTarget};
+use crate::platform;
 use crate::token::source::TokenSource;
 
 /// Where name look-up, the CA roots of all distributions and time zones are. What is missing does not matter.
@@ -60,7 +61,7 @@ impl Reach {
         let backend = &config.cache.backend.config;
         for folder in backend.folders() {
             // The backend tells of what cannot be made, when it misses it.
-            let _ = kms_agent_trust::make_folder(&folder, 0o700);
+            let _ = platform::make_folder(&folder, 0o700);
             reach.writable.extend(fs::canonicalize(folder));
         }
         if let LogTarget::Folder(folder) = &config.log.target {

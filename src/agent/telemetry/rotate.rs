@@ -1,10 +1,10 @@
 //! `kms-agent.log`, rotated by size.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use kms_agent_trust::Place;
+use crate::platform;
 
 const NAME: &str = "kms-agent.log";
 
@@ -25,7 +25,7 @@ pub(super) struct RotatingFile {
 impl RotatingFile {
     /// Opens the file in `folder`, which is made if need be.
     pub(super) fn open(folder: &Path, max_bytes: u64, max_backups: u32) -> io::Result<Self> {
-        kms_agent_trust::make_folder(folder, FOLDER_MODE)?;
+        platform::make_folder(folder, FOLDER_MODE)?;
         let path = folder.join(NAME);
         let file = append(&path)?;
         let bytes = file.metadata()?.len();
@@ -95,7 +95,9 @@ impl Write for RotatingFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    Place::find(path)?.open_appending(MODE)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    platform::without_links(platform::made_with(&mut options, MODE)).open(path)
 }
 
 #[cfg(all(test, unix))]
