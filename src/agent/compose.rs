@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::listen;
 use crate::platform::{Endings, Hangups};
 use crate::process::harden;
 use crate::process::reach::Reach;
@@ -47,6 +48,8 @@ pub(crate) struct Prepared {
     /// What the operator should know about the files that were read before there was a log.
     doubts: Vec<String>,
     listeners: Listeners,
+    /// Port that the service manager holds for nothing.
+    unused_port: Option<u16>,
     log: telemetry::Opened,
     rust_log: Option<String>,
     workers: usize,
@@ -65,10 +68,10 @@ impl Prepared {
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
+        // First, while the descriptors that the service manager passed are the only ones.
+        let opened = listen::open(config.server.http_port, &token_source)?;
         let log = telemetry::Opened::open(&config.log);
         let first = token_source.open()?;
-        let listeners = Listeners::open(config.server.http_port)
-            .map_err(|error| Failure::failed(error.to_string()))?;
         let supervisor = Supervisor::from_environment();
         // The system tells it by files that will be out of reach.
         let workers = workers(config.server.worker_threads);
@@ -82,7 +85,8 @@ impl Prepared {
             token_file: first.file,
             token_source,
             doubts: first.warnings,
-            listeners,
+            listeners: opened.listeners,
+            unused_port: opened.unused_port,
             log,
             rust_log,
             workers,
@@ -118,6 +122,13 @@ impl Prepared {
             tracing::warn!(
                 cause = doubt.as_str(),
                 "A file is not as safe as it should be"
+            );
+        }
+        if let Some(held) = self.unused_port {
+            tracing::warn!(
+                held.port = held,
+                configured.port = self.listeners.port(),
+                "The .socket unit holds another port than Server.HttpPort, and connections to it are not answered; set its ListenStream= to the configured port, and restart it"
             );
         }
         let result = runtime.block_on(async {

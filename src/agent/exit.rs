@@ -11,7 +11,7 @@ const USAGE: u8 = 2;
 const CONFIG: u8 = 78;
 
 /// An end that is not success. Its message is for a person and holds no secret.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
