@@ -42,5 +42,6 @@ mod silence;
 mod systemd;
 mod token;
 mod trouble;
+mod trust;
 mod upstream;
 mod wiping;
