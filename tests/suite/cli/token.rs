@@ -92,6 +92,7 @@ fn token_keeps_owner_group_and_mode_of_the_file_that_it_replaces() {
     let is_root = chown(&path, Some(65534), Some(12345)).is_ok();
     let before = fs::metadata(&path).unwrap();
     let same = |arguments: &[&str], mode| {
+        let inode = fs::metadata(&path).unwrap().ino();
         let output = run(
             &[&["token", "kmstoken"], arguments].concat(),
             &[],
@@ -99,7 +100,7 @@ fn token_keeps_owner_group_and_mode_of_the_file_that_it_replaces() {
         );
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let after = fs::metadata(&path).unwrap();
-        assert_ne!(after.ino(), before.ino());
+        assert_ne!(after.ino(), inode, "it is renamed over");
         assert_eq!(after.mode() & 0o777, mode);
         (after.uid(), after.gid())
     };
