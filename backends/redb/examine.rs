@@ -77,7 +77,7 @@ fn look(path: &Path) -> Result<bool, String> {
             "the store {shown} is no file; name one in Cache.Persistent.Path"
         ));
     }
-    private::judge("store", path)?;
+    private::judge("store", path).map_err(|why| why.to_string())?;
     if !may(path, Access::READ_OK | Access::WRITE_OK) {
         return Err(format!(
             "the store {shown} may not be read and written; give it to the agent's user"
@@ -110,6 +110,7 @@ fn may_begin(path: &Path) -> Result<(), String> {
             kms_agent_trust::judge_folder_of(&existing.join(name)),
         )
         .map(drop)
+        .map_err(|why| why.to_string())
     } else {
         Err(format!(
             "{} cannot be made: {} may not be written; give it to the agent's user",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use kms_agent_trust::{Kind, Place};
 use zeroize::Zeroizing;
 
-use crate::private;
+use crate::private::{self, Distrust};
 
 /// Bytes in a key file: nothing but the key.
 const KEY_BYTES: usize = 32;
@@ -135,7 +135,7 @@ impl KeySource {
         };
         // What cannot be made is told when the key is.
         let _ = private::make_folder(path);
-        private::heed(private::judge_folder("key", path)).map_err(KeyError::Exposed)
+        private::heed(private::judge_folder("key", path)).map_err(KeyError::from)
     }
 
     /// Writes `key` where there is none yet, durably when it returns. Never over another key.
@@ -220,7 +220,7 @@ fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
     }
     if is_judged {
         private::heed(private::conclude("key", path, Ok(opened.verdict)))
-            .map_err(KeyError::Exposed)?;
+            .map_err(KeyError::from)?;
     }
     let mut key = RootKey(Zeroizing::new([0; KEY_BYTES]));
     match file.read_exact(&mut *key.0) {
@@ -231,6 +231,15 @@ fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
              another one in Cache.Persistent.KeyFile",
             metadata.len()
         ))),
+    }
+}
+
+impl From<Distrust> for KeyError {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::Refused(message) => Self::Exposed(message),
+            Distrust::Failed(_) => Self::Unreadable(format!("the key: {distrust}")),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Files and folders that are nobody else's business.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -42,15 +43,33 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Why a file may not be used.
+#[derive(Debug)]
+pub(crate) enum Distrust {
+    /// Others may touch it. The text says what mends it.
+    Refused(String),
+    /// It could not be judged.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(message) => f.write_str(message),
+            Self::Failed(error) => write!(f, "it cannot be told who may use a file: {error}"),
+        }
+    }
+}
+
 /// Judges the file `what` at `path`, which is there: others may neither read nor write it, nor write a folder above
 /// it. The groups of this process are not others; an orchestrator that owns the volume hands files to one of them.
 /// The error says what mends it; what is accepted with a doubt is returned.
-pub(crate) fn judge(what: &str, path: &Path) -> Result<Option<String>, String> {
+pub(crate) fn judge(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
     conclude(what, path, kms_agent_trust::judge(path, Kind::Secret))
 }
 
 /// Judges the folder that the file `what` is to be made in.
-pub(crate) fn judge_folder(what: &str, path: &Path) -> Result<Option<String>, String> {
+pub(crate) fn judge_folder(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
     conclude(what, path, kms_agent_trust::judge_folder_of(path))
 }
 
@@ -58,22 +77,22 @@ pub(crate) fn conclude(
     what: &str,
     path: &Path,
     verdict: io::Result<Verdict>,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, Distrust> {
     let shown = path.display();
     match verdict {
         Ok(Verdict::Trusted) => Ok(None),
         Ok(Verdict::Warned(warning)) => Ok(Some(format!("the {what} {shown}: {warning}"))),
-        Ok(Verdict::Refused(refusal)) => Err(format!("the {what} {shown} is not used: {refusal}")),
+        Ok(Verdict::Refused(refusal)) => Err(Distrust::Refused(format!(
+            "the {what} {shown} is not used: {refusal}"
+        ))),
         // What is not there cannot be used by others.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!(
-            "the {what} {shown} is not used: it cannot be told who may use it: {error}"
-        )),
+        Err(error) => Err(Distrust::Failed(error)),
     }
 }
 
 /// The same, with doubts in the log, each once.
-pub(crate) fn heed(judged: Result<Option<String>, String>) -> Result<(), String> {
+pub(crate) fn heed(judged: Result<Option<String>, Distrust>) -> Result<(), Distrust> {
     if let Some(doubt) = judged?
         && kms_agent_trust::is_new_warning(&doubt)
     {
@@ -96,7 +115,7 @@ mod tests {
         fs::write(&path, b"").unwrap();
         let verdict = |mode| {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            judge("key", &path)
+            judge("key", &path).map_err(|why| why.to_string())
         };
         assert_eq!(verdict(0o600), Ok(None));
         assert_eq!(verdict(0o660), Ok(None));
@@ -112,9 +131,10 @@ mod tests {
         }
         assert_eq!(verdict(0o600), Ok(None));
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let message = judge("key", &path).unwrap_err();
+        let message = judge("key", &path).unwrap_err().to_string();
         assert!(message.contains("chmod o-w"), "{message}");
-        assert_eq!(judge_folder("key", &path), Err(message));
+        let of_folder = judge_folder("key", &path).unwrap_err();
+        assert_eq!(of_folder.to_string(), message);
     }
 
     #[test]

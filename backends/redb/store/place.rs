@@ -13,7 +13,7 @@ use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
 use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
-use crate::private;
+use crate::private::{self, Distrust};
 use crate::record::decode_resumed;
 use crate::seal::{RESUMED, Sealer};
 
@@ -216,7 +216,7 @@ impl Place {
     /// Begins a store where there is none.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(out_of_reach)?;
-        private::heed(private::judge_folder("store", &self.path)).map_err(OpenFailure::Refused)?;
+        private::heed(private::judge_folder("store", &self.path))?;
         self.build(sealer, |_| {
             if self.bytes() > 0 {
                 // Somebody else was faster.
@@ -355,6 +355,15 @@ fn is_unwritable(error: &io::Error) -> bool {
     )
 }
 
+impl From<Distrust> for OpenFailure {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::Refused(message) => Self::Refused(message),
+            Distrust::Failed(error) => failed(error),
+        }
+    }
+}
+
 impl From<KeyError> for OpenFailure {
     fn from(error: KeyError) -> Self {
         match error {
@@ -409,7 +418,7 @@ fn check(path: &Path, opened: io::Result<File>) -> Result<(File, Metadata), Open
     if !metadata.is_file() {
         return Err(refused("no file"));
     }
-    private::heed(private::judge("store", path)).map_err(OpenFailure::Refused)?;
+    private::heed(private::judge("store", path))?;
     Ok((file, metadata))
 }
 

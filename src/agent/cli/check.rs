@@ -5,13 +5,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kms_agent_core::config::Problem;
 use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
 use self::report::Report;
-use super::agent::environment;
-use crate::config::{Config, trust};
+use super::agent::{environment, overrides};
+use crate::config::Config;
 use crate::exit::Failure;
 
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
@@ -20,6 +19,7 @@ use crate::exit::Failure;
     after_help = "One line a step: config, token, port, cache, region, credentials, dns, endpoint, clock, kms.\n\
     Nothing is made or changed, so it may run beside an agent. Without --secret, KMS is asked for a secret\n\
     that does not exist, which shows whether it knows the credentials. No value is ever printed.\n\
+    Variables KMS_AGENT_<TABLE>_<KEY> override the file, as they do for `agent`.\n\
     Exits 0 when all is well, 78 when the agent would not start with this configuration, else 1.\n\n\
     Example:\n  \
     alibabacloud-kms-agent check --secret app/db /etc/alibabacloud-kms-agent/config.toml\n  \
@@ -41,29 +41,25 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.config.display().to_string();
-    let doubt = trust::judge(&args.config).map_err(|why| distrusted(args, &name, &why))?;
-    let config = match Config::load(&args.config) {
+    let config = match Config::load_trusted(&args.config, &overrides(), &environment()) {
         Ok(config) => config,
         Err(error) => {
             if args.json {
                 say(&Report::of_problems(error.problems()).json());
             }
-            return Err(Failure::config(error.to_string()));
+            return Err(error.into());
         }
     };
-    trust::judge_files(&config.kms, &environment()).map_err(|why| distrusted(args, &name, &why))?;
     if args.offline {
+        let report = Report::default().warn(&config.warnings);
         say(&if args.json {
-            Report::of_problems(&[]).json()
+            report.json()
         } else {
-            format!("{name}: ok")
+            report.with_warnings(format!("{name}: ok"))
         });
         return Ok(());
     }
-    let mut report = Report::begin(match doubt {
-        Some(doubt) => format!("{name}; warning: {doubt}"),
-        None => name,
-    });
+    let mut report = Report::begin(name).warn(&config.warnings);
     report.add_local(local::examine(&config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {
@@ -72,19 +68,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         report.text()
     });
     report.verdict()
-}
-
-/// The end where a file that decides something is not to be believed.
-fn distrusted(args: &Args, name: &str, why: &str) -> Failure {
-    if args.json {
-        let problem = Problem {
-            line: 0,
-            key: String::new(),
-            message: why.to_owned(),
-        };
-        say(&Report::of_problems(&[problem]).json());
-    }
-    Failure::config(format!("{name}: {why}"))
 }
 
 fn parse_secret(text: &str) -> Result<SecretId, String> {

@@ -1,30 +1,62 @@
-//! Whether a config file may be believed.
+//! Configs that the agent goes by, which others must not be able to change.
 
-use std::io;
 use std::path::Path;
 
-use kms_agent_kms::{Environment, Settings};
-use kms_agent_trust::{Kind, Verdict};
+use kms_agent_core::config::Overrides;
+use kms_agent_kms::Environment;
+use kms_agent_trust::{Kind, Verdict, is_new_warning};
 
-/// Judges the config file at `path`, which the agent is to go by: who may change it decides what KMS is. The error says
-/// what mends it; what is accepted with a doubt is returned.
-pub(crate) fn judge(path: &Path) -> Result<Option<String>, String> {
-    match kms_agent_trust::judge(path, Kind::Setting) {
-        Ok(Verdict::Trusted) => Ok(None),
-        Ok(Verdict::Warned(doubt)) => Ok(Some(doubt)),
-        Ok(Verdict::Refused(refusal)) => Err(format!("is not used: {refusal}")),
-        // Reading it says it better.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("cannot be read: {error}")),
+use super::{Config, ConfigError};
+
+impl Config {
+    /// [`load`](Self::load) for the agent itself: whoever may change the config, or a file that it or the environment
+    /// names, decides which KMS is asked and as whom. Clients that only look for the port need not care.
+    pub(crate) fn load_trusted(
+        path: &Path,
+        overrides: &Overrides,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let doubt = judge(path)?;
+        let mut config = Self::load(path, overrides)?;
+        config.judge_files(path, environment)?;
+        config.warnings.extend(doubt);
+        Ok(config)
+    }
+
+    /// [`load_again`](Self::load_again) with the same care.
+    pub(crate) fn load_trusted_again(
+        path: &Path,
+        overrides: &Overrides,
+        environment: &Environment,
+        has_keys: bool,
+    ) -> Result<Self, ConfigError> {
+        let doubt = judge(path)?;
+        let mut config = Self::load_again(path, overrides, has_keys)?;
+        config.judge_files(path, environment)?;
+        config
+            .warnings
+            .extend(doubt.filter(|doubt| is_new_warning(doubt)));
+        Ok(config)
+    }
+
+    fn judge_files(&self, path: &Path, environment: &Environment) -> Result<(), ConfigError> {
+        let distrusted = self.kms.distrusted(environment);
+        if distrusted.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::of_file(path, distrusted.join("; ")))
     }
 }
 
-/// The same for the files that the config and the environment name.
-pub(crate) fn judge_files(kms: &Settings, environment: &Environment) -> Result<(), String> {
-    let distrusted = kms.distrusted(environment);
-    if distrusted.is_empty() {
-        Ok(())
-    } else {
-        Err(distrusted.join("\n"))
+/// Judges the file itself; what is accepted with a doubt is returned.
+fn judge(path: &Path) -> Result<Option<String>, ConfigError> {
+    match kms_agent_trust::judge(path, Kind::Setting) {
+        Ok(Verdict::Refused(refusal)) => Err(ConfigError::of_file(
+            path,
+            format!("is not used: {refusal}"),
+        )),
+        Ok(Verdict::Warned(doubt)) => Ok(Some(doubt)),
+        // Reading it says better what is wrong.
+        Ok(Verdict::Trusted) | Err(_) => Ok(None),
     }
 }

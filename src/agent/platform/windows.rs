@@ -33,11 +33,29 @@ pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptio
     options
 }
 
-/// Has `options` open a link itself instead of what it leads to.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+/// Has `options` open a link itself instead of what it leads to; opening a pipe does not wait.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
 }
+
+/// Nothing: opening a pipe waits for nobody.
+pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
+/// The same for all files: a file that is open cannot be replaced.
+pub(crate) fn identity(_file: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// Never: a file that is open keeps its name.
+pub(crate) fn is_removed(_file: &Metadata) -> bool {
+    false
+}
+
+/// Nothing: see above.
+pub(crate) fn restrict(_file: &File, _mode: u32) {}
 
 /// Refuses to give `file` away; its mode means nothing.
 pub(crate) fn grant(
@@ -50,11 +68,6 @@ pub(crate) fn grant(
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(())
-}
-
-/// None: only the time at which a file was made tells it from others.
-pub(crate) fn file_number(_metadata: &Metadata) -> (u64, u64) {
-    (0, 0)
 }
 
 /// Yes: modes do not exist.

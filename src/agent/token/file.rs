@@ -62,7 +62,7 @@ pub(crate) struct Stamp {
 impl FileId {
     fn of(metadata: &Metadata) -> Self {
         Self {
-            number: platform::file_number(metadata),
+            number: platform::identity(metadata),
             made_at: metadata.created().ok(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use kms_agent_server::Token;
@@ -152,14 +153,15 @@ impl TokenSource {
         };
         let look = match file::look(path) {
             Err(error) if error.is_missing() => {
-                let token = draw().map_err(|error| unusable(path, &error))?;
+                let token = draw()
+                    .map_err(|error| Failure::failed(format!("no token can be drawn: {error}")))?;
                 file::create(path, &token)
                     .and_then(|()| file::look(path))
                     .map_err(|error| cannot_be_made(path, &error))?
             }
             look => look.map_err(|error| refused(path, &error))?,
         };
-        let token = Token::parse(&look.bytes).map_err(|error| unusable(path, &error))?;
+        let token = Token::parse(&look.bytes).map_err(|error| invalid(path, &error))?;
         Ok(First {
             token,
             file: Some(look.id),
@@ -185,7 +187,7 @@ impl TokenSource {
                 let warnings: Vec<String> = warnings(&look).collect();
                 Token::parse(&look.bytes)
                     .map(|_| with_warnings(&shown.to_string(), &warnings))
-                    .map_err(|error| unusable(path, &error))
+                    .map_err(|error| invalid(path, &error))
             }
         }
     }
@@ -210,42 +212,67 @@ fn with_warnings(found: &str, warnings: &[String]) -> String {
     text
 }
 
-fn cannot_be_made(path: &Path, error: &Unusable) -> Failure {
-    match error {
-        Unusable::Untrusted(_) => refused(path, error),
-        Unusable::Failed(error) => unusable(
-            path,
-            &format_args!("it is missing and cannot be made: {error}"),
-        ),
-    }
-}
-
-/// What to do about a token file that cannot be looked at.
+/// The failure to use a token file that exists.
 fn refused(path: &Path, error: &Unusable) -> Failure {
     match error {
         Unusable::Untrusted(refusal) => Failure::config(format!(
             "the token file {} is not used: {refusal}",
             path.display()
         )),
-        Unusable::Failed(error) => unusable(path, error),
+        Unusable::Failed(error) => unreadable(path, error),
     }
 }
 
-/// What to do about a token file that is of no use.
-fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
+/// The failure to make a missing token file.
+fn cannot_be_made(path: &Path, error: &Unusable) -> Failure {
+    let error = match error {
+        Unusable::Untrusted(_) => return refused(path, error),
+        Unusable::Failed(error) => error,
+    };
     let shown = path.display();
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-    let how = match folder {
+    let advice = match folder {
         Some(folder) => format!(
             "Make the folder {} first, writable for the agent",
             folder.display()
         ),
-        None if path.is_dir() => "Name a file, not a folder".to_owned(),
-        None => format!("Make a new one with: alibabacloud-kms-agent token {shown}"),
+        None => renew(path),
     };
-    Failure::config(format!("the token file {shown}: {error}. {how}"))
+    let what = format_args!("the token file {shown}: it is missing and cannot be made");
+    Failure::of_io(what, error, &advice)
+}
+
+/// The failure to read a token file that exists.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        _ if path.is_dir() => "Name a file, not a folder".to_owned(),
+        // A new token would cut off every application, and its file might be unreadable again.
+        io::ErrorKind::PermissionDenied => {
+            "Let the agent's user read it and enter the folders above it (chown, chmod)".to_owned()
+        }
+        _ => renew(path),
+    };
+    Failure::of_io(
+        format_args!("the token file {}", path.display()),
+        error,
+        &advice,
+    )
+}
+
+/// The failure to take what a token file holds for a token.
+fn invalid(path: &Path, error: &dyn fmt::Display) -> Failure {
+    Failure::config(format!(
+        "the token file {}: {error}. {}",
+        path.display(),
+        renew(path)
+    ))
+}
+
+fn renew(path: &Path) -> String {
+    let shown = path.display();
+    format!("Make a new one with: alibabacloud-kms-agent token {shown}")
 }
 
 /// Without the quotes that compose files in the wild put around a value.
