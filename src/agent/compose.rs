@@ -20,10 +20,10 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::listen;
 use crate::platform::{Endings, Hangups};
-use crate::process::harden;
+use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
-use crate::process::signal;
 use crate::process::supervisor::Supervisor;
+use crate::process::{orphan, rehearsal, signal};
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
 use crate::token::source::TokenSource;
@@ -62,15 +62,30 @@ impl Prepared {
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
-        // First, while the descriptors that the service manager passed are the only ones.
+        // First the port, while the descriptors that the service manager passed are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
+
+        // Nothing more needs a capability.
+        let circumstances = Circumstances {
+            connections: config.server.http.max_conn,
+            is_trial: path.is_none(),
+        };
+        let mut warnings = harden::give_up_capabilities(circumstances);
+
+        // Every file is opened as it will be opened later, so that what cannot be is known now.
         let log = telemetry::Opened::open(&config.log);
-        let token = TokenStore::new(token_source.open()?);
+        let token = token_source
+            .open()
+            .map_err(|failure| rehearsal::explain(failure, token_source.path()))?;
+        let token = TokenStore::new(token);
         let supervisor = Supervisor::from_environment();
-        // The system tells it by files that will be out of reach.
         let workers = workers(config.server.worker_threads);
         let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
-        let (reach, warnings) = harden::harden(reach);
+        warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
+
+        // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.
+        let (reach, more) = harden::confine(reach, circumstances);
+        warnings.extend(more);
         Ok(Self {
             config,
             path,
@@ -99,9 +114,12 @@ impl Prepared {
         // Dropped last, so that the last words are written.
         let log = Arc::new(Log::start(self.log, self.rust_log)?);
         for warning in &self.warnings {
-            tracing::warn!(
-                cause = warning.as_str(),
-                "The process is hardened less than it should be"
+            tracing::warn!(cause = warning.as_str(), "Process hardening is incomplete");
+        }
+        if !self.reach.missing().is_empty() {
+            tracing::info!(
+                folders = ?self.reach.missing(),
+                "Folders that do not exist are out of reach until a restart, also when they are made"
             );
         }
         if let Some(held) = self.unused_port {
@@ -157,6 +175,7 @@ impl Prepared {
             background.spawn(Arc::clone(&service).maintain());
             background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
             background.spawn(self.token_source.watch(token, clock));
+            background.spawn(orphan::reap());
             let reloader = Reloader {
                 config: self.config,
                 sources,

@@ -1,0 +1,142 @@
+//! seccomp: system calls that the agent never makes are refused, so that whatever steers the process cannot make
+//! them either. Everything else passes, because a list of what is allowed breaks with the next C library.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use self::known::install;
+
+/// Says that no filter is installed.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) fn install() -> Result<(), String> {
+    Err("the system calls of this architecture are not known to the agent".to_owned())
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod known {
+    use std::env::consts::ARCH;
+
+    use linux_raw_sys::general as call;
+    use rustix::io::Errno;
+    use seccompiler::{
+        BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+        SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter,
+    };
+
+    const DENIED: [u32; 41] = [
+        // Another program in the place of this one.
+        call::__NR_execve,
+        call::__NR_execveat,
+        // The memory and descriptors of other processes.
+        call::__NR_ptrace,
+        call::__NR_process_vm_readv,
+        call::__NR_process_vm_writev,
+        call::__NR_process_madvise,
+        call::__NR_kcmp,
+        call::__NR_pidfd_getfd,
+        // Ways around checks of the kernel, of this filter and of Landlock.
+        call::__NR_bpf,
+        call::__NR_io_uring_setup,
+        call::__NR_io_uring_enter,
+        call::__NR_io_uring_register,
+        call::__NR_userfaultfd,
+        call::__NR_perf_event_open,
+        call::__NR_open_by_handle_at,
+        // Name spaces and mounts.
+        call::__NR_unshare,
+        call::__NR_setns,
+        call::__NR_mount,
+        call::__NR_umount2,
+        call::__NR_move_mount,
+        call::__NR_fsopen,
+        call::__NR_fsconfig,
+        call::__NR_fsmount,
+        call::__NR_fspick,
+        call::__NR_open_tree,
+        call::__NR_open_tree_attr,
+        call::__NR_mount_setattr,
+        call::__NR_pivot_root,
+        call::__NR_chroot,
+        // The kernel itself.
+        call::__NR_kexec_load,
+        call::__NR_kexec_file_load,
+        call::__NR_init_module,
+        call::__NR_finit_module,
+        call::__NR_delete_module,
+        call::__NR_reboot,
+        call::__NR_swapon,
+        call::__NR_swapoff,
+        call::__NR_acct,
+        // Its key rings.
+        call::__NR_add_key,
+        call::__NR_request_key,
+        call::__NR_keyctl,
+    ];
+
+    /// Flags of `clone` that begin a name space.
+    const NAME_SPACES: [u32; 7] = [
+        call::CLONE_NEWNS,
+        call::CLONE_NEWCGROUP,
+        call::CLONE_NEWUTS,
+        call::CLONE_NEWIPC,
+        call::CLONE_NEWUSER,
+        call::CLONE_NEWPID,
+        call::CLONE_NEWNET,
+    ];
+
+    /// Installs the filter for this thread and those it will start. Says why that fails.
+    pub(in crate::process) fn install() -> Result<(), String> {
+        let program = program().map_err(|error| error.to_string())?;
+        apply_filter(&program).map_err(|error| error.to_string())
+    }
+
+    /// The whole program. Calls of another architecture than the one that this program was built for end the process.
+    fn program() -> Result<BpfProgram, BackendError> {
+        let denied = DENIED.into_iter().map(|number| (number, Vec::new()));
+        let cloning = NAME_SPACES
+            .into_iter()
+            .map(|flag| {
+                let flag = u64::from(flag);
+                let is_set = SeccompCmpOp::MaskedEq(flag);
+                let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, is_set, flag)?;
+                SeccompRule::new(vec![condition])
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let rules = denied
+            .chain([(call::__NR_clone, cloning)])
+            .map(|(number, rules)| (number.into(), rules))
+            .collect();
+        let architecture: TargetArch = ARCH.try_into()?;
+        let filter = SeccompFilter::new(
+            rules,
+            SeccompAction::Allow,
+            SeccompAction::Errno(Errno::PERM.raw_os_error().unsigned_abs()),
+            architecture,
+        )?;
+        let mut program = before_all_else();
+        program.extend(BpfProgram::try_from(filter)?);
+        Ok(program)
+    }
+
+    /// Refuses the calls of x32, which has numbers of its own for the same architecture, and `clone3`, whose flags a
+    /// filter cannot see. C libraries make do with `clone` where there is no `clone3`.
+    fn before_all_else() -> BpfProgram {
+        const LOAD_NUMBER: (u16, u32) = (0x20, 0);
+        const IS_AT_LEAST: u16 = 0x35;
+        const IS: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        const X32: u32 = 0x4000_0000;
+        let step = |code, k, jt, jf| sock_filter { code, jt, jf, k };
+        let (load, number) = LOAD_NUMBER;
+        vec![
+            step(load, number, 0, 0),
+            step(IS_AT_LEAST, X32, 0, 1),
+            step(RETURN, errno(Errno::PERM), 0, 0),
+            step(IS, call::__NR_clone3, 0, 1),
+            step(RETURN, errno(Errno::NOSYS), 0, 0),
+        ]
+    }
+
+    /// The action that has a call fail with `error`.
+    fn errno(error: Errno) -> u32 {
+        SeccompAction::Errno(error.raw_os_error().unsigned_abs()).into()
+    }
+}
