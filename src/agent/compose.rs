@@ -80,7 +80,7 @@ impl Prepared {
         let token = TokenStore::new(token);
         let supervisor = Supervisor::from_environment();
         let workers = workers(config.server.worker_threads);
-        let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
+        let reach = Reach::open(&config, path.as_deref(), &environment, token_source.path());
         warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
 
         // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.

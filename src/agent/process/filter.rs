@@ -139,4 +139,116 @@ mod known {
     fn errno(error: Errno) -> u32 {
         SeccompAction::Errno(error.raw_os_error().unsigned_abs()).into()
     }
+
+    #[cfg(test)]
+    mod tests {
+        use std::net::ToSocketAddrs;
+        use std::process::Command;
+        use std::thread;
+
+        use super::*;
+
+        const ALLOW: u32 = 0x7fff_0000;
+        const KILL: u32 = 0x8000_0000;
+        #[cfg(target_arch = "x86_64")]
+        const OURS: u32 = 0xc000_003e;
+        #[cfg(target_arch = "aarch64")]
+        const OURS: u32 = 0xc000_00b7;
+
+        /// The program's verdict on a call, as the kernel computes it.
+        fn verdict(program: &[sock_filter], architecture: u32, number: u32, argument: u64) -> u32 {
+            let mut data = [number.to_ne_bytes(), architecture.to_ne_bytes()].concat();
+            data.extend([0; 8]);
+            data.extend(argument.to_ne_bytes());
+            data.extend([0; 40]);
+            let load = |at: u32| {
+                let at = usize::try_from(at).unwrap();
+                u32::from_ne_bytes(data.get(at..at + 4).unwrap().try_into().unwrap())
+            };
+            let (mut at, mut held) = (0, 0_u32);
+            loop {
+                let step = program.get(at).unwrap();
+                let (yes, no) = (usize::from(step.jt), usize::from(step.jf));
+                let jump = |holds| if holds { yes } else { no };
+                at += 1 + match step.code {
+                    0x20 => {
+                        held = load(step.k);
+                        0
+                    }
+                    0x54 => {
+                        held &= step.k;
+                        0
+                    }
+                    0x05 => usize::try_from(step.k).unwrap(),
+                    0x15 => jump(held == step.k),
+                    0x25 => jump(held > step.k),
+                    0x35 => jump(held >= step.k),
+                    0x06 => return step.k,
+                    code => unreachable!("code {code:#x}"),
+                };
+            }
+        }
+
+        #[test]
+        fn calls_that_the_agent_never_makes_are_refused_and_others_are_not() {
+            let program = program().unwrap();
+            let judge = |number, argument| verdict(&program, OURS, number, argument);
+            for number in DENIED {
+                assert_eq!(judge(number, 0), errno(Errno::PERM), "{number}");
+            }
+            for number in [
+                call::__NR_read,
+                call::__NR_openat,
+                call::__NR_prctl,
+                call::__NR_futex,
+                call::__NR_accept4,
+                call::__NR_landlock_restrict_self,
+                call::__NR_wait4,
+                call::__NR_exit_group,
+            ] {
+                assert_eq!(judge(number, u64::MAX), ALLOW, "{number}");
+            }
+            assert_eq!(judge(call::__NR_clone3, 0), errno(Errno::NOSYS));
+            let thread = call::CLONE_VM | call::CLONE_FS | call::CLONE_FILES | call::CLONE_THREAD;
+            assert_eq!(judge(call::__NR_clone, thread.into()), ALLOW);
+            for flag in NAME_SPACES {
+                let flags = u64::from(flag | thread);
+                assert_eq!(judge(call::__NR_clone, flags), errno(Errno::PERM));
+            }
+        }
+
+        #[test]
+        fn calls_of_other_architectures_are_not_let_through() {
+            let program = program().unwrap();
+            const I386: u32 = 0x4000_0003;
+            const ARM: u32 = 0x4000_0028;
+            for foreign in [I386, ARM] {
+                assert_eq!(verdict(&program, foreign, 11, 0), KILL);
+                assert_eq!(verdict(&program, foreign, call::__NR_read, 0), KILL);
+            }
+            // execve of x32, and getpid of it.
+            for number in [0x4000_0000 + 520, 0x4000_0000 + 39] {
+                assert_eq!(verdict(&program, OURS, number, 0), errno(Errno::PERM));
+            }
+        }
+
+        #[test]
+        fn a_filtered_thread_works_on_and_starts_no_program() {
+            let thread = thread::spawn(|| {
+                if let Err(error) = install() {
+                    eprintln!("skipped: this system takes no filter: {error}");
+                    return;
+                }
+                let started = Command::new("true").status();
+                assert_eq!(
+                    started.unwrap_err().raw_os_error(),
+                    Some(Errno::PERM.raw_os_error())
+                );
+                assert!(thread::spawn(|| ()).join().is_ok());
+                assert!(("localhost", 80).to_socket_addrs().is_ok());
+                assert!(std::fs::read("/proc/self/status").is_ok());
+            });
+            thread.join().unwrap();
+        }
+    }
 }

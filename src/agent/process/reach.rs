@@ -11,7 +11,6 @@ use kms_agent_kms::Environment;
 use self::width::{Homes, Width};
 use crate::config::{Config, LogTarget};
 use crate::platform;
-use crate::token::source::TokenSource;
 
 /// Where name look-up, the CA roots of all distributions and time zones are. What is missing does not matter.
 const SYSTEM: [&str; 10] = [
@@ -65,13 +64,13 @@ impl Reach {
         }
     }
 
-    /// What the agent needs for `config`, which was read from `path`. Missing folders that it will write to
+    /// What the agent needs for `config`, which was read from `path`, and for the file at `token`. Missing folders that it will write to
     /// are made, since only what exists can be left open.
     pub(crate) fn open(
         config: &Config,
         path: Option<&Path>,
         environment: &Environment,
-        token: &TokenSource,
+        token: Option<&Path>,
     ) -> Self {
         for folder in config.cache.backend.config.folders() {
             // The backend tells of what cannot be made, when it misses it.
@@ -85,7 +84,7 @@ impl Reach {
         config: &Config,
         path: Option<&Path>,
         environment: &Environment,
-        token: &TokenSource,
+        token: Option<&Path>,
     ) -> Self {
         let homes = Homes::of(env::var_os(platform::HOME).map(PathBuf::from));
         let mut reach = Self::default();
@@ -116,7 +115,7 @@ impl Reach {
         let files = path
             .map(Path::to_owned)
             .into_iter()
-            .chain(token.path().map(Path::to_owned))
+            .chain(token.map(Path::to_owned))
             .chain(config.kms.files(environment))
             .chain(backend.files())
             .chain(env::var_os(CA_FILE).map(PathBuf::from));

@@ -23,7 +23,7 @@ fn links_are_followed_to_where_they_lead() {
     assert!(Reach::everything().may_read(there) && Reach::everything().may_write(there));
 
     let mut reach = Reach::default();
-    reach.read_beside(&here.join("link"));
+    reach.follow(&here.join("link"), &Homes::default());
     assert!(reach.may_read(&here.join("link")) && reach.may_read(&here.join("new")));
 }
 
@@ -45,7 +45,7 @@ fn what_the_config_names_is_within_reach_and_missing_folders_are_made() {
         &config,
         Some(&path("etc/config.toml")),
         &Environment::default(),
-        &TokenSource::File(path("token/token")),
+        Some(&path("token/token")),
     );
     for writable in ["logs", "a/b", "keys"] {
         assert!(reach.may_write(&path(writable)), "{writable}");
@@ -58,4 +58,62 @@ fn what_the_config_names_is_within_reach_and_missing_folders_are_made() {
     }
     assert!(!reach.may_read(&path("a/store")));
     assert!(reach.may_read(Path::new("/etc/resolv.conf")));
+}
+
+#[test]
+fn a_home_stays_shut_but_for_the_file_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = fs::canonicalize(folder.path()).unwrap();
+    for name in ["token", "other"] {
+        fs::write(home.join(name), "").unwrap();
+    }
+    fs::create_dir(home.join(".aliyun")).unwrap();
+    let homes = Homes::of(Some(home.clone()));
+    let mut reach = Reach::default();
+    for file in [
+        "token",
+        "ca.pem",
+        ".aliyun/config.json",
+        ".alibabacloud/credentials",
+    ] {
+        reach.follow(&home.join(file), &homes);
+    }
+    for (name, is_open) in [
+        ("token", true),
+        (".aliyun/config.json", true),
+        ("other", false),
+        ("ca.pem", false),
+        (".alibabacloud/credentials", false),
+    ] {
+        assert_eq!(reach.may_read(&home.join(name)), is_open, "{name}");
+    }
+    assert_eq!(reach.unfollowed, [home.join("token"), home.join("ca.pem")]);
+    assert_eq!(reach.missing(), [home.join(".alibabacloud")]);
+}
+
+#[test]
+fn a_folder_that_is_a_link_is_followed_when_it_is_swapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["volume", "volume/one", "volume/two"] {
+        fs::create_dir(at(name)).unwrap();
+        fs::write(at(name).join("token"), "").unwrap();
+    }
+    symlink("one", at("volume/..data")).unwrap();
+    let mut reach = Reach::default();
+    reach.follow(&at("volume/..data/token"), &Homes::default());
+    assert!(reach.may_read(&at("volume/two/token")));
+    assert!(!reach.may_read(&at("elsewhere")));
+}
+
+#[test]
+fn a_missing_folder_is_never_stood_in_for() {
+    let mut reach = Reach::default();
+    reach.follow(
+        Path::new("/home/nobody-here/.aliyun/config.json"),
+        &Homes::of(Some("/home/nobody-here".into())),
+    );
+    assert_eq!(reach.listable(), reach.readable());
+    assert!(!reach.may_read(Path::new("/home/nobody-here/.aliyun/config.json")));
+    assert_eq!(reach.missing(), [Path::new("/home/nobody-here/.aliyun")]);
 }
