@@ -17,14 +17,16 @@ pub(super) fn give_up() -> Result<(), Errno> {
     let held = capabilities(None)?;
     // Systems without ambient capabilities refuse this; the last call below empties the set anyway.
     let _ = clear_ambient_capability_set();
-    if held.effective.contains(CapabilitySet::SETPCAP) {
-        empty_bounding_set()?;
+    let bounded = if held.effective.contains(CapabilitySet::SETPCAP) {
+        empty_bounding_set()
+    } else {
+        Ok(())
+    };
+    // Filters of system calls often forbid the last call to a process that has nothing to give up.
+    if held != NOTHING {
+        set_capabilities(None, NOTHING)?;
     }
-    // Filters of system calls often forbid this call to a process that has nothing to give up.
-    if held == NOTHING {
-        return Ok(());
-    }
-    set_capabilities(None, NOTHING)
+    bounded
 }
 
 /// Bounds what a program that replaces this one could get. `no_new_privs` does the same for who may not do this.

@@ -23,6 +23,10 @@ pub(crate) type Warnings = Vec<String>;
 
 /// Details of this run that decide which limits are too low, and which warnings are worth a line.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "limits and users of this kind are those of Unix")
+)]
 pub(crate) struct Circumstances {
     /// `Server.MaxConn`.
     pub(crate) connections: usize,
@@ -37,8 +41,7 @@ pub(crate) fn give_up_capabilities(circumstances: Circumstances) -> Warnings {
     #[cfg(unix)]
     if geteuid().is_root() && !circumstances.is_trial {
         warnings.push(
-            "the agent runs as root, to which most files of the system belong; give it a user of its own (User= in \
-             the unit, user: for the container)"
+            "the agent runs as root; give it a user of its own (User= in the unit, user: for a container)"
                 .to_owned(),
         );
     }

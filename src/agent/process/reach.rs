@@ -51,6 +51,8 @@ pub(crate) struct Reach {
     files: Vec<PathBuf>,
     /// Those whose folder stays shut, so that only the file that is there now is open.
     unfollowed: Vec<PathBuf>,
+    /// Folders that are writable and hold more than the store or its key.
+    shared_with_store: Vec<PathBuf>,
     /// Folders that do not exist, and are out of reach when they do.
     missing: Vec<PathBuf>,
 }
@@ -100,10 +102,12 @@ impl Reach {
             }
         }
         let backend = &config.cache.backend.config;
-        let stores = backend.folders();
-        reach
-            .writable
-            .extend(stores.into_iter().flat_map(fs::canonicalize));
+        for folder in backend.folders().into_iter().flat_map(fs::canonicalize) {
+            if homes.width(&folder) != Width::Narrow {
+                reach.shared_with_store.push(folder.clone());
+            }
+            reach.writable.push(folder);
+        }
         if let LogTarget::Folder(folder) = &config.log.target
             && let Ok(folder) = fs::canonicalize(folder)
         {
@@ -187,19 +191,26 @@ impl Reach {
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
         let unfollowed = self.unfollowed.iter().map(|file| {
             format!(
-                "the folder of {} stays shut, since it holds more than the agent's files: what takes the place of \
-                 that file is not read before a restart; put it into a folder of its own",
+                "the folder of {} stays shut, since it holds more than the agent's files: another file in that place \
+                 needs a restart; put it into a folder of its own",
                 file.display()
             )
         });
         let written = self.only_writable.iter().map(|folder| {
             format!(
-                "the process may write every file of its user below {}, for the log is written there; give the log a \
-                 folder of its own (Log.LogPath)",
+                "the process may write every file of its user below {}, where its log is; give the log a folder of its \
+                 own",
                 folder.display()
             )
         });
-        unfollowed.chain(written)
+        let shared = self.shared_with_store.iter().map(|folder| {
+            format!(
+                "the process may read and write every file of its user below {}, where its store or key is; give both \
+                 folders of their own",
+                folder.display()
+            )
+        });
+        unfollowed.chain(written).chain(shared)
     }
 
     /// Folders that do not exist, and whose files will be out of reach.

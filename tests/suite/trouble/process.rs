@@ -115,6 +115,15 @@ fn a_token_in_the_root_folder() {
 }
 
 #[test]
+fn a_folder_that_is_made_after_the_start() {
+    let home = tempfile::tempdir().unwrap();
+    let agent = Setup::new(BINARY)
+        .env("HOME", home.path().to_str().unwrap())
+        .start();
+    row("a file is made in a folder that was not there").is_seen_on(&agent);
+}
+
+#[test]
 fn a_root_user_and_too_few_descriptors() {
     let agent = Setup::new(BINARY).by("ulimit -n 500; exec \"$@\"").start();
     row("the limit on open files is too low").is_seen_on(&agent);

@@ -39,6 +39,8 @@ pub(super) fn examine(
         .and_then(TokenSource::examine)
         .map_err(|failure| rehearsal::explain(failure, path));
     let cache = cache(config);
+    // What is wrong with the token has been said already.
+    let path = path.filter(|_| found.is_ok());
     let reach = Reach::find(config, Some(config_path), &environment(), path);
     warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
     let (_, more) = harden::confine(reach, circumstances);
