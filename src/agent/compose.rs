@@ -1,6 +1,5 @@
 //! From a config to running parts, in the order in which they depend on each other, and back again.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
@@ -16,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::exit::Failure;
 use crate::listen;
 use crate::platform::{Endings, Hangups};
@@ -37,7 +36,7 @@ const MOST_WORKERS_BY_DEFAULT: usize = 4;
 pub(crate) struct Prepared {
     config: Config,
     /// Where the config came from, to be read again on SIGHUP.
-    path: Option<PathBuf>,
+    file: Option<ConfigFile>,
     environment: Environment,
     token: TokenStore,
     token_source: TokenSource,
@@ -57,7 +56,7 @@ impl Prepared {
     /// Opens what must be open before the process gives up its rights, and gives them up.
     pub(crate) fn open(
         config: Config,
-        path: Option<PathBuf>,
+        file: Option<ConfigFile>,
         environment: Environment,
         token_source: TokenSource,
         rust_log: Option<String>,
@@ -68,7 +67,7 @@ impl Prepared {
         // Nothing more needs a capability.
         let circumstances = Circumstances {
             connections: config.server.http.max_conn,
-            is_trial: path.is_none(),
+            is_trial: file.is_none(),
         };
         let mut warnings = harden::give_up_capabilities(circumstances);
 
@@ -80,7 +79,8 @@ impl Prepared {
         let token = TokenStore::new(token);
         let supervisor = Supervisor::from_environment();
         let workers = workers(config.server.worker_threads);
-        let reach = Reach::open(&config, path.as_deref(), &environment, token_source.path());
+        let path = file.as_ref().map(|file| file.path.as_path());
+        let reach = Reach::open(&config, path, &environment, token_source.path());
         warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
 
         // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.
@@ -88,7 +88,7 @@ impl Prepared {
         warnings.extend(more);
         Ok(Self {
             config,
-            path,
+            file,
             environment,
             token,
             token_source,
@@ -113,6 +113,9 @@ impl Prepared {
         let runtime = runtime(self.workers)?;
         // Dropped last, so that the last words are written.
         let log = Arc::new(Log::start(self.log, self.rust_log)?);
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
+        }
         for warning in &self.warnings {
             tracing::warn!(cause = warning.as_str(), "Process hardening is incomplete");
         }
@@ -134,7 +137,7 @@ impl Prepared {
                 |error| Failure::failed(format!("signals cannot be listened for: {error}"));
             let endings = Endings::listen().map_err(no_signals)?;
             let hangups = self
-                .path
+                .file
                 .is_some()
                 .then(Hangups::listen)
                 .transpose()
@@ -185,7 +188,7 @@ impl Prepared {
                 reach: self.reach,
                 supervisor: Arc::clone(&supervisor),
             };
-            background.spawn(reloader.run(hangups.zip(self.path)));
+            background.spawn(reloader.run(hangups.zip(self.file)));
             run(app, background, self.listeners, endings, supervisor, ready).await
         });
         // What still runs belongs to nobody any more.

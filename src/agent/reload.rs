@@ -1,6 +1,5 @@
 //! SIGHUP: the config file is read again, and what can change without a restart does.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
@@ -73,12 +72,13 @@ pub(crate) struct Reloader {
 impl Reloader {
     /// Reloads the file at every SIGHUP, for as long as it is polled. Without a file it only keeps the source
     /// going.
-    pub(crate) async fn run(mut self, hangups: Option<(Hangups, PathBuf)>) {
-        if let Some((mut hangups, path)) = hangups {
+    pub(crate) async fn run(mut self, hangups: Option<(Hangups, ConfigFile)>) {
+        if let Some((mut hangups, file)) = hangups {
+            let file = Arc::new(file);
             loop {
                 hangups.next().await;
                 self.supervisor.reloading();
-                let status = self.reload(&path).await;
+                let status = self.reload(&file).await;
                 self.supervisor.ready(status);
             }
         }
@@ -87,9 +87,13 @@ impl Reloader {
     }
 
     /// Returns how it went, in a few words.
-    async fn reload(&mut self, path: &Path) -> &'static str {
-        let path = path.to_owned();
-        let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
+    async fn reload(&mut self, file: &Arc<ConfigFile>) -> &'static str {
+        // Whatever is wrong with the config: what rotates the log counts on it.
+        let log = self.config.log.clone();
+        self.reopen_log(log.clone(), log).await;
+        let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
+        let read = move || Config::load_again(&file.path, &file.overrides, has_keys);
+        let mut loaded = match tokio::task::spawn_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
@@ -115,10 +119,19 @@ impl Reloader {
         };
 
         if touches(&["Log."]) {
-            self.log.apply(Opened::open(&loaded.log));
-            self.config.log = loaded.log.clone();
+            let former = std::mem::replace(&mut self.config.log, loaded.log.clone());
+            self.reopen_log(loaded.log.clone(), former).await;
+        }
+        for warning in self.config.adopt_file(&mut loaded) {
+            tracing::warn!("{warning}");
         }
         if touches(&["KMS.", "Credentials."]) {
+            if has_place(&self.config) && !has_place(&loaded) {
+                tracing::warn!(
+                    "The config no longer has KMS.Region or KMS.Endpoint; the region comes from \
+                     ALIBABA_CLOUD_REGION_ID or the metadata service"
+                );
+            }
             self.replace_source(&loaded).await;
             self.config.kms = loaded.kms.clone();
         }
@@ -139,6 +152,14 @@ impl Reloader {
             );
         }
         "the configuration was reloaded; the log names what needs a restart"
+    }
+
+    /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk.
+    async fn reopen_log(&self, config: LogConfig, former: LogConfig) {
+        let log = Arc::clone(&self.log);
+        let reopen = move || log.apply(Opened::again(&config, &former));
+        // Fails only while the process ends.
+        let _ = tokio::task::spawn_blocking(reopen).await;
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin
@@ -178,6 +199,11 @@ impl Reloader {
         // Calls under way hold on to the old source; only its background work ends here.
         self.maintenance = maintenance;
     }
+}
+
+/// Whether the config says where KMS is.
+fn has_place(config: &Config) -> bool {
+    config.kms.kms.region.is_some() || config.kms.kms.endpoint.is_some()
 }
 
 fn is_live(key: &str) -> bool {

@@ -6,7 +6,7 @@ mod orphans;
 mod surroundings;
 
 pub(crate) use self::confinement::{WITHOUT_LANDLOCK, kernel_confines};
-pub(crate) use self::limits::{SWAP, with_swap};
+pub(crate) use self::limits::{SWAP, WITHOUT_SECCOMP, with_swap};
 
 use std::time::{Duration, Instant};
 

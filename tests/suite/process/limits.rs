@@ -160,7 +160,7 @@ fn every_thread_is_kept_from_system_calls_that_the_agent_never_makes() {
 const UNFILTERED: &str = "the process may make every system call";
 
 /// Has the kernel answer to `prctl(PR_SET_SECCOMP)` as one that does not know it.
-const WITHOUT_SECCOMP: &str = r#"
+pub(crate) const WITHOUT_SECCOMP: &str = r#"
 import ctypes, os, platform, struct, sys
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
 EINVAL, ALLOW = 0x50000 | 22, 0x7fff0000

@@ -11,7 +11,9 @@ use rustix::process::Signal;
 use super::row;
 use crate::cloud::{BINARY, Cloud};
 use crate::namespace::{is_inside, may_mount, mount};
-use crate::process::{SWAP, WITHOUT_LANDLOCK, is_root, kernel_confines, with_swap};
+use crate::process::{
+    SWAP, WITHOUT_LANDLOCK, WITHOUT_SECCOMP, is_root, kernel_confines, with_swap,
+};
 
 pub(super) fn wait_for_line(agent: &TestAgent, text: &str) {
     let began = Instant::now();
@@ -94,6 +96,16 @@ fn a_kernel_without_landlock() {
         .by(&format!("exec python3 {} \"$@\"", script.path().display()))
         .start();
     row("the kernel has no Landlock").is_seen_on(&agent);
+}
+
+#[test]
+fn a_kernel_that_takes_no_filter() {
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(script.path(), WITHOUT_SECCOMP).unwrap();
+    let agent = Setup::new(BINARY)
+        .by(&format!("exec python3 {} \"$@\"", script.path().display()))
+        .start();
+    row("no filter of system calls").is_seen_on(&agent);
 }
 
 #[test]
