@@ -1,10 +1,10 @@
-//! seccomp: system calls that the agent never makes are refused, so that whatever steers the process cannot make
-//! them either. Everything else passes, because a list of what is allowed breaks with the next C library.
+//! seccomp: system calls that the agent never makes are refused, so that an attacker who controls the process cannot
+//! make them either. Everything else passes, because a list of allowed calls breaks with the next C library.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) use self::known::install;
 
-/// Says that no filter is installed.
+/// Reports that no filter is installed.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) fn install() -> Result<(), String> {
     Err("the system calls of this architecture are not known to the agent".to_owned())
@@ -40,7 +40,7 @@ mod known {
         call::__NR_userfaultfd,
         call::__NR_perf_event_open,
         call::__NR_open_by_handle_at,
-        // Name spaces and mounts.
+        // Namespaces and mounts.
         call::__NR_unshare,
         call::__NR_setns,
         call::__NR_mount,
@@ -71,8 +71,8 @@ mod known {
         call::__NR_keyctl,
     ];
 
-    /// Flags of `clone` that begin a name space.
-    const NAME_SPACES: [u32; 7] = [
+    /// Flags of `clone` that begin a namespace.
+    const NAMESPACES: [u32; 7] = [
         call::CLONE_NEWNS,
         call::CLONE_NEWCGROUP,
         call::CLONE_NEWUTS,
@@ -82,7 +82,7 @@ mod known {
         call::CLONE_NEWNET,
     ];
 
-    /// Installs the filter for this thread and those it will start. Says why that fails.
+    /// Installs the filter for this thread and those it will start. Returns why that fails.
     pub(in crate::process) fn install() -> Result<(), String> {
         let program = program().map_err(|error| error.to_string())?;
         apply_filter(&program).map_err(|error| error.to_string())
@@ -91,7 +91,7 @@ mod known {
     /// The whole program. Calls of another architecture than the one that this program was built for end the process.
     fn program() -> Result<BpfProgram, BackendError> {
         let denied = DENIED.into_iter().map(|number| (number, Vec::new()));
-        let cloning = NAME_SPACES
+        let cloning = NAMESPACES
             .into_iter()
             .map(|flag| {
                 let flag = u64::from(flag);
@@ -111,14 +111,14 @@ mod known {
             SeccompAction::Errno(Errno::PERM.raw_os_error().unsigned_abs()),
             architecture,
         )?;
-        let mut program = before_all_else();
+        let mut program = refuse_first();
         program.extend(BpfProgram::try_from(filter)?);
         Ok(program)
     }
 
     /// Refuses the calls of x32, which has numbers of its own for the same architecture, and `clone3`, whose flags a
     /// filter cannot see. C libraries make do with `clone` where there is no `clone3`.
-    fn before_all_else() -> BpfProgram {
+    fn refuse_first() -> BpfProgram {
         const LOAD_NUMBER: (u16, u32) = (0x20, 0);
         const IS_AT_LEAST: u16 = 0x35;
         const IS: u16 = 0x15;
@@ -150,6 +150,8 @@ mod known {
 
         const ALLOW: u32 = 0x7fff_0000;
         const KILL: u32 = 0x8000_0000;
+        const I386: u32 = 0x4000_0003;
+        const ARM: u32 = 0x4000_0028;
         #[cfg(target_arch = "x86_64")]
         const OURS: u32 = 0xc000_003e;
         #[cfg(target_arch = "aarch64")]
@@ -211,7 +213,7 @@ mod known {
             assert_eq!(judge(call::__NR_clone3, 0), errno(Errno::NOSYS));
             let thread = call::CLONE_VM | call::CLONE_FS | call::CLONE_FILES | call::CLONE_THREAD;
             assert_eq!(judge(call::__NR_clone, thread.into()), ALLOW);
-            for flag in NAME_SPACES {
+            for flag in NAMESPACES {
                 let flags = u64::from(flag | thread);
                 assert_eq!(judge(call::__NR_clone, flags), errno(Errno::PERM));
             }
@@ -220,8 +222,6 @@ mod known {
         #[test]
         fn calls_of_other_architectures_are_not_let_through() {
             let program = program().unwrap();
-            const I386: u32 = 0x4000_0003;
-            const ARM: u32 = 0x4000_0028;
             for foreign in [I386, ARM] {
                 assert_eq!(verdict(&program, foreign, 11, 0), KILL);
                 assert_eq!(verdict(&program, foreign, call::__NR_read, 0), KILL);

@@ -18,7 +18,7 @@ const CALLS: u64 = 256;
 #[cfg(unix)]
 const OTHER_FILES: u64 = 64;
 
-/// What did not work; the agent goes on without, and says so once it can.
+/// Steps that failed; the agent goes on without them and logs each.
 pub(crate) type Warnings = Vec<String>;
 
 /// Details of this run that decide which limits are too low, and which warnings are worth a line.

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, getrlimit};
 
-/// Where control groups of version 2 are.
+/// Mount point of control groups, version 2.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Keeps memory out of swap, unless a limit would have later allocations fail. Returns why memory may be swapped.
@@ -37,7 +37,7 @@ fn try_lock() -> Result<(), String> {
     )
 }
 
-/// Whether the machine has swap that this process's control group may use. What cannot be seen may be there.
+/// Whether the machine has swap that this process's control group may use. Without a readable list it may.
 fn may_be_swapped() -> bool {
     let has_swap = fs::read_to_string("/proc/swaps").map_or(true, |text| lists_swap(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

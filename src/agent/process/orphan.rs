@@ -3,8 +3,7 @@
 use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Takes note of every child that ended, so that the system can forget it, for as long as this is polled. Only process
-/// 1 is given children that it did not start.
+/// Reaps every child that has ended, for as long as this is polled. Only process 1 has children that it did not start.
 pub(crate) async fn reap() {
     if std::process::id() != 1 {
         return;
@@ -14,13 +13,13 @@ pub(crate) async fn reap() {
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "Processes that ended cannot be cleared away; start the container with an init process"
+                "Orphans cannot be reaped; start the container with an init process"
             );
             return;
         }
     };
     loop {
-        // One signal may stand for several, also from before anybody listened.
+        // One signal may stand for several children, and some may have ended before the handler was installed.
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         if ended.recv().await.is_none() {
             return;

@@ -66,7 +66,7 @@ impl Reach {
         }
     }
 
-    /// What the agent needs for `config`, which was read from `path`, and for the file at `token`. Missing folders that it will write to
+    /// The places that the agent needs for `config`, which was read from `path`, and for the file at `token`. Missing folders that it will write to
     /// are made, since only what exists can be left open.
     pub(crate) fn open(
         config: &Config,
@@ -142,7 +142,7 @@ impl Reach {
         reach
     }
 
-    /// Lets `file` be read, and as far as possible what takes its place. Keeps in mind what is not possible.
+    /// Lets `file` be read, and as far as possible a file that replaces it. Records where that is not possible.
     fn follow(&mut self, file: &Path, homes: &Homes) {
         match self.let_in(file, homes) {
             Ok(()) => {}
@@ -186,7 +186,7 @@ impl Reach {
         }
     }
 
-    /// What an operator should put elsewhere, one sentence each.
+    /// Warnings about files and folders that an operator should put elsewhere.
     #[cfg(target_os = "linux")]
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
         let unfollowed = self.unfollowed.iter().map(|file| {

@@ -10,7 +10,7 @@ use crate::config::LogTarget;
 use crate::exit::Failure;
 use crate::platform;
 
-/// Says what a reload, a rotation of the log or a renewal of credentials would meet.
+/// Returns warnings about files that a reload, a rotation of the log or a renewal of credentials could not open.
 pub(crate) fn rehearse(reach: &Reach, log: &LogTarget) -> Warnings {
     let mut warnings = Warnings::new();
     for file in reach.files() {
@@ -36,12 +36,12 @@ pub(crate) fn rehearse(reach: &Reach, log: &LogTarget) -> Warnings {
     warnings
 }
 
-/// `failure`, which came about with the token file at `path`, for operators who take it that root may open every file.
+/// `failure`, which came about with the token file at `path`, for operators who expect root to open every file.
 pub(crate) fn explain(failure: Failure, path: Option<&Path>) -> Failure {
     if of_others().is_empty() || !path.is_some_and(is_forbidden) {
         return failure;
     }
-    failure.about("root's right to open the files of other users is given up at the start")
+    failure.about("root's right to open the files of other users is given up at startup")
 }
 
 /// Whether the file is there, and permissions keep this process from it.
@@ -55,7 +55,7 @@ fn is_forbidden(file: &Path) -> bool {
 fn of_others() -> &'static str {
     #[cfg(unix)]
     if rustix::process::geteuid().is_root() {
-        return " (root's right to open the files of other users is given up at the start)";
+        return " (root's right to open the files of other users is given up at startup)";
     }
     ""
 }

@@ -19,7 +19,7 @@ const SEND_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Socket {
     socket: UnixDatagram,
-    /// Where they go to, unless the socket is connected. What listens at a path may be replaced meanwhile.
+    /// Destination, unless the socket is connected. The listener at a path may be replaced meanwhile.
     address: Option<SocketAddr>,
 }
 

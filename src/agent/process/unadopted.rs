@@ -1,4 +1,4 @@
-//! Systems whose processes are adopted by none.
+//! Systems on which orphans are not adopted.
 
 /// Nothing to do.
 pub(crate) async fn reap() {

@@ -16,6 +16,7 @@ use crate::cloud::{BINARY, Cloud};
 
 const NEEDS_RESTART: &str = "These changes need a restart";
 const OTHER: &str = "another-token-0123456789";
+const GIVEN_UP: &str = "root's right to open the files of other users is given up at startup";
 const UNCONFINED: &str = "the process may open every file of its user";
 
 /// Whether this kernel confines; otherwise the test has nothing to see.
@@ -241,7 +242,7 @@ fn a_kernel_without_landlock_is_warned_of_once_and_served_on() {
     assert!(!said.contains(NEEDS_RESTART), "{said}");
 }
 
-/// What a home of somebody's holds.
+/// A home with a private key.
 fn home_with_a_key() -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join(".ssh")).unwrap();
@@ -324,11 +325,10 @@ fn a_token_in_a_folder_of_all_programs_is_followed() {
 }
 
 #[test]
-fn what_root_may_no_longer_open_is_said_at_the_start() {
+fn files_that_root_may_no_longer_open_are_reported_at_startup() {
     if !super::is_root() {
         return;
     }
-    const GIVEN_UP: &str = "root's right to open the files of other users is given up at the start";
     let cloud = Cloud::start();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -39,7 +39,7 @@ pub(super) fn examine(
         .and_then(TokenSource::examine)
         .map_err(|failure| rehearsal::explain(failure, path));
     let cache = cache(config);
-    // What is wrong with the token has been said already.
+    // A token file that is refused has its own line already.
     let path = path.filter(|_| found.is_ok());
     let reach = Reach::find(config, Some(config_path), &environment(), path);
     warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
@@ -53,7 +53,7 @@ pub(super) fn examine(
     ]
 }
 
-/// How far the process could be hardened.
+/// Line about the rights that the process gives up.
 fn process(warnings: &[String]) -> String {
     if warnings.is_empty() {
         return "hardened".to_owned();

@@ -28,11 +28,11 @@ const EXCHANGES: [&str; 5] = ["/run", "/tmp", "/var/run", "/var/tmp", "/dev/shm"
 /// How much a folder holds besides the agent's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
-    /// Nothing, as far as its place tells.
+    /// Nothing, as far as its path tells.
     Narrow,
     /// Files of other programs, which the permissions of each file guard.
     Exchange,
-    /// Whatever a user or the system keeps: a home, what lies above one, or a folder of the system.
+    /// Files of a user or of the system: a home, a folder above one, or a folder of the system.
     Wide,
 }
 
