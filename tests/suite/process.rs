@@ -1,8 +1,10 @@
 //! The process as the system sees it: what it has given up, and the places it has to work in.
 
 mod confinement;
+mod file_limit;
 mod limits;
 mod orphans;
+mod shortage;
 mod surroundings;
 
 pub(crate) use self::confinement::{WITHOUT_LANDLOCK, kernel_confines};
