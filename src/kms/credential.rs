@@ -50,6 +50,27 @@ pub(crate) fn files(choice: ProviderChoice, environment: &Environment) -> Vec<Pa
     }
 }
 
+/// The files of those that decide who the agent is, as `choice` and the environment have it by now.
+pub(crate) fn deciding_files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
+    let token = || {
+        let token = environment.given(oidc::TOKEN_FILE).map(PathBuf::from);
+        token.into_iter().collect()
+    };
+    match choice {
+        ProviderChoice::Default if environment::is_configured(environment) => Vec::new(),
+        ProviderChoice::Default if oidc::is_configured(environment) => token(),
+        ProviderChoice::Default | ProviderChoice::Profile => {
+            let places = profile::Place::all(environment);
+            profile::Place::first_configured_now(places)
+                .map_or_else(Vec::new, profile::Place::into_files)
+        }
+        ProviderChoice::Oidc => token(),
+        ProviderChoice::Environment | ProviderChoice::EcsRamRole | ProviderChoice::Uri => {
+            Vec::new()
+        }
+    }
+}
+
 /// All that is said of a file that may hold profiles.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_profile(bytes: &[u8], wanted: Option<&str>) -> String {

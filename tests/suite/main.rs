@@ -45,6 +45,7 @@ mod supply;
 mod systemd;
 mod token;
 mod trouble;
+mod trust;
 mod upstream;
 mod variable;
 mod wiping;
