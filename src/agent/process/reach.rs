@@ -156,10 +156,8 @@ impl Reach {
     fn let_in(&mut self, file: &Path, homes: &Homes) -> Result<(), Closed> {
         let folder = folder(file);
         // A folder that is a link may be made to lead elsewhere, as Kubernetes does with `..data`.
-        if folder.is_symlink()
-            && let Some(above) = folder.parent()
-        {
-            let _ = self.let_in_folder(above, homes);
+        for link in folder.ancestors().filter(|above| above.is_symlink()) {
+            let _ = self.let_in_folder(self::folder(link), homes);
         }
         let beside = self.let_in_folder(folder, homes);
         let Ok(target) = fs::canonicalize(file) else {

@@ -95,14 +95,14 @@ fn a_home_stays_shut_but_for_the_file_that_is_there() {
 fn a_folder_that_is_a_link_is_followed_when_it_is_swapped() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    for name in ["volume", "volume/one", "volume/two"] {
-        fs::create_dir(at(name)).unwrap();
+    for name in ["volume/one/below", "volume/two/below"] {
+        fs::create_dir_all(at(name)).unwrap();
         fs::write(at(name).join("token"), "").unwrap();
     }
     symlink("one", at("volume/..data")).unwrap();
     let mut reach = Reach::default();
-    reach.follow(&at("volume/..data/token"), &Homes::default());
-    assert!(reach.may_read(&at("volume/two/token")));
+    reach.follow(&at("volume/..data/below/token"), &Homes::default());
+    assert!(reach.may_read(&at("volume/two/below/token")));
     assert!(!reach.may_read(&at("elsewhere")));
 }
 
