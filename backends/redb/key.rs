@@ -209,7 +209,14 @@ fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(KeyError::Missing(format!("the key {shown} does not exist")));
         }
-        opened => opened.map_err(unreadable)?,
+        Err(error) => {
+            // A key that belongs to another user may be unreadable too; who it belongs to is the worse fault.
+            if is_judged && let Err(Distrust::Refused(message)) = private::judge("key", path) {
+                return Err(KeyError::Exposed(message));
+            }
+            return Err(unreadable(error));
+        }
+        Ok(opened) => opened,
     };
     let mut file = opened.file;
     let metadata = file.metadata().map_err(unreadable)?;

@@ -202,7 +202,8 @@ impl Prepared {
                 move || Arc::clone(&prefetch).run(Arc::clone(&service))
             });
             background.keep("orphans", orphan::reap);
-            self.token_source.follow(&token, self.token_file)?;
+            let following = self.token_source.follow(&token, self.token_file)?;
+            background.keep("token", move || Arc::clone(&following).run());
             let reloader = Reloader {
                 config: self.config,
                 sources,

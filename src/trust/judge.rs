@@ -80,6 +80,26 @@ impl Facts {
     }
 }
 
+/// The entry of a folder that the path goes on with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) facts: &'a Facts,
+    /// Whoever made it knows what is in it, so that it is of no use to anybody else.
+    pub(crate) is_token: bool,
+}
+
+impl Taken<'_> {
+    /// The command that takes it from a stranger.
+    fn command(self) -> String {
+        if self.is_token || self.facts.is_link {
+            format!("rm {}", quoted(self.path))
+        } else {
+            chown(self.path)
+        }
+    }
+}
+
 /// The verdict on a folder that the path goes through, and how far it goes.
 #[derive(Debug)]
 pub(crate) struct OnFolder {
@@ -89,7 +109,7 @@ pub(crate) struct OnFolder {
 }
 
 /// Judges the folder at `path`, from which the walk takes `taken`, or a file that this process will make.
-pub(crate) fn folder(path: &Path, folder: &Facts, taken: Option<&Facts>) -> OnFolder {
+pub(crate) fn folder(path: &Path, folder: &Facts, taken: Option<Taken<'_>>) -> OnFolder {
     let mut ends_walk = false;
     let verdict = match (folder.owner(), folder.writers()) {
         _ if folder.is_read_only => Verdict::Trusted,
@@ -99,26 +119,28 @@ pub(crate) fn folder(path: &Path, folder: &Facts, taken: Option<&Facts>) -> OnFo
         ),
         (owner, None) => owner_verdict("folder", path, owner),
         (owner, Some(_)) if folder.mode & STICKY != 0 => match taken {
-            Some(taken) if taken.owner() != Owner::Own => refuse(
+            Some(taken) if taken.facts.owner() != Owner::Own => refuse(
                 format!(
-                    "the folder {} is writable for others, and what is taken from it belongs to the user {}",
+                    "the folder {} is writable for others, and {} in it belongs to the user {}",
                     path.display(),
-                    taken.user
+                    taken.path.display(),
+                    taken.facts.user
                 ),
-                format!("chmod go-w {}", quoted(path)),
+                taken.command(),
             ),
             _ => owner_verdict("folder", path, owner),
         },
         (_, Some(_)) if is_open_mount(folder) => {
             ends_walk = true;
             match taken {
-                Some(taken) if taken.is_link && taken.owner() != Owner::Own => refuse(
+                Some(taken) if taken.facts.is_link && taken.facts.owner() != Owner::Own => refuse(
                     format!(
-                        "the folder {} is writable for others, and a link in it belongs to the user {}",
+                        "the folder {} is writable for others, and the link {} in it belongs to the user {}",
                         path.display(),
-                        taken.user
+                        taken.path.display(),
+                        taken.facts.user
                     ),
-                    format!("chmod go-w {}", quoted(path)),
+                    taken.command(),
                 ),
                 _ => Verdict::Warned(format!(
                     "the volume {} is writable for everyone who can reach it; let only the agent mount it writable",

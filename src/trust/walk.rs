@@ -14,7 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::acl::Acl;
-use crate::judge::{self, Facts};
+use crate::judge::{self, Facts, Taken};
 use crate::{Kind, Opened, Verdict, identity};
 
 /// As many as the kernel follows.
@@ -273,7 +273,11 @@ impl Walk {
         if self.links > MAX_LINKS {
             return Err(Errno::LOOP.into());
         }
-        let verdict = self.verdict_on_folders(Some(link));
+        let verdict = self.verdict_on_folders(Some(Taken {
+            path: &self.folder()?.path.join(name),
+            facts: link,
+            is_token: false,
+        }));
         if self.is_wary {
             let path = self.folder()?.path.join(name);
             if let Some(why) = judge::not_to_follow(&path, link, &self.folder()?.facts, &verdict) {
@@ -353,11 +357,16 @@ impl Walk {
         if own.refusal().is_some() {
             return own;
         }
-        worse(own, self.verdict_on_folders(Some(file)))
+        let taken = Taken {
+            path,
+            facts: file,
+            is_token: kind == Kind::Token,
+        };
+        worse(own, self.verdict_on_folders(Some(taken)))
     }
 
     /// The verdict on the folders and links, of which the last folder gives `taken`.
-    pub(crate) fn verdict_on_folders(&self, taken: Option<&Facts>) -> Verdict {
+    pub(crate) fn verdict_on_folders(&self, taken: Option<Taken<'_>>) -> Verdict {
         let mut verdict = Verdict::Trusted;
         let mut below = taken;
         for folder in self.chain.iter().rev() {
@@ -366,7 +375,11 @@ impl Walk {
             if on.ends_walk {
                 break;
             }
-            below = Some(&folder.facts);
+            below = Some(Taken {
+                path: &folder.path,
+                facts: &folder.facts,
+                is_token: false,
+            });
         }
         self.on_links.iter().cloned().fold(verdict, worse)
     }

@@ -409,6 +409,12 @@ fn check(path: &Path, opened: io::Result<File>) -> Result<(File, Metadata), Open
             path.display()
         ))
     };
+    if opened.is_err()
+        && let Err(Distrust::Refused(message)) = private::judge("store", path)
+    {
+        // A store that belongs to another user may be unreadable too; who it belongs to is the worse fault.
+        return Err(OpenFailure::Refused(message));
+    }
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(LOOP) => refused("a symbolic link"),
         _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),

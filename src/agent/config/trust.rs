@@ -19,7 +19,9 @@ impl Config {
         let doubt = judge(path)?;
         let mut config = Self::load(path, overrides)?;
         config.judge_files(path, environment)?;
-        config.warnings.extend(doubt);
+        config
+            .warnings
+            .extend(doubt.filter(|doubt| is_new_warning(doubt)));
         Ok(config)
     }
 

@@ -181,7 +181,14 @@ pub(crate) fn may_be_made(path: &Path) -> Result<(), Unusable> {
 /// operator should know.
 pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<Vec<String>> {
     let place = Place::find(path)?;
-    let existing = place.existing()?.filter(|existing| existing.is_file);
+    let existing = place.existing()?;
+    if existing.is_some_and(|existing| !existing.is_file) {
+        // A device, a pipe or a socket that others need.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "what is there is not a regular file",
+        ));
+    }
     let mut notes = Vec::new();
     let kept = existing.filter(|existing| {
         if existing.is_planted {

@@ -1,11 +1,13 @@
 //! The token file while the agent runs.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kms_agent_server::{Token, TokenStore};
+use tokio::sync::oneshot;
 
 use super::file::{self, FileId, Look, Stamp};
 use super::source::{TokenSource, warnings};
@@ -27,41 +29,86 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const STACK_BYTES: usize = 256 * 1024;
 
 impl TokenSource {
-    /// Keeps `store` in step with the file from now on, on a thread of its own: the runtime's threads for blocking
-    /// work may all be busy. `first` is the file that the token in force was read from.
+    /// Begins to keep `store` in step with the file, on a thread of its own: the runtime's threads for blocking work may
+    /// all be busy. `first` is the file that the token in force was read from.
     pub(crate) fn follow(
-        self,
+        &self,
         store: &Arc<TokenStore>,
         first: Option<FileId>,
-    ) -> Result<(), Failure> {
-        let Self::File(path) = self else {
-            return Ok(());
+    ) -> Result<Arc<Following>, Failure> {
+        let following = Following {
+            path: self.path().map(Path::to_owned),
+            store: Arc::clone(store),
+            running: Mutex::default(),
         };
-        let mut follower = Follower {
-            path,
-            in_force: first,
-            unsettled: None,
-        };
-        let store = Arc::clone(store);
-        store.set_followed();
-        std::thread::Builder::new()
-            .name("kms-token".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || {
-                loop {
-                    let look = AssertUnwindSafe(|| follower.run(&store));
-                    if catch_unwind(look).is_err() {
-                        tracing::error!("Looking at the token file crashed; it goes on");
-                        std::thread::sleep(LOOK_EVERY);
-                    }
-                }
-            })
-            .map(drop)
-            .map_err(|error| {
+        if following.path.is_some() {
+            store.set_followed();
+            let running = following.start(first).map_err(|error| {
                 Failure::failed(format!(
                     "the thread that looks at the token file cannot be started: {error}"
                 ))
-            })
+            })?;
+            *following.lock() = Some(running);
+        }
+        Ok(Arc::new(following))
+    }
+}
+
+/// The thread that looks at the token file.
+#[derive(Debug)]
+pub(crate) struct Following {
+    /// `None` where the token is not in a file.
+    path: Option<PathBuf>,
+    store: Arc<TokenStore>,
+    /// The thread that was started before the task that waits for it.
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    thread: JoinHandle<()>,
+    /// Closed when the thread ends.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Following {
+    /// Waits until the thread ends, which it does by a panic only, and passes that on. Where no thread runs, one is
+    /// started.
+    pub(crate) async fn run(self: Arc<Self>) {
+        if self.path.is_none() {
+            return;
+        }
+        let running = self.lock().take();
+        let running = match running.map_or_else(|| self.start(None), Ok) {
+            Ok(running) => running,
+            Err(error) => std::panic::resume_unwind(Box::new(error)),
+        };
+        let _ = running.ended.await;
+        if let Err(panic) = running.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn start(&self, in_force: Option<FileId>) -> io::Result<Running> {
+        let mut follower = Follower {
+            path: self.path.clone().unwrap_or_default(),
+            in_force,
+            unsettled: None,
+        };
+        let store = Arc::clone(&self.store);
+        let (alive, ended) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("kms-token".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                let _alive = alive;
+                follower.run(&store);
+            })?;
+        Ok(Running { thread, ended })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,7 +140,7 @@ impl Follower {
                 None => LOOK_EVERY,
             };
             store.wait_until_look_is_wanted(pause.saturating_sub(began.elapsed()));
-            std::thread::sleep(LEAST_PAUSE.saturating_sub(began.elapsed()));
+            thread::sleep(LEAST_PAUSE.saturating_sub(began.elapsed()));
         }
     }
 

@@ -14,6 +14,14 @@ fn facts(user: u32, group: u32, mode: u32) -> Facts {
     }
 }
 
+fn taken(facts: &Facts) -> Taken<'_> {
+    Taken {
+        path: Path::new("/d/f"),
+        facts,
+        is_token: false,
+    }
+}
+
 fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Trusted => "trusted",
@@ -139,7 +147,11 @@ fn a_read_only_mount_makes_owner_and_writability_irrelevant_and_readability_not(
     ] {
         assert_eq!(word(&file(Path::new("/f"), &on_it, kind)), expected);
     }
-    let verdict = folder(Path::new("/d"), &on_it, Some(&facts(STRANGER, 0, 0o600)));
+    let verdict = folder(
+        Path::new("/d"),
+        &on_it,
+        Some(taken(&facts(STRANGER, 0, 0o600))),
+    );
     assert_eq!(word(&verdict.verdict), "trusted");
 }
 
@@ -147,7 +159,7 @@ fn a_read_only_mount_makes_owner_and_writability_irrelevant_and_readability_not(
 fn a_folder_is_judged_by_owner_mode_and_what_is_taken_from_it() {
     let own = facts(0, 0, 0o600);
     let other = facts(STRANGER, 0, 0o600);
-    for (user, group, mode, taken, expected) in [
+    for (user, group, mode, entry, expected) in [
         (0, 0, 0o755, own, "trusted"),
         (0, 0, 0o755, other, "trusted"),
         (0, 0, 0o775, own, "trusted"),
@@ -159,7 +171,11 @@ fn a_folder_is_judged_by_owner_mode_and_what_is_taken_from_it() {
         (STRANGER, 0, 0o755, own, "refused"),
         (STRANGER, 0, 0o1777, own, "refused"),
     ] {
-        let on = folder(Path::new("/d"), &facts(user, group, mode), Some(&taken));
+        let on = folder(
+            Path::new("/d"),
+            &facts(user, group, mode),
+            Some(taken(&entry)),
+        );
         assert_eq!(word(&on.verdict), expected, "{user} {group} {mode:o}");
         assert!(!on.ends_walk);
     }
@@ -172,15 +188,15 @@ fn a_mount_point_of_roots_that_is_open_to_all_is_warned_of_and_ends_the_walk() {
         ..facts(user, 0, mode)
     };
     let own = facts(0, 0, 0o600);
-    let on = folder(Path::new("/d"), &volume(0, 0o2777), Some(&own));
+    let on = folder(Path::new("/d"), &volume(0, 0o2777), Some(taken(&own)));
     assert_eq!((word(&on.verdict), on.ends_walk), ("warned", true));
-    let on = folder(Path::new("/d"), &volume(STRANGER, 0o777), Some(&own));
+    let on = folder(Path::new("/d"), &volume(STRANGER, 0o777), Some(taken(&own)));
     assert_eq!(word(&on.verdict), "refused");
     let link = Facts {
         is_link: true,
         ..facts(STRANGER, 0, 0o777)
     };
-    let on = folder(Path::new("/d"), &volume(0, 0o777), Some(&link));
+    let on = folder(Path::new("/d"), &volume(0, 0o777), Some(taken(&link)));
     assert_eq!(
         word(&on.verdict),
         "refused",
@@ -232,6 +248,28 @@ fn a_refusal_names_the_command_that_mends_it() {
                 .is_some_and(|shown| shown.ends_with(&format!("; run `{command}`"))),
             "{shown:?}"
         );
+    }
+}
+
+#[test]
+fn a_strangers_entry_of_a_sticky_folder_is_taken_from_the_stranger() {
+    let sticky = facts(0, 0, 0o1777);
+    let link = Facts {
+        is_link: true,
+        ..facts(STRANGER, 0, 0o777)
+    };
+    for (facts, is_token, command) in [
+        (facts(STRANGER, 0, 0o600), true, "rm /d/f"),
+        (link, false, "rm /d/f"),
+        (facts(STRANGER, 0, 0o600), false, "chown "),
+    ] {
+        let entry = Taken {
+            is_token,
+            ..taken(&facts)
+        };
+        let on = folder(Path::new("/d"), &sticky, Some(entry));
+        let refusal = on.verdict.refusal().unwrap();
+        assert!(refusal.command.starts_with(command), "{refusal}");
     }
 }
 

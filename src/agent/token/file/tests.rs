@@ -82,3 +82,18 @@ fn a_file_that_others_may_write_is_not_looked_at() {
     assert!(matches!(create(&path, "new"), Err(Unusable::Untrusted(_))));
     assert!(!path.exists());
 }
+
+#[test]
+fn what_is_not_a_regular_file_is_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    symlink("pipe", folder.path().join("link")).unwrap();
+    for name in ["pipe", "link"] {
+        assert!(replace(&folder.path().join(name), "new", Access::default()).is_err());
+    }
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+}
