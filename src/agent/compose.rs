@@ -3,7 +3,6 @@
 mod background;
 mod runtime;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
@@ -18,7 +17,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 use crate::crash;
 use crate::exit::Failure;
 use crate::listen;
@@ -36,7 +35,7 @@ use crate::token::source::TokenSource;
 pub(crate) struct Prepared {
     config: Config,
     /// Where the config came from, to be read again on SIGHUP.
-    path: Option<PathBuf>,
+    file: Option<ConfigFile>,
     environment: Environment,
     token: TokenStore,
     token_source: TokenSource,
@@ -56,7 +55,7 @@ impl Prepared {
     /// Opens what must be open before the process gives up its rights, and gives them up.
     pub(crate) fn open(
         config: Config,
-        path: Option<PathBuf>,
+        file: Option<ConfigFile>,
         environment: Environment,
         token_source: TokenSource,
         rust_log: Option<String>,
@@ -68,11 +67,12 @@ impl Prepared {
         let supervisor = Supervisor::from_environment();
         // The system tells it by files that will be out of reach.
         let workers = runtime::workers(config.server.worker_threads);
-        let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
+        let path = file.as_ref().map(|file| file.path.as_path());
+        let reach = Reach::open(&config, path, &environment, &token_source);
         let (reach, warnings) = harden::harden(reach);
         Ok(Self {
             config,
-            path,
+            file,
             environment,
             token,
             token_source,
@@ -100,6 +100,9 @@ impl Prepared {
         })?;
         // Dropped last, so that the last words are written.
         let log = Arc::new(log);
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
+        }
         for warning in &self.warnings {
             tracing::warn!(
                 cause = warning.as_str(),
@@ -118,7 +121,7 @@ impl Prepared {
                 |error| Failure::failed(format!("signals cannot be listened for: {error}"));
             let endings = Endings::listen().map_err(no_signals)?;
             let hangups = self
-                .path
+                .file
                 .is_some()
                 .then(Hangups::listen)
                 .transpose()
@@ -181,7 +184,7 @@ impl Prepared {
                 supervisor: Arc::clone(&supervisor),
                 is_reloading: false,
             };
-            background.keep("reload", reloader.runner(hangups.zip(self.path)));
+            background.keep("reload", reloader.runner(hangups.zip(self.file)));
             run(app, background, self.listeners, endings, supervisor, ready).await
         });
         // What still runs belongs to nobody any more.

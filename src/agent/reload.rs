@@ -1,6 +1,5 @@
 //! SIGHUP: the config file is read again, and what can change without a restart does.
 
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
@@ -66,6 +65,9 @@ impl Sources {
 /// A task that can be started more than once.
 type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// The former log is still in use.
+struct NotReopened;
+
 /// What a reload works with.
 pub(crate) struct Reloader {
     /// What is in force.
@@ -87,8 +89,9 @@ impl Reloader {
     /// each task. Without a file the task only keeps the source going.
     pub(crate) fn runner(
         self,
-        hangups: Option<(Hangups, PathBuf)>,
+        hangups: Option<(Hangups, ConfigFile)>,
     ) -> impl Fn() -> BoxedTask + Send + 'static {
+        let hangups = hangups.map(|(hangups, file)| (hangups, Arc::new(file)));
         let shared = Arc::new(Mutex::new((self, hangups)));
         move || {
             let shared = Arc::clone(&shared);
@@ -100,8 +103,8 @@ impl Reloader {
         }
     }
 
-    async fn run(&mut self, hangups: Option<&mut (Hangups, PathBuf)>) {
-        let Some((hangups, path)) = hangups else {
+    async fn run(&mut self, hangups: Option<&mut (Hangups, Arc<ConfigFile>)>) {
+        let Some((hangups, file)) = hangups else {
             return std::future::pending().await;
         };
         loop {
@@ -113,16 +116,21 @@ impl Reloader {
             hangups.next().await;
             self.supervisor.reloading();
             self.is_reloading = true;
-            let status = self.reload(path).await;
+            let status = self.reload(file).await;
             self.is_reloading = false;
             self.supervisor.ready(status);
         }
     }
 
     /// Returns how it went, in a few words.
-    async fn reload(&mut self, path: &Path) -> &'static str {
-        let path = path.to_owned();
-        let mut loaded = match run_blocking(move || Config::load(&path)).await {
+    async fn reload(&mut self, file: &Arc<ConfigFile>) -> &'static str {
+        // Whatever is wrong with the config: what rotates the log counts on it.
+        let log = self.config.log.clone();
+        // A failure is logged; the former file stays open.
+        let _ = self.reopen_log(log.clone(), log).await;
+        let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
+        let read = move || Config::load_again(&file.path, &file.overrides, has_keys);
+        let mut loaded = match run_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
@@ -154,10 +162,22 @@ impl Reloader {
         };
 
         if touches(&["Log."]) {
-            self.log.apply(Opened::open(&loaded.log));
+            let former = self.config.log.clone();
+            if self.reopen_log(loaded.log.clone(), former).await.is_err() {
+                return "the log could not be reopened; the old configuration stays in force";
+            }
             self.config.log = loaded.log.clone();
         }
+        for warning in self.config.adopt_file(&mut loaded) {
+            tracing::warn!("{warning}");
+        }
         if touches(&["KMS.", "Credentials."]) {
+            if has_place(&self.config) && !has_place(&loaded) {
+                tracing::warn!(
+                    "The config no longer has KMS.Region or KMS.Endpoint; the region comes from \
+                     ALIBABA_CLOUD_REGION_ID or the metadata service"
+                );
+            }
             self.replace_source(&loaded).await;
             self.config.kms = loaded.kms.clone();
         }
@@ -178,6 +198,21 @@ impl Reloader {
             );
         }
         "the configuration was reloaded; the log names what needs a restart"
+    }
+
+    /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk. A failure
+    /// leaves the former file open, and is logged.
+    async fn reopen_log(&self, config: LogConfig, former: LogConfig) -> Result<(), NotReopened> {
+        let log = Arc::clone(&self.log);
+        let reopen = move || log.apply(Opened::again(&config, &former));
+        let reopened = run_blocking(reopen).await.and_then(|applied| applied);
+        reopened.map_err(|error| {
+            tracing::error!(
+                cause = %error,
+                "The log could not be reopened; the former log stays in use. Send SIGHUP again"
+            );
+            NotReopened
+        })
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin
@@ -217,6 +252,11 @@ impl Reloader {
         // Calls under way hold on to the old source; only its background work ends here.
         self.maintenance = maintenance;
     }
+}
+
+/// Whether the config says where KMS is.
+fn has_place(config: &Config) -> bool {
+    config.kms.kms.region.is_some() || config.kms.kms.endpoint.is_some()
 }
 
 fn is_live(key: &str) -> bool {

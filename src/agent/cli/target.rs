@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use super::agent::overrides;
 use super::token::parse_user;
 use crate::client::{Client, ShownToken};
 use crate::config::Config;
@@ -71,8 +72,8 @@ impl Target {
 
     fn read_config(&self) -> Result<Config, Failure> {
         match &self.config {
-            Some(path) => Config::load(path),
-            None => Config::parse("", "the defaults"),
+            Some(path) => Config::load(path, &overrides()),
+            None => Config::parse_with("", "the defaults", &overrides()),
         }
         .map_err(Failure::from)
     }

@@ -1,7 +1,7 @@
 //! What the agent asks of Unix.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +37,11 @@ pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(flags(OFlags::NOFOLLOW))
 }
 
+/// Has `options` open no link, and a pipe without waiting for its other end.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+}
+
 /// Has `options` open a pipe without waiting for its other end.
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(flags(OFlags::NONBLOCK))
@@ -44,6 +49,26 @@ pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
 
 fn flags(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).unwrap_or(0)
+}
+
+/// The device and number of a file, which no other file has at the same time.
+pub(crate) fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// Whether the open file with this metadata has no name any more.
+pub(crate) fn is_removed(file: &Metadata) -> bool {
+    file.nlink() == 0
+}
+
+/// Takes away every right to `file` that is not in `mode`; a file of somebody else is left as it is.
+pub(crate) fn restrict(file: &File, mode: u32) {
+    let Ok(found) = file.metadata() else { return };
+    let permitted = found.permissions().mode() & 0o7777;
+    if permitted & !mode != 0 {
+        // Refused for the file of another user, which is the operator's own choice.
+        let _ = file.set_permissions(Permissions::from_mode(permitted & mode));
+    }
 }
 
 /// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.

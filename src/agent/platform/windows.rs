@@ -2,7 +2,7 @@
 //! groups do not exist.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::future;
 use std::io;
 use std::net::TcpListener;
@@ -39,10 +39,28 @@ pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
 }
 
+/// The same as [`without_links`]: opening a pipe does not wait.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    without_links(options)
+}
+
 /// Nothing: opening a pipe waits for nobody.
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
+
+/// The same for all files: a file that is open cannot be replaced.
+pub(crate) fn identity(_file: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// Never: a file that is open keeps its name.
+pub(crate) fn is_removed(_file: &Metadata) -> bool {
+    false
+}
+
+/// Nothing: see above.
+pub(crate) fn restrict(_file: &File, _mode: u32) {}
 
 /// Refuses to give `file` away; its mode means nothing.
 pub(crate) fn grant(
