@@ -83,13 +83,14 @@ impl Config {
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
         let text = text.map_err(|error| match error {
-            Unreadable::Io(error) if shortage::may_pass(&error) => ConfigError {
-                is_shortage: true,
-                ..ConfigError::of_file(
-                    path,
-                    format!("cannot be read: {error}. {}", shortage::remedy(&error)),
-                )
-            },
+            Unreadable::Io(error) if shortage::may_pass(&error) => {
+                let remedy = shortage::remedy(&error);
+                let message = format!("cannot be read: {error}. {remedy}");
+                ConfigError {
+                    is_shortage: true,
+                    ..ConfigError::of_file(path, message)
+                }
+            }
             Unreadable::Io(error) => ConfigError::of_file(path, format!("cannot be read: {error}")),
             Unreadable::Unusable(reason) => ConfigError::of_file(path, reason.to_owned()),
         })?;
