@@ -65,9 +65,6 @@ impl Sources {
 /// A task that can be started more than once.
 type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The former log is still in use.
-struct NotReopened;
-
 /// What a reload works with.
 pub(crate) struct Reloader {
     /// What is in force.
@@ -126,10 +123,11 @@ impl Reloader {
     async fn reload(&mut self, file: &Arc<ConfigFile>) -> &'static str {
         // Whatever is wrong with the config: what rotates the log counts on it.
         let log = self.config.log.clone();
-        // A failure is logged; the former file stays open.
-        let _ = self.reopen_log(log.clone(), log).await;
+        self.reopen_log(log.clone(), log).await;
         let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
-        let read = move || Config::load_again(&file.path, &file.overrides, has_keys);
+        let environment = self.sources.environment.clone();
+        let read =
+            move || Config::load_trusted_again(&file.path, &file.overrides, &environment, has_keys);
         let mut loaded = match run_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
@@ -162,11 +160,8 @@ impl Reloader {
         };
 
         if touches(&["Log."]) {
-            let former = self.config.log.clone();
-            if self.reopen_log(loaded.log.clone(), former).await.is_err() {
-                return "the log could not be reopened; the old configuration stays in force";
-            }
-            self.config.log = loaded.log.clone();
+            let former = std::mem::replace(&mut self.config.log, loaded.log.clone());
+            self.reopen_log(loaded.log.clone(), former).await;
         }
         for warning in self.config.adopt_file(&mut loaded) {
             tracing::warn!("{warning}");
@@ -200,19 +195,16 @@ impl Reloader {
         "the configuration was reloaded; the log names what needs a restart"
     }
 
-    /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk. A failure
-    /// leaves the former file open, and is logged.
-    async fn reopen_log(&self, config: LogConfig, former: LogConfig) -> Result<(), NotReopened> {
+    /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk.
+    async fn reopen_log(&self, config: LogConfig, former: LogConfig) {
         let log = Arc::clone(&self.log);
         let reopen = move || log.apply(Opened::again(&config, &former));
-        let reopened = run_blocking(reopen).await.and_then(|applied| applied);
-        reopened.map_err(|error| {
+        if let Err(error) = run_blocking(reopen).await {
             tracing::error!(
                 cause = %error,
-                "The log could not be reopened; the former log stays in use. Send SIGHUP again"
+                "The log file could not be reopened; send SIGHUP again"
             );
-            NotReopened
-        })
+        }
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin

@@ -10,7 +10,6 @@ mod writer;
 
 use std::io;
 
-use kms_agent_core::BlockingError;
 use prometheus_client::registry::Registry as Metrics;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -124,11 +123,7 @@ impl Log {
             stderr_dropped,
             _stderr_worker: stderr_worker,
         };
-        log.apply(opened).map_err(|error| {
-            Failure::failed(format!(
-                "the log cannot be started: {error}. Raise the limit on threads (TasksMax, --pids-limit), or try again later"
-            ))
-        })?;
+        log.apply(opened);
         Ok(log)
     }
 
@@ -142,7 +137,7 @@ impl Log {
     }
 
     /// Goes on as another config says, losing no line. Waits for the disk.
-    pub(crate) fn apply(&self, opened: Opened) -> Result<(), BlockingError> {
+    pub(crate) fn apply(&self, opened: Opened) {
         let level = filter::level(opened.config.level, self.override_level.as_deref());
         let path_before = self.file.path();
         // Without a file stderr is the log; beside one it shows what must not be missed.
@@ -155,10 +150,11 @@ impl Log {
             None => self.format.set(opened.config.format),
             Some(None) => {}
             Some(Some(file)) => {
-                let prepared = self.file.prepare(file)?;
+                // Before the gate is shut: the report of a panic is a line that passes it.
+                let next = self.file.prepare(file);
                 let shut = self.gate.shut();
                 self.format.set(opened.config.format);
-                let former = self.file.open(prepared);
+                let former = self.file.open(next);
                 drop(shut);
                 // With the gate open again: the thread that writes may have a line to log.
                 drop(former);
@@ -183,7 +179,6 @@ impl Log {
                 "The log file cannot be written; logging to stderr. Check Log.LogPath and its permissions"
             );
         }
-        Ok(())
     }
 }
 

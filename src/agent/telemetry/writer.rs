@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kms_agent_core::BlockingError;
-use kms_agent_core::panic::contained;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -27,7 +25,7 @@ pub(super) struct Outlet {
 
 /// A file with the thread that writes it.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     writer: NonBlocking,
     worker: WorkerGuard,
     path: PathBuf,
@@ -35,10 +33,6 @@ struct Open {
     /// The file itself, which the thread keeps locked while the disk takes a line.
     file: Arc<Mutex<RotatingFile>>,
 }
-
-/// A file whose thread runs already.
-#[derive(Debug)]
-pub(super) struct Prepared(Open);
 
 /// The way to a file that is no longer used. Dropping it writes what waits, which takes a while.
 #[must_use]
@@ -59,30 +53,26 @@ impl Outlet {
         None
     }
 
-    /// Starts the thread that writes `file`, which leads nowhere yet. May be called with the gate open only: where no
-    /// thread can be started, the panic is contained.
-    pub(super) fn prepare(&self, file: RotatingFile) -> Result<Prepared, BlockingError> {
+    /// Starts the thread that writes `file`. Panics where no thread can be made, with nothing changed.
+    pub(super) fn prepare(&self, file: RotatingFile) -> Open {
         let (path, format) = (file.path().to_owned(), file.format());
         let file = Arc::new(Mutex::new(file));
-        let faultless = Faultless {
+        let (writer, worker) = non_blocking(Faultless {
             file: Arc::clone(&file),
             lost: self.lost.clone(),
             told_at: None,
-        };
-        // The library panics where the thread cannot be started.
-        let (writer, worker) =
-            contained(|| non_blocking(faultless)).map_err(|_| BlockingError::NoThread)?;
-        Ok(Prepared(Open {
+        });
+        Open {
             writer,
             worker,
             path,
             format,
             file,
-        }))
+        }
     }
 
-    /// Leads to what was prepared from now on. What waits for the former file is still written there.
-    pub(super) fn open(&self, Prepared(next): Prepared) -> Former {
+    /// Leads to `next` from now on. What waits for the former file is still written there.
+    pub(super) fn open(&self, next: Open) -> Former {
         let former = self.lock().replace(next);
         self.retire(former)
     }
