@@ -133,7 +133,6 @@ fn every_check_has_a_gauge_from_the_first_scrape() {
         "maintenance",
         "prefetch",
         "reload",
-        "token",
         "watchdog",
     ] {
         let series = format!("kms_agent_task_restarts_total{{task=\"{task}\"}} 0");

@@ -33,6 +33,9 @@ const LISTED: Limits = Limits {
 
 /// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
+/// A store whose thread has panicked this often is not tried again.
+const MOST_PANICS: u32 = 5;
+
 /// With more records than this the end would take too long.
 const LARGE_STORE_BYTES: u64 = 1 << 30;
 
@@ -64,14 +67,23 @@ impl Writer {
         Self { shared, drawn }
     }
 
-    /// Works until the store is closed.
+    /// Works until the store is closed. After a panic the store is opened again, like after a failure of the medium.
     pub(crate) fn run(mut self) {
-        let worked = catch_unwind(AssertUnwindSafe(|| self.work()));
-        if worked.is_err() {
-            // Nobody shall wait for a thread that is gone.
-            self.shared
-                .go_without_store("thread_failed", "the store's thread panicked");
-            self.shared.close_disk();
+        let mut panics = 0;
+        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            panics += 1;
+            let opened = catch_unwind(AssertUnwindSafe(|| {
+                self.recover(Fault::Failed(Failure {
+                    word: "thread_failed",
+                    cause: "the store's thread panicked".to_owned(),
+                }));
+            }));
+            if opened.is_err() || panics == MOST_PANICS {
+                // Nobody shall wait for a thread that is gone.
+                self.shared
+                    .go_without_store("thread_failed", "the store's thread panicked repeatedly");
+                return self.shared.close_disk();
+            }
         }
     }
 

@@ -135,6 +135,47 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
 }
 
 #[tokio::test]
+async fn a_writer_that_panics_opens_the_store_again_and_loses_nothing() {
+    let folder = filled().await;
+    let medium = FaultyMedium::default();
+    let store = open_on(&folder, &medium).unwrap();
+    put(&store, OLD);
+    medium.panic_at_open(1);
+    report(&store, disk_full());
+    until("the panic", || store.stats().store.unwrap().failures > 1).await;
+    heal(&store).await;
+    store.close().await.unwrap();
+    let later = open(&folder, CAPACITY);
+    for n in 0..=OLD {
+        assert!(holds(&later, n).await, "{n} was lost");
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_each_time_leaves_the_agent_without_its_store() {
+    let folder = filled().await;
+    let medium = FaultyMedium::default();
+    let store = open_on(&folder, &medium).unwrap();
+    medium.panic_at_open(u32::MAX);
+    report(&store, disk_full());
+    until("the end of it", || {
+        store.stats().store.unwrap().out_of_reach
+    })
+    .await;
+    assert_eq!(trouble(&store), Some("thread_failed"));
+    // Nobody waits for the thread, and memory goes on.
+    put(&store, OLD + 1);
+    assert!(holds(&store, OLD + 1).await);
+    assert!(
+        store
+            .remove(&store.sealer(), &place(OLD + 1))
+            .await
+            .is_err()
+    );
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_place_that_cannot_be_read_is_not_tried_over_and_over() {
     const PAGE: u64 = 4096;
     let folder = tempfile::tempdir().unwrap();

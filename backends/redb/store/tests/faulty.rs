@@ -30,6 +30,8 @@ struct Plan {
     fault: Option<Planned>,
     /// What lies here cannot be read.
     bad: Option<Range<u64>>,
+    /// How many more times opening a file panics.
+    panics: u32,
 }
 
 /// What fails, from which step on, and how.
@@ -52,6 +54,11 @@ impl FaultyMedium {
     /// Has it fail, or work.
     pub(super) fn plan(&self, fault: Option<Planned>) {
         self.0.lock().unwrap().fault = fault;
+    }
+
+    /// Has opening a file panic that many times.
+    pub(super) fn panic_at_open(&self, times: u32) {
+        self.0.lock().unwrap().panics = times;
     }
 
     /// Has one place of it fail for good.
@@ -85,6 +92,13 @@ impl FaultyMedium {
 
 impl Medium for FaultyMedium {
     fn open(&self, file: File) -> io::Result<Box<dyn StorageBackend>> {
+        let panics = {
+            let mut plan = self.0.lock().unwrap();
+            let panics = plan.panics > 0;
+            plan.panics = plan.panics.saturating_sub(1);
+            panics
+        };
+        assert!(!panics, "the medium panics as planned");
         Ok(Box::new(FaultyFile {
             medium: self.clone(),
             file: FileSystem.open(file)?,
