@@ -51,7 +51,7 @@ impl OidcProvider {
         Ok(Self {
             name: NAME,
             gateway: sts
-                .gateway(None, false, environment)
+                .gateway(None, None, environment)
                 .map_err(|what| origin.error(what))?,
             role: Role::new(required(ROLE)?, Wish::default(), environment),
             identity_provider: required(IDENTITY_PROVIDER)?.to_owned(),

@@ -53,7 +53,7 @@ impl Sts {
     pub(super) fn gateway(
         &self,
         region: Option<&str>,
-        inner: bool,
+        inner: Option<bool>,
         environment: &Environment,
     ) -> Result<Gateway, String> {
         let (named_by, region) = match region {
@@ -64,7 +64,7 @@ impl Sts {
             .map(Region::parse)
             .transpose()
             .map_err(|what| format!("{named_by} {what}"))?;
-        let inner = inner || environment.flag(INNER);
+        let inner = inner.unwrap_or_else(|| environment.flag(INNER));
         let endpoint = self.endpoint.clone();
         Ok(Gateway {
             sts: self.clone(),
