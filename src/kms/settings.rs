@@ -61,6 +61,8 @@ pub struct KmsSettings {
     pub max_attempts: NonZeroU32,
     /// `MaxRequestsPerSecond`; `None` is no ceiling.
     pub max_requests_per_second: Option<NonZeroU32>,
+    /// `PostQuantum`: whether TLS offers a key exchange that withstands quantum computers.
+    pub post_quantum: bool,
 }
 
 const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 2000;
@@ -78,6 +80,7 @@ impl Default for KmsSettings {
             request_timeout: Duration::from_millis(DEFAULT_REQUEST_TIMEOUT_MS.into()),
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             max_requests_per_second: Some(DEFAULT_MAX_REQUESTS_PER_SECOND),
+            post_quantum: true,
         }
     }
 }
@@ -105,6 +108,7 @@ impl KmsSettings {
             0..=1000,
             DEFAULT_MAX_REQUESTS_PER_SECOND.get(),
         );
+        let post_quantum = table.boolean("PostQuantum", true);
         table.finish();
         Some(Self {
             region: region?,
@@ -114,6 +118,7 @@ impl KmsSettings {
             request_timeout,
             max_attempts: NonZeroU32::new(max_attempts)?,
             max_requests_per_second: NonZeroU32::new(max_requests_per_second),
+            post_quantum,
         })
     }
 }
@@ -260,6 +265,7 @@ mod tests {
                 "KMS.RequestTimeoutMs 5000",
                 "KMS.MaxAttempts 3",
                 "KMS.MaxRequestsPerSecond 200",
+                "KMS.PostQuantum true",
                 "Credentials.Provider \"Default\"",
                 "Credentials.StsEndpoint \"\"",
                 "Credentials.MetadataEndpoint \"\"",
@@ -280,6 +286,7 @@ mod tests {
                     ("RequestTimeoutMs", RawValue::Integer(60_000)),
                     ("MaxAttempts", RawValue::Integer(10)),
                     ("MaxRequestsPerSecond", RawValue::Integer(0)),
+                    ("PostQuantum", RawValue::Bool(false)),
                 ])),
             ),
             (
@@ -318,6 +325,7 @@ mod tests {
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
         assert_eq!(settings.kms.max_attempts.get(), 10);
         assert_eq!(settings.kms.max_requests_per_second, None);
+        assert!(!settings.kms.post_quantum);
         assert_eq!(settings.credentials.provider, ProviderChoice::Oidc);
     }
 
