@@ -41,4 +41,5 @@ mod systemd;
 mod token;
 mod trouble;
 mod upstream;
+mod warning;
 mod wiping;

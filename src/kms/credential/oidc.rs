@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::key::QUOTED;
 use super::origin::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::role::{Role, Wish};
@@ -42,6 +43,9 @@ impl OidcProvider {
     pub(super) fn parse(sts: &Sts, environment: &Environment) -> Result<Self, CredentialError> {
         let origin = Origin::new("by OIDC");
         let required = |name| {
+            if environment.is_quoted(name) {
+                return Err(origin.error(format_args!("{name} {QUOTED}")));
+            }
             environment.given(name).ok_or_else(|| {
                 origin.error(format_args!(
                     "{name} is not set; set {ROLE}, {IDENTITY_PROVIDER} and {TOKEN_FILE}"
