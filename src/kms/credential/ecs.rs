@@ -79,10 +79,13 @@ impl EcsRamRoleProvider {
 
     fn error(&self, what: &dyn fmt::Display) -> CredentialError {
         if self.is_last_resort {
+            let cause = self.origin.error(format_args!(
+                "the metadata service at {} was asked: {what}",
+                self.metadata.authority()
+            ));
             return CredentialError::new(format!(
                 "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, \
-                 or attach a RAM role to this ECS instance (the metadata service at {} was asked: {what})",
-                self.metadata.authority()
+                 attach a RAM role, or use another provider ({cause})"
             ));
         }
         self.origin.error(format_args!(

@@ -45,7 +45,7 @@ pub(super) fn classify_by_tls(error: reqwest::Error) -> HttpError {
     }
 }
 
-/// Whether the other side, or something in between, ended the connection.
+/// Whether the other side, or something in between, ended the connection. An I/O error may wrap another.
 fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| {
         matches!(
@@ -54,7 +54,9 @@ fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
                 | io::ErrorKind::UnexpectedEof
-        )
+        ) || error
+            .get_ref()
+            .is_some_and(|wrapped| is_end_of_connection(wrapped))
     })
 }
 

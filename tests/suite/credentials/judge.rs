@@ -16,7 +16,7 @@ const INI: &[&str] = &[
     "[default]\ntype: access_key\naccess_key_id: @ID\naccess_key_secret:@SECRET\n",
     "[default]\nTYPE = access_key\nAccess_Key_Id = @ID\nACCESS_KEY_SECRET = @SECRET\n",
     "[default]\r\ntype = access_key\r\naccess_key_id = @ID\r\naccess_key_secret = @SECRET\r\n",
-    "[default]\ntype =\n  access_key\naccess_key_id =\n\tID\naccess_key_secret =\n\n   @SECRET\n",
+    "[default]\ntype =\n  access_key\naccess_key_id =\n\t@ID\naccess_key_secret =\n\n   @SECRET\n",
     "[DEFAULT]\ntype = access_key\naccess_key_secret = @SECRET\n[default]\naccess_key_id = @ID\n",
     "[default]\naccess_key_id = @ID\n[DEFAULT]\ntype = access_key\naccess_key_id = other\naccess_key_secret = @SECRET\n",
     "# mine\n[default] ; the first\ntype = access_key # a key\n; access_key_id = other\n# access_key_id = other\naccess_key_id = @ID#x\naccess_key_secret = @SECRET # hidden\n",
