@@ -5,11 +5,14 @@ mod cli;
 mod client;
 mod compose;
 mod config;
+mod crash;
 mod exit;
+mod listen;
 // What systems do differently, with the same items for each.
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(windows, path = "platform/windows.rs")]
 mod platform;
+mod port_holder;
 mod process;
 mod reload;
 mod telemetry;
@@ -25,6 +28,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    crash::install_hook();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

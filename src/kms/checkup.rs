@@ -6,6 +6,7 @@ mod way;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::service::PROBE_SECRET;
 use kms_agent_core::source::{FetchRequest, Purpose};
 use kms_agent_core::{
     Clock, Scope, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
@@ -21,10 +22,6 @@ use crate::metric::KmsMetrics;
 use crate::settings::Settings;
 use crate::skew::Skew;
 use crate::warning::{Warning, warnings};
-
-/// What is asked for where nobody names a secret. That it is not there, or not allowed, is the answer hoped for:
-/// whoever is told so was recognised.
-const STRANGER: &str = "alibabacloud-kms-agent-check";
 
 const RECOGNISED: &str = "the credentials are accepted";
 
@@ -194,7 +191,7 @@ fn rounded(duration: Duration) -> String {
 }
 
 async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> Outcome {
-    let stranger = SecretId::parse(STRANGER).map(|id| SecretRef {
+    let stranger = SecretId::parse(PROBE_SECRET).map(|id| SecretRef {
         id,
         selector: VersionSelector::CURRENT,
     });

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use kms_agent_core::run_blocking;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Proxy, Response};
 use rustls::pki_types::CertificateDer;
@@ -165,9 +166,10 @@ impl ReqwestSend {
             post_quantum,
         };
         // Loading the machine's CA bundle reads files.
-        tokio::task::spawn_blocking(move || build(plan))
-            .await
-            .map_err(|_| HttpError::new(HttpErrorKind::Setup, "building the HTTP client crashed"))?
+        run_blocking(move || build(plan)).await.map_err(|error| {
+            let text = format!("the HTTP client cannot be built: {error}");
+            HttpError::new(HttpErrorKind::Setup, text)
+        })?
     }
 
     fn is_plain(&self) -> bool {

@@ -20,6 +20,7 @@ mod guide;
 mod hostile;
 mod layering;
 mod log;
+mod logrotate;
 mod main_job;
 mod names;
 mod namespace;
@@ -30,8 +31,11 @@ mod operate;
 mod outage;
 mod persistent;
 #[cfg(target_os = "linux")]
+mod port;
+#[cfg(target_os = "linux")]
 mod process;
 mod promises;
+mod readiness;
 mod reload;
 mod sample;
 mod sdk;
@@ -41,5 +45,6 @@ mod systemd;
 mod token;
 mod trouble;
 mod upstream;
+mod variable;
 mod warning;
 mod wiping;

@@ -62,6 +62,13 @@ impl Setup {
         self
     }
 
+    /// The config file, changed.
+    #[must_use]
+    pub fn edit_config(mut self, edit: impl FnOnce(&str) -> String) -> Self {
+        self.config = edit(&self.config);
+        self
+    }
+
     /// More lines for the config file.
     #[must_use]
     pub fn and_config(mut self, text: &str) -> Self {
@@ -149,7 +156,8 @@ impl Setup {
                 for line in lines.map_while(Result::ok) {
                     if let Some((_, port)) = line.split_once("listening on 127.0.0.1:") {
                         // After the first one nobody waits any more.
-                        let _ = found.send(port.trim().parse().expect("a port"));
+                        let digits = port.chars().take_while(char::is_ascii_digit);
+                        let _ = found.send(digits.collect::<String>().parse().expect("a port"));
                     }
                     let mut text = stderr.lock().unwrap_or_else(PoisonError::into_inner);
                     text.push_str(&line);

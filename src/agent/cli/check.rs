@@ -9,7 +9,7 @@ use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
 use self::report::Report;
-use super::agent::environment;
+use super::agent::{environment, overrides};
 use crate::config::Config;
 use crate::exit::Failure;
 
@@ -20,6 +20,7 @@ use crate::exit::Failure;
     one named environment for each variable that looks wrong.\n\
     Nothing is made or changed, so it may run beside an agent. Without --secret, KMS is asked for a secret\n\
     that does not exist, which shows whether it knows the credentials. No value is ever printed.\n\
+    Variables KMS_AGENT_<TABLE>_<KEY> override the file, as they do for `agent`.\n\
     Exits 0 when all is well, 78 when the agent would not start with this configuration, else 1.\n\n\
     Example:\n  \
     alibabacloud-kms-agent check --secret app/db /etc/alibabacloud-kms-agent/config.toml\n  \
@@ -41,24 +42,25 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.config.display().to_string();
-    let config = match Config::load(&args.config) {
+    let config = match Config::load(&args.config, &overrides()) {
         Ok(config) => config,
         Err(error) => {
             if args.json {
                 say(&Report::of_problems(error.problems()).json());
             }
-            return Err(Failure::config(error.to_string()));
+            return Err(error.into());
         }
     };
     if args.offline {
+        let report = Report::default().warn(&config.warnings);
         say(&if args.json {
-            Report::of_problems(&[]).json()
+            report.json()
         } else {
-            format!("{name}: ok")
+            report.with_warnings(format!("{name}: ok"))
         });
         return Ok(());
     }
-    let mut report = Report::begin(name);
+    let mut report = Report::begin(name).warn(&config.warnings);
     report.add_local(local::examine(&config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {

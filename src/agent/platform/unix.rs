@@ -1,14 +1,16 @@
 //! What the agent asks of Unix.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use listenfd::ListenFd;
 use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -35,6 +37,11 @@ pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(flags(OFlags::NOFOLLOW))
 }
 
+/// Has `options` open no link, and a pipe without waiting for its other end.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
+}
+
 /// Has `options` open a pipe without waiting for its other end.
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(flags(OFlags::NONBLOCK))
@@ -42,6 +49,26 @@ pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
 
 fn flags(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).unwrap_or(0)
+}
+
+/// The device and number of a file, which no other file has at the same time.
+pub(crate) fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// Whether the open file with this metadata has no name any more.
+pub(crate) fn is_removed(file: &Metadata) -> bool {
+    file.nlink() == 0
+}
+
+/// Takes away every right to `file` that is not in `mode`; a file of somebody else is left as it is.
+pub(crate) fn restrict(file: &File, mode: u32) {
+    let Ok(found) = file.metadata() else { return };
+    let permitted = found.permissions().mode() & 0o7777;
+    if permitted & !mode != 0 {
+        // Refused for the file of another user, which is the operator's own choice.
+        let _ = file.set_permissions(Permissions::from_mode(permitted & mode));
+    }
 }
 
 /// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.
@@ -61,6 +88,36 @@ pub(crate) fn grant(
 pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     Ok(accessat(CWD, folder, access, AtFlags::EACCESS)?)
+}
+
+/// Sockets that the service manager has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`). Called once, before
+/// anything else is opened.
+pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
+    let is_for_us =
+        std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
+    if !is_for_us {
+        return Ok(Vec::new());
+    }
+    let mut inherited = ListenFd::from_env();
+    (0..inherited.len())
+        .filter_map(|index| inherited.take_tcp_listener(index).transpose())
+        .collect()
+}
+
+/// Number of the user of this process.
+pub(crate) fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Number of the user that the file at `path` belongs to.
+pub(crate) fn owner_of(path: &Path) -> Option<u32> {
+    Some(path.metadata().ok()?.uid())
+}
+
+/// Name of the user with that number.
+pub(crate) fn user_name(uid: u32) -> Option<String> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
+    Some(user.name)
 }
 
 /// The number of the user of that name.

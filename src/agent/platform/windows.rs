@@ -2,9 +2,10 @@
 //! groups do not exist.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::future;
 use std::io;
+use std::net::TcpListener;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -38,10 +39,28 @@ pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
 }
 
+/// The same as [`without_links`]: opening a pipe does not wait.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    without_links(options)
+}
+
 /// Nothing: opening a pipe waits for nobody.
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
+
+/// The same for all files: a file that is open cannot be replaced.
+pub(crate) fn identity(_file: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// Never: a file that is open keeps its name.
+pub(crate) fn is_removed(_file: &Metadata) -> bool {
+    false
+}
+
+/// Nothing: see above.
+pub(crate) fn restrict(_file: &File, _mode: u32) {}
 
 /// Refuses to give `file` away; its mode means nothing.
 pub(crate) fn grant(
@@ -62,6 +81,26 @@ pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::ErrorKind::NotADirectory.into()),
     }
+}
+
+/// None: no service manager passes sockets.
+pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
+    Ok(Vec::new())
+}
+
+/// Zero: users have no numbers.
+pub(crate) fn own_user() -> u32 {
+    0
+}
+
+/// None: users have no numbers.
+pub(crate) fn owner_of(_path: &Path) -> Option<u32> {
+    None
+}
+
+/// None: users have no numbers.
+pub(crate) fn user_name(_uid: u32) -> Option<String> {
+    None
 }
 
 /// None: users have no numbers.

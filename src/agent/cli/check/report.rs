@@ -10,6 +10,8 @@ use crate::exit::Failure;
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
+    /// What the config has that is accepted without effect.
+    warnings: Vec<String>,
     findings: Vec<Finding>,
     /// Whether one of them would keep the agent from starting whenever it is tried.
     bars_start: bool,
@@ -32,6 +34,12 @@ impl Report {
             outcome: Outcome::Passed(config),
         }]);
         report
+    }
+
+    /// With the warnings of the config.
+    pub(super) fn warn(mut self, warnings: &[String]) -> Self {
+        self.warnings.extend_from_slice(warnings);
+        self
     }
 
     pub(super) fn add_local<const N: usize>(
@@ -57,6 +65,15 @@ impl Report {
         self.findings.extend(findings);
     }
 
+    /// `text`, and below it a line for each warning.
+    pub(super) fn with_warnings(&self, text: String) -> String {
+        let warnings = self.warnings.iter();
+        std::iter::once(text)
+            .chain(warnings.map(|warning| format!("{:<8} {:<12} {warning}", "warning", "config")))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
     /// One line a step.
     pub(super) fn text(&self) -> String {
         let lines: Vec<String> = self
@@ -75,7 +92,7 @@ impl Report {
                 format!("{state:<8} {step:<12} {told}")
             })
             .collect();
-        lines.join("\n")
+        self.with_warnings(lines.join("\n"))
     }
 
     /// One line for programs. Steps were only made where the file has no problems.
@@ -84,13 +101,23 @@ impl Report {
             .problems
             .iter()
             .map(|problem| {
-                json!({"line": problem.line, "key": problem.key, "message": problem.message})
+                let mut value =
+                    json!({"line": problem.line, "key": problem.key, "message": problem.message});
+                if let (Some(name), Some(members)) = (&problem.variable, value.as_object_mut()) {
+                    members.insert("variable".to_owned(), json!(name));
+                }
+                value
             })
             .collect();
         let mut report = json!({
             "ok": self.problems.is_empty() && self.failures() == 0,
             "problems": problems,
         });
+        if !self.warnings.is_empty()
+            && let Some(members) = report.as_object_mut()
+        {
+            members.insert("warnings".to_owned(), json!(self.warnings));
+        }
         if !self.findings.is_empty()
             && let Some(members) = report.as_object_mut()
         {
