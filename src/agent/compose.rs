@@ -11,6 +11,7 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Tasks, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
+use kms_agent_trust::is_new_warning;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -28,6 +29,7 @@ use crate::process::signal;
 use crate::process::supervisor::Supervisor;
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
+use crate::token::file::FileId;
 use crate::token::source::TokenSource;
 
 /// An agent whose files and sockets are open and whose process is hardened, before any thread exists.
@@ -38,7 +40,11 @@ pub(crate) struct Prepared {
     file: Option<ConfigFile>,
     environment: Environment,
     token: TokenStore,
+    /// The file that the token was read from.
+    token_file: Option<FileId>,
     token_source: TokenSource,
+    /// What the operator should know about the files that were read before there was a log.
+    doubts: Vec<String>,
     listeners: Listeners,
     /// Port that the service manager holds for nothing.
     unused_port: Option<u16>,
@@ -63,7 +69,7 @@ impl Prepared {
         // First, while the descriptors that the service manager passed are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
         let log = telemetry::Opened::open(&config.log);
-        let token = TokenStore::new(token_source.open()?);
+        let first = token_source.open()?;
         let supervisor = Supervisor::from_environment();
         // The system tells it by files that will be out of reach.
         let workers = runtime::workers(config.server.worker_threads);
@@ -74,8 +80,10 @@ impl Prepared {
             config,
             file,
             environment,
-            token,
+            token: TokenStore::new(first.token),
+            token_file: first.file,
             token_source,
+            doubts: first.warnings,
             listeners: opened.listeners,
             unused_port: opened.unused_port,
             log,
@@ -107,6 +115,12 @@ impl Prepared {
             tracing::warn!(
                 cause = warning.as_str(),
                 "The process is hardened less than it should be"
+            );
+        }
+        for doubt in self.doubts.iter().filter(|doubt| is_new_warning(doubt)) {
+            tracing::warn!(
+                cause = doubt.as_str(),
+                "A file is not as safe as it should be"
             );
         }
         if let Some(held) = self.unused_port {
@@ -171,10 +185,7 @@ impl Prepared {
                 let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&service));
                 move || Arc::clone(&prefetch).run(Arc::clone(&service))
             });
-            background.keep("token", {
-                let source = Arc::new(self.token_source);
-                move || Arc::clone(&source).watch(Arc::clone(&token), Arc::clone(&clock))
-            });
+            self.token_source.follow(&token, self.token_file)?;
             let reloader = Reloader {
                 config: self.config,
                 sources,

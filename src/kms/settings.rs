@@ -9,6 +9,7 @@ use kms_agent_core::config::ConfigTable;
 use crate::credential;
 use crate::endpoint::{self, Endpoint};
 use crate::environment::Environment;
+use crate::file;
 use crate::region::{self, Region};
 
 /// The tables `KMS` and `Credentials`.
@@ -40,6 +41,25 @@ impl Settings {
             .clone()
             .into_iter()
             .chain(credentials)
+            .collect()
+    }
+}
+
+impl Settings {
+    /// What is wrong with the files that decide what KMS is and who the agent is: others may change them. A sentence for
+    /// each.
+    pub fn distrusted(&self, environment: &Environment) -> Vec<String> {
+        let ca = self.kms.ca_file.as_deref();
+        let ca = ca.map(|path| (format!("KMS.CaFile {}", path.display()), path.to_owned()));
+        let credentials = credential::deciding_files(self.credentials.provider, environment)
+            .into_iter()
+            .map(|path| (format!("the credentials file {}", path.display()), path));
+        ca.into_iter()
+            .chain(credentials)
+            .filter_map(|(what, path)| {
+                let refusal = file::distrust(&path)?;
+                Some(format!("{what} is not used: {refusal}"))
+            })
             .collect()
     }
 }

@@ -44,6 +44,7 @@ mod silence;
 mod systemd;
 mod token;
 mod trouble;
+mod trust;
 mod upstream;
 mod variable;
 mod warning;

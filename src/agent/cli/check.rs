@@ -42,7 +42,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.config.display().to_string();
-    let config = match Config::load(&args.config, &overrides()) {
+    let config = match Config::load_trusted(&args.config, &overrides(), &environment()) {
         Ok(config) => config,
         Err(error) => {
             if args.json {
