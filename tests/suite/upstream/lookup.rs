@@ -15,6 +15,10 @@ use crate::namespace::may_mount;
 /// Set for the inner run.
 const INSIDE: &str = "KMS_AGENT_TEST_INSIDE_NETWORK";
 
+/// Switches the loopback interface on, in Python: sets the flags UP and RUNNING of `lo` by `SIOCSIFFLAGS`.
+const LOOPBACK_UP: &str = "import fcntl, socket, struct; \
+    fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 0x41))";
+
 /// Whether this is the run inside a network and a view of files of its own; if not, has had it made.
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
@@ -23,7 +27,7 @@ fn is_inside(test: &str) -> bool {
     if may_mount() {
         let output = Command::new("unshare")
             .args(["--map-root-user", "--mount", "--net"])
-            .args(["sh", "-c", "ip link set lo up && exec \"$@\"", "sh"])
+            .args(["sh", "-c", "python3 -c \"$0\" && exec \"$@\"", LOOPBACK_UP])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture"])
             .env(INSIDE, "yes")
