@@ -23,10 +23,10 @@ use crate::crash;
 use crate::exit::Failure;
 use crate::listen;
 use crate::platform::{Endings, Hangups};
-use crate::process::harden;
+use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
-use crate::process::signal;
 use crate::process::supervisor::Supervisor;
+use crate::process::{orphan, rehearsal, signal};
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
 use crate::token::file::FileId;
@@ -66,16 +66,30 @@ impl Prepared {
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
-        // First, while the descriptors that the service manager passed are the only ones.
+        // First the port, while the descriptors that the service manager passed are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
+
+        // Nothing more needs a capability.
+        let circumstances = Circumstances {
+            connections: config.server.http.max_conn,
+            is_trial: file.is_none(),
+        };
+        let mut warnings = harden::give_up_capabilities(circumstances);
+
+        // Every file is opened as it will be opened later, so that what cannot be is known now.
         let log = telemetry::Opened::open(&config.log);
-        let first = token_source.open()?;
+        let first = token_source
+            .open()
+            .map_err(|failure| rehearsal::explain(failure, token_source.path()))?;
         let supervisor = Supervisor::from_environment();
-        // The system tells it by files that will be out of reach.
         let workers = runtime::workers(config.server.worker_threads);
         let path = file.as_ref().map(|file| file.path.as_path());
-        let reach = Reach::open(&config, path, &environment, &token_source);
-        let (reach, warnings) = harden::harden(reach);
+        let reach = Reach::open(&config, path, &environment, token_source.path());
+        warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
+
+        // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.
+        let (reach, more) = harden::confine(reach, circumstances);
+        warnings.extend(more);
         Ok(Self {
             config,
             file,
@@ -112,9 +126,12 @@ impl Prepared {
             tracing::warn!("{warning}");
         }
         for warning in &self.warnings {
-            tracing::warn!(
-                cause = warning.as_str(),
-                "The process is hardened less than it should be"
+            tracing::warn!(cause = warning.as_str(), "Process hardening is incomplete");
+        }
+        if !self.reach.missing().is_empty() {
+            tracing::info!(
+                folders = ?self.reach.missing(),
+                "Folders that do not exist are out of reach until a restart, also when they are made"
             );
         }
         for doubt in self.doubts.iter().filter(|doubt| is_new_warning(doubt)) {
@@ -185,6 +202,7 @@ impl Prepared {
                 let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&service));
                 move || Arc::clone(&prefetch).run(Arc::clone(&service))
             });
+            background.keep("orphans", orphan::reap);
             self.token_source.follow(&token, self.token_file)?;
             let reloader = Reloader {
                 config: self.config,

@@ -35,7 +35,7 @@ impl Settings {
     /// The files that the fetcher will read, again and again, for whoever confines the process. Some may not
     /// be there yet. A token file that only a profile names is not among them: nothing is read to find out.
     pub fn files(&self, environment: &Environment) -> Vec<PathBuf> {
-        let credentials = credential::files(environment);
+        let credentials = credential::files(self.credentials.provider, environment);
         self.kms
             .ca_file
             .clone()
@@ -332,14 +332,7 @@ mod tests {
         );
         assert_eq!(
             settings.files(&environment),
-            [
-                "/etc/kms/ca.pem",
-                "/run/token",
-                "/home/agent/.aliyun/config.json",
-                "/home/agent/.alibabacloud/credentials.ini",
-                "/home/agent/.alibabacloud/credentials",
-            ]
-            .map(Path::new)
+            ["/etc/kms/ca.pem", "/run/token"].map(Path::new)
         );
         assert_eq!(settings.kms.connect_timeout, Duration::from_millis(100));
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
@@ -347,6 +340,50 @@ mod tests {
         assert_eq!(settings.kms.max_requests_per_second, None);
         assert!(!settings.kms.post_quantum);
         assert_eq!(settings.credentials.provider, ProviderChoice::Oidc);
+    }
+
+    #[test]
+    fn only_the_files_of_the_provider_that_is_asked_are_named() {
+        const PROFILES: &[&str] = &[
+            "/home/agent/.aliyun/config.json",
+            "/home/agent/.alibabacloud/credentials.ini",
+            "/home/agent/.alibabacloud/credentials",
+        ];
+        const HOME: (&str, &str) = ("HOME", "/home/agent");
+        let key = [
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret"),
+        ];
+        let oidc = [
+            ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/app"),
+            (
+                "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+                "acs:ram::1:oidc-provider/ack",
+            ),
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token"),
+        ];
+        let everything = [&key[..], &oidc[..]].concat();
+        for (provider, variables, files) in [
+            (ProviderChoice::Default, &everything[..], &[][..]),
+            (ProviderChoice::Default, &oidc[..], &["/run/token"][..]),
+            (ProviderChoice::Default, &[][..], PROFILES),
+            (ProviderChoice::Profile, &everything[..], PROFILES),
+            (ProviderChoice::Oidc, &everything[..], &["/run/token"][..]),
+            (ProviderChoice::Environment, &[][..], &[][..]),
+            (ProviderChoice::EcsRamRole, &oidc[..], &[][..]),
+            (ProviderChoice::Uri, &[][..], &[][..]),
+        ] {
+            let settings = Settings {
+                credentials: CredentialSettings {
+                    provider,
+                    ..CredentialSettings::default()
+                },
+                ..Settings::default()
+            };
+            let environment = variables.iter().copied().chain([HOME]).collect();
+            let files: Vec<_> = files.iter().map(PathBuf::from).collect();
+            assert_eq!(settings.files(&environment), files, "{provider:?}");
+        }
     }
 
     #[test]

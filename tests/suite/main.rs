@@ -41,6 +41,7 @@ mod sample;
 mod sdk;
 mod security;
 mod silence;
+mod supply;
 mod systemd;
 mod token;
 mod trouble;
