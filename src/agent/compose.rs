@@ -171,6 +171,7 @@ impl Prepared {
                 metrics: KmsMetrics::register(&mut registry),
                 resumed: backend.info().resumed.map(|resumed| resumed.scope),
             };
+            kms_agent_kms::log_warnings(&self.config.kms, &sources.environment);
             let (source, maintenance) = sources.open(&self.config.kms);
             let service = service(
                 &self.config,

@@ -21,6 +21,7 @@ use crate::environment::Environment;
 use crate::metric::KmsMetrics;
 use crate::settings::Settings;
 use crate::skew::Skew;
+use crate::warning::{Warning, warnings};
 
 const RECOGNISED: &str = "the credentials are accepted";
 
@@ -41,6 +42,8 @@ pub struct Finding {
 pub enum Outcome {
     /// As it should be.
     Passed(String),
+    /// It works, but an operator probably means something else.
+    Warned(String),
     /// Somebody must do something.
     Failed {
         /// What is wrong.
@@ -76,7 +79,14 @@ pub async fn checkup(
     secret: Option<&SecretRef>,
 ) -> Vec<Finding> {
     let metrics = KmsMetrics::register(&mut Registry::default());
-    let source = KmsSource::new(settings.clone(), environment, Arc::clone(&clock), metrics);
+    let made_by =
+        |settings| KmsSource::new(settings, environment, Arc::clone(&clock), metrics.clone());
+    let source = made_by(settings.clone());
+    let classical = settings.kms.post_quantum.then(|| {
+        let mut settings = settings.clone();
+        settings.kms.post_quantum = false;
+        made_by(settings)
+    });
     if let Some(scope) = resumed {
         source.resume(scope);
     }
@@ -86,7 +96,14 @@ pub async fn checkup(
     let known = !credentials.is_failed();
     let [name, reached, time, told] = match &located {
         Ok(endpoint) => {
-            let way = Way::new(&source, settings, environment, endpoint, &*clock);
+            let way = Way::new(
+                &source,
+                settings,
+                environment,
+                endpoint,
+                classical.as_deref(),
+                &*clock,
+            );
             let name = way.look_up().await;
             let (reached, skew) = if name.is_failed() {
                 (Outcome::Skipped("its name is not known"), None)
@@ -106,7 +123,12 @@ pub async fn checkup(
         }
         Err(_) => [(); 4].map(|()| Outcome::Skipped("it is not known where KMS is")),
     };
-    [
+    let warned = warnings(settings, environment).into_iter();
+    let warned = warned.map(|Warning { message, subject }| Finding {
+        step: "environment",
+        outcome: Outcome::Warned(format!("{message}: {subject}")),
+    });
+    let steps = [
         ("region", region),
         ("credentials", credentials),
         ("dns", name),
@@ -114,8 +136,8 @@ pub async fn checkup(
         ("clock", time),
         ("kms", told),
     ]
-    .map(|(step, outcome)| Finding { step, outcome })
-    .into()
+    .map(|(step, outcome)| Finding { step, outcome });
+    warned.chain(steps).collect()
 }
 
 fn region(source: &KmsSource, located: Result<&Endpoint, &SourceError>) -> Outcome {

@@ -25,7 +25,7 @@ use crate::metadata::Metadata;
 use crate::metric::KmsMetrics;
 use crate::outlet::Ways;
 use crate::settings::Settings;
-use crate::skew::Skew;
+use crate::skew::{ServerClock, Skew};
 use crate::wire::MAX_ANSWER_BYTES;
 
 /// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
@@ -44,6 +44,8 @@ pub struct KmsSource {
     /// Says when a call may be made.
     budget: Budget,
     metrics: KmsMetrics,
+    /// The time that requests to KMS are signed with.
+    kms_clock: ServerClock,
     /// That the clock is wrong has been told.
     clock_is_told: AtomicBool,
     /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
@@ -86,6 +88,7 @@ impl KmsSource {
                     endpoint: settings.credentials.sts_endpoint.clone(),
                     timeout: settings.kms.request_timeout,
                     clock: Arc::clone(&clock),
+                    server_clock: Arc::default(),
                 },
                 uri: ways.uri,
                 metadata: metadata.clone(),
@@ -101,18 +104,26 @@ impl KmsSource {
             settings,
             clock,
             metrics,
+            kms_clock: ServerClock::default(),
             clock_is_told: AtomicBool::new(false),
             last_scope: Mutex::default(),
         })
     }
 
-    /// Says, once, that this machine's clock is wrong. The readers do not notice.
-    fn tell_of_the_clock(&self, skew: Skew) {
+    /// Logs, once, that this machine's clock is wrong. Readers do not notice.
+    fn log_skew(&self, skew: Skew) {
         if !self.clock_is_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 kms.ahead_seconds = skew.ahead_millis() / 1000,
                 "This machine's clock is not that of KMS; requests are signed with the time of KMS. Set the clock, and see that it stays so (NTP)"
             );
+        }
+    }
+
+    /// Logs that this machine's clock is right again.
+    fn log_agreement(&self) {
+        if self.clock_is_told.swap(false, Ordering::Relaxed) {
+            tracing::info!("This machine's clock agrees with that of KMS again");
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) use self::chain::choose;
 pub(crate) use self::key::Credential;
 pub(crate) use self::parts::{Outlets, Parts};
 pub(crate) use self::sts::Sts;
-pub(crate) use self::uri::is_secure as uri_is_secure;
+pub(crate) use self::uri::{is_exposed as uri_is_exposed, is_secure as uri_is_secure};
 use crate::environment::Environment;
 use crate::settings::ProviderChoice;
 

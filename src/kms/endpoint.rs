@@ -132,12 +132,6 @@ impl Endpoint {
         }
     }
 
-    /// The port connected to.
-    pub(crate) fn port(&self) -> u16 {
-        let default = if self.secure { 443 } else { 80 };
-        self.port.unwrap_or(default)
-    }
-
     /// Whether it is this very machine, to which no proxy leads.
     pub(crate) fn is_loopback(&self) -> bool {
         self.host.is_loopback()

@@ -22,6 +22,21 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether the value of `name` stands in quotation marks, which are part of it.
+    pub(crate) fn is_quoted(&self, name: &str) -> bool {
+        let value = self.given(name).unwrap_or_default();
+        value.len() > 1
+            && ['"', '\'']
+                .iter()
+                .any(|mark| value.starts_with(*mark) && value.ends_with(*mark))
+    }
+
+    /// The names of all variables whose values stand in quotation marks.
+    pub(crate) fn quoted(&self) -> impl Iterator<Item = &str> {
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| self.is_quoted(name))
+    }
+
     /// Whether `name` says `true`, in any case.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.given(name)

@@ -2,10 +2,14 @@
 
 mod anchor;
 mod body;
+mod bypass;
 mod classify;
 mod connect;
 mod error;
+mod lookup;
 mod message;
+mod proxy;
+mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,18 +18,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper_util::client::proxy::matcher::Matcher;
 use kms_agent_core::run_blocking;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
+use reqwest::{Certificate, Client, Proxy, Response};
+use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use self::body::BodyBuffer;
-use self::classify::{chain, classify};
+use self::classify::{chain, classify, classify_by_tls};
 use self::connect::Connects;
 pub(crate) use self::error::{HttpError, HttpErrorKind, TlsFault};
+use self::lookup::Lookup;
+pub(crate) use self::lookup::look_up;
 pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
-use crate::environment::Environment;
+pub(crate) use self::proxy::ProxySettings;
 use crate::sign::fingerprint;
 
 const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERSION"));
@@ -58,6 +64,9 @@ pub(crate) struct ClientProfile {
     pub(crate) proxy: Option<ProxySettings>,
     /// How long making a connection may take.
     pub(crate) connect_timeout: Duration,
+    /// Whether a post-quantum key exchange is offered, which makes the first message of a handshake larger than a
+    /// packet.
+    pub(crate) post_quantum: bool,
 }
 
 /// Who is trusted to vouch for a server.
@@ -70,61 +79,6 @@ pub(crate) enum Roots {
     /// The machine's CA bundle and the certificates of a PEM file, each a trust anchor whether or not it is
     /// self-signed.
     SystemAnd(PathBuf),
-}
-
-/// The operator's proxy for HTTPS.
-#[derive(Clone)]
-pub(crate) struct ProxySettings {
-    /// May hold a password.
-    url: Zeroizing<String>,
-    bypass: String,
-}
-
-impl ProxySettings {
-    /// What `HTTPS_PROXY` and `NO_PROXY` say, in either case.
-    pub(crate) fn from_environment(environment: &Environment) -> Option<Self> {
-        let either = |upper, lower| environment.given(upper).or(environment.given(lower));
-        Some(Self {
-            url: Zeroizing::new(either("HTTPS_PROXY", "https_proxy")?.to_owned()),
-            bypass: either("NO_PROXY", "no_proxy")
-                .unwrap_or_default()
-                .to_owned(),
-        })
-    }
-
-    /// What is wrong with it.
-    pub(crate) fn problem(&self) -> Option<HttpError> {
-        proxy(self).err()
-    }
-
-    fn without_bypass(&self) -> Self {
-        Self {
-            url: self.url.clone(),
-            bypass: String::new(),
-        }
-    }
-
-    /// Where `url` is asked for by way of a proxy: that proxy, without its password.
-    pub(crate) fn on_the_way_to(&self, url: &str) -> Option<String> {
-        let matcher = Matcher::builder()
-            .https(self.url.trim().to_owned())
-            .no(self.bypass.clone())
-            .build();
-        let proxy = matcher.intercept(&url.parse().ok()?)?;
-        let authority = proxy.uri().authority()?;
-        Some(match authority.port() {
-            Some(port) => format!("{}:{port}", authority.host()),
-            None => authority.host().to_owned(),
-        })
-    }
-}
-
-impl fmt::Debug for ProxySettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProxySettings")
-            .field("bypass", &self.bypass)
-            .finish_non_exhaustive()
-    }
 }
 
 /// [`HttpSend`] over reqwest. The client is built when it is first needed, so that a machine without a CA
@@ -194,22 +148,32 @@ impl ReqwestSend {
 
     async fn build(
         &self,
-        anchors: Vec<Certificate>,
+        anchors: Vec<CertificateDer<'static>>,
         connects: Connects,
     ) -> Result<Client, HttpError> {
-        let plain = matches!(self.profile.roots, Roots::None);
+        let is_plain = self.is_plain();
         let proxy = match &self.profile.proxy {
-            Some(settings) if !plain => Some(proxy(settings)?),
+            Some(settings) if !is_plain => Some(settings.proxy()?),
             _ => None,
         };
-        let connect_timeout = self.profile.connect_timeout;
+        let post_quantum = self.profile.post_quantum;
+        let plan = Plan {
+            // The file of trust anchors counts for TLS alone.
+            anchors: (!is_plain).then_some(anchors),
+            proxy,
+            connect_timeout: self.profile.connect_timeout,
+            connects,
+            post_quantum,
+        };
         // Loading the machine's CA bundle reads files.
-        run_blocking(move || build(plain, anchors, proxy, connect_timeout, connects))
-            .await
-            .map_err(|error| {
-                let text = format!("the HTTP client cannot be built: {error}");
-                HttpError::new(HttpErrorKind::Setup, text)
-            })?
+        run_blocking(move || build(plan)).await.map_err(|error| {
+            let text = format!("the HTTP client cannot be built: {error}");
+            HttpError::new(HttpErrorKind::Setup, text)
+        })?
+    }
+
+    fn is_plain(&self) -> bool {
+        matches!(self.profile.roots, Roots::None)
     }
 
     /// The proxy on the way to `url`, without its password.
@@ -244,7 +208,12 @@ impl HttpSend for ReqwestSend {
         }
         let begun_before = connects.begun();
         let mut response = builder.send().await.map_err(|error| {
-            let error = classify(error).by_way_of(|| self.proxy_to(&request.url));
+            let error = if self.is_plain() {
+                classify(error)
+            } else {
+                classify_by_tls(error)
+            };
+            let error = error.by_way_of(|| self.proxy_to(&request.url));
             // Nobody has begun a connection meanwhile, so this one had been used before.
             if connects.begun() == begun_before {
                 error.on_used_connection()
@@ -269,39 +238,21 @@ impl HttpSend for ReqwestSend {
     }
 }
 
-fn proxy(settings: &ProxySettings) -> Result<Proxy, HttpError> {
-    let unusable = |why| {
-        let text = format!("HTTPS_PROXY {why}; write http://host:port, or unset it to go without");
-        HttpError::new(HttpErrorKind::Setup, text)
-    };
-    if settings.url.trim_start().starts_with("socks") {
-        return Err(unusable(
-            "names a SOCKS proxy, and only HTTP proxies will do",
-        ));
-    }
-    let is_understood = settings
-        .without_bypass()
-        .on_the_way_to("https://kms.invalid")
-        .is_some();
-    let proxy = Proxy::https(settings.url.trim())
-        .ok()
-        .filter(|_| is_understood);
-    Ok(proxy
-        .ok_or_else(|| unusable("is not the URL of a proxy"))?
-        .no_proxy(NoProxy::from_string(&settings.bypass)))
+/// All that a client is built from.
+struct Plan {
+    /// Trust anchors besides the machine's; `None` for a client without TLS.
+    anchors: Option<Vec<CertificateDer<'static>>>,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
+    connects: Connects,
+    post_quantum: bool,
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that builds clients"
 )]
-fn build(
-    plain: bool,
-    anchors: Vec<Certificate>,
-    proxy: Option<Proxy>,
-    connect_timeout: Duration,
-    connects: Connects,
-) -> Result<Client, HttpError> {
+fn build(plan: Plan) -> Result<Client, HttpError> {
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .http1_only()
@@ -309,28 +260,41 @@ fn build(
         .retry(reqwest::retry::never())
         .referer(false)
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
-        .connect_timeout(connect_timeout)
+        .connect_timeout(plan.connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .connector_layer(connects)
+        .connector_layer(plan.connects)
+        .dns_resolver(Lookup::within(plan.connect_timeout))
         .no_proxy();
-    builder = if plain {
-        builder.tls_certs_only([])
-    } else {
-        builder.https_only(true).tls_certs_merge(anchors)
+    builder = match plan.anchors {
+        None => builder.tls_certs_only([]),
+        Some(anchors) if plan.post_quantum => {
+            let anchors = anchors
+                .iter()
+                .map(|anchor| Certificate::from_der(anchor))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| no_tls(&chain(&error.without_url())))?;
+            builder.https_only(true).tls_certs_merge(anchors)
+        }
+        Some(anchors) => builder
+            .https_only(true)
+            .tls_backend_preconfigured(tls::classical(anchors).map_err(|why| no_tls(&why))?),
     };
-    if let Some(proxy) = proxy {
+    if let Some(proxy) = plan.proxy {
         builder = builder.proxy(proxy);
     }
-    builder.build().map_err(|error| {
-        HttpError::new(
-            HttpErrorKind::Setup,
-            format!(
-                "no TLS client can be built: {}; install the system's CA certificates (for KMS alone, \
-                 KMS.CaFile may name a PEM file of trust anchors instead)",
-                chain(&error.without_url())
-            ),
-        )
-    })
+    builder
+        .build()
+        .map_err(|error| no_tls(&chain(&error.without_url())))
+}
+
+fn no_tls(why: &str) -> HttpError {
+    HttpError::new(
+        HttpErrorKind::Setup,
+        format!(
+            "no TLS client can be built: {why}; install the system's CA certificates (for KMS alone, \
+             KMS.CaFile may name a PEM file of trust anchors instead)"
+        ),
+    )
 }
 
 fn header_map(headers: &[(&'static str, Zeroizing<String>)]) -> Result<HeaderMap, HttpError> {

@@ -29,6 +29,7 @@ mod sign;
 mod skew;
 #[cfg(test)]
 mod testing;
+mod warning;
 mod wire;
 
 pub use checkup::{Finding, Outcome, checkup};
@@ -36,3 +37,4 @@ pub use client::KmsSource;
 pub use environment::Environment;
 pub use metric::KmsMetrics;
 pub use settings::{CredentialSettings, KmsSettings, ProviderChoice, Settings};
+pub use warning::log_warnings;

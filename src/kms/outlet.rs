@@ -3,7 +3,6 @@
 mod logged;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kms_agent_core::Clock;
 
@@ -40,12 +39,16 @@ impl Ways {
         let upstream = |endpoint: Option<&Endpoint>, roots| {
             let near = endpoint.is_some_and(Endpoint::is_loopback);
             let proxy = (!near).then(|| ProxySettings::from_environment(environment));
-            client(
-                endpoint.is_none_or(Endpoint::is_secure),
-                roots,
-                proxy.flatten(),
-                kms.connect_timeout,
-            )
+            client(ClientProfile {
+                roots: if endpoint.is_none_or(Endpoint::is_secure) {
+                    roots
+                } else {
+                    Roots::None
+                },
+                proxy: proxy.flatten(),
+                connect_timeout: kms.connect_timeout,
+                post_quantum: kms.post_quantum,
+            })
         };
         let metadata_is_secure = credentials
             .metadata_endpoint
@@ -54,7 +57,15 @@ impl Ways {
         let logged = |client, action| -> Arc<dyn HttpSend> {
             Arc::new(Logged::new(client, action, Arc::clone(clock)))
         };
-        let near = |secure, connect_timeout| client(secure, Roots::System, None, connect_timeout);
+        let near = |secure, connect_timeout| {
+            client(ClientProfile {
+                // A client that speaks no TLS needs no CA bundle.
+                roots: if secure { Roots::System } else { Roots::None },
+                proxy: None,
+                connect_timeout,
+                post_quantum: kms.post_quantum,
+            })
+        };
         Self {
             // Its calls are logged where their outcome is known.
             kms: upstream(kms.endpoint.as_ref(), kms_roots),
@@ -74,16 +85,6 @@ impl Ways {
     }
 }
 
-/// A client that needs no CA bundle where no TLS is spoken.
-fn client(
-    secure: bool,
-    roots: Roots,
-    proxy: Option<ProxySettings>,
-    connect_timeout: Duration,
-) -> Arc<dyn HttpSend> {
-    Arc::new(ReqwestSend::new(ClientProfile {
-        roots: if secure { roots } else { Roots::None },
-        proxy,
-        connect_timeout,
-    }))
+fn client(profile: ClientProfile) -> Arc<dyn HttpSend> {
+    Arc::new(ReqwestSend::new(profile))
 }

@@ -81,6 +81,8 @@ pub struct KmsSettings {
     pub max_attempts: NonZeroU32,
     /// `MaxRequestsPerSecond`; `None` is no ceiling.
     pub max_requests_per_second: Option<NonZeroU32>,
+    /// `PostQuantum`: whether TLS offers a key exchange that withstands quantum computers.
+    pub post_quantum: bool,
 }
 
 const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 2000;
@@ -98,6 +100,7 @@ impl Default for KmsSettings {
             request_timeout: Duration::from_millis(DEFAULT_REQUEST_TIMEOUT_MS.into()),
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             max_requests_per_second: Some(DEFAULT_MAX_REQUESTS_PER_SECOND),
+            post_quantum: true,
         }
     }
 }
@@ -125,6 +128,7 @@ impl KmsSettings {
             0..=1000,
             DEFAULT_MAX_REQUESTS_PER_SECOND.get(),
         );
+        let post_quantum = table.boolean("PostQuantum", true);
         table.finish();
         Some(Self {
             region: region?,
@@ -134,6 +138,7 @@ impl KmsSettings {
             request_timeout,
             max_attempts: NonZeroU32::new(max_attempts)?,
             max_requests_per_second: NonZeroU32::new(max_requests_per_second),
+            post_quantum,
         })
     }
 }
@@ -280,6 +285,7 @@ mod tests {
                 "KMS.RequestTimeoutMs 5000",
                 "KMS.MaxAttempts 3",
                 "KMS.MaxRequestsPerSecond 200",
+                "KMS.PostQuantum true",
                 "Credentials.Provider \"Default\"",
                 "Credentials.StsEndpoint \"\"",
                 "Credentials.MetadataEndpoint \"\"",
@@ -300,6 +306,7 @@ mod tests {
                     ("RequestTimeoutMs", RawValue::Integer(60_000)),
                     ("MaxAttempts", RawValue::Integer(10)),
                     ("MaxRequestsPerSecond", RawValue::Integer(0)),
+                    ("PostQuantum", RawValue::Bool(false)),
                 ])),
             ),
             (
@@ -331,6 +338,7 @@ mod tests {
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
         assert_eq!(settings.kms.max_attempts.get(), 10);
         assert_eq!(settings.kms.max_requests_per_second, None);
+        assert!(!settings.kms.post_quantum);
         assert_eq!(settings.credentials.provider, ProviderChoice::Oidc);
     }
 

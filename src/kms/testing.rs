@@ -17,30 +17,43 @@ pub(crate) const WALL: Timestamp = Timestamp::from_millis(1_767_323_045_000);
 
 /// A clock that stands still until it is told otherwise.
 #[derive(Debug)]
-pub(crate) struct ManualClock(watch::Sender<Duration>);
+pub(crate) struct ManualClock {
+    now: watch::Sender<Duration>,
+    /// How far the wall clock was set forward.
+    ahead: Mutex<Duration>,
+}
 
 impl ManualClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(watch::Sender::new(Duration::from_secs(1000))))
+        Arc::new(Self {
+            now: watch::Sender::new(Duration::from_secs(1000)),
+            ahead: Mutex::default(),
+        })
     }
 
     pub(crate) fn advance(&self, by: Duration) {
-        self.0.send_modify(|now| *now += by);
+        self.now.send_modify(|now| *now += by);
+    }
+
+    /// Sets the wall clock forward.
+    pub(crate) fn set_wall_ahead(&self, by: Duration) {
+        *self.ahead.lock().expect("a lock") = by;
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn boot(&self) -> Duration {
-        *self.0.borrow()
+        *self.now.borrow()
     }
 
     fn wall(&self) -> Timestamp {
-        WALL.plus(self.boot().saturating_sub(Duration::from_secs(1000)))
+        let run = self.boot().saturating_sub(Duration::from_secs(1000));
+        WALL.plus(run + *self.ahead.lock().expect("a lock"))
     }
 
     async fn sleep_until(&self, deadline: Duration) {
-        let mut now = self.0.subscribe();
+        let mut now = self.now.subscribe();
         now.wait_for(|now| *now >= deadline)
             .await
             .expect("the clock outlives its sleepers");

@@ -4,6 +4,7 @@ mod change;
 mod choice;
 mod failure;
 mod hidden;
+mod judge;
 mod profile;
 mod recovery;
 mod region;

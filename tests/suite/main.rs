@@ -48,4 +48,5 @@ mod trouble;
 mod trust;
 mod upstream;
 mod variable;
+mod warning;
 mod wiping;

@@ -2,10 +2,12 @@
 
 mod authority;
 mod front;
+mod narrow;
 mod proxy;
 
 pub(crate) use self::authority::Authority;
 pub(crate) use self::front::Front;
+pub(crate) use self::narrow::Narrow;
 pub(crate) use self::proxy::Proxy;
 
 /// A runtime for servers that live as long as it does.

@@ -1,7 +1,9 @@
 //! The way to KMS, as the real binary goes it.
 
 mod limit;
+mod lookup;
 mod proxy;
+mod quantum;
 mod reuse;
 mod tls;
 

@@ -16,7 +16,8 @@ use crate::exit::Failure;
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "One line a step: config, token, port, cache, process, region, credentials, dns, endpoint, clock, kms.\n\
+    after_help = "One line a step: config, token, port, cache, process, region, credentials, dns, endpoint, clock, kms;\n\
+    one named environment for each variable that looks wrong.\n\
     Nothing is made or changed, so it may run beside an agent. Without --secret, KMS is asked for a secret\n\
     that does not exist, which shows whether it knows the credentials. No value is ever printed.\n\
     Variables KMS_AGENT_<TABLE>_<KEY> override the file, as they do for `agent`.\n\

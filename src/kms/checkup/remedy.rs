@@ -160,6 +160,7 @@ pub(super) fn of_tls(fault: TlsFault, has_ca_file: bool) -> &'static str {
         }
         TlsFault::NothingInCommon => "update the server, or what sits in between, to TLS 1.2",
         TlsFault::NotSpoken => "check the port in KMS.Endpoint, and what sits in between",
+        TlsFault::Cut => "look for what ends connections in between, such as a firewall",
         TlsFault::Other => "check KMS.Endpoint, and what sits in between",
     }
 }

@@ -1,6 +1,7 @@
 //! From this machine to the endpoint: its name, and a request that asks for nothing.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use kms_agent_core::Clock;
@@ -10,7 +11,7 @@ use super::remedy;
 use crate::client::KmsSource;
 use crate::endpoint::Endpoint;
 use crate::environment::Environment;
-use crate::http::{HttpErrorKind, ProxySettings};
+use crate::http::{HttpErrorKind, ProxySettings, TlsFault, look_up};
 use crate::settings::Settings;
 use crate::skew::Skew;
 
@@ -26,6 +27,8 @@ pub(super) struct Way<'a> {
     proxy_is_broken: bool,
     has_ca_file: bool,
     look_up_timeout: Duration,
+    /// The same source without a post-quantum key exchange, where that is switched on.
+    classical: Option<&'a KmsSource>,
     clock: &'a dyn Clock,
 }
 
@@ -35,6 +38,7 @@ impl<'a> Way<'a> {
         settings: &Settings,
         environment: &Environment,
         endpoint: &'a Endpoint,
+        classical: Option<&'a KmsSource>,
         clock: &'a dyn Clock,
     ) -> Self {
         let settings_of_proxy = ProxySettings::from_environment(environment)
@@ -47,6 +51,7 @@ impl<'a> Way<'a> {
             proxy_is_broken: proxy.is_some_and(|proxy| proxy.problem().is_some()),
             has_ca_file: settings.kms.ca_file.is_some(),
             look_up_timeout: settings.kms.connect_timeout,
+            classical,
             clock,
         }
     }
@@ -61,20 +66,15 @@ impl<'a> Way<'a> {
         let Some(name) = self.endpoint.name() else {
             return Outcome::Passed(format!("{} is an address", self.endpoint.authority()));
         };
-        let found = tokio::time::timeout(
-            self.look_up_timeout,
-            tokio::net::lookup_host((name, self.endpoint.port())),
-        )
-        .await;
-        let why = match found {
-            Ok(Ok(addresses)) => {
+        let why = match look_up(name, self.look_up_timeout).await {
+            Ok(addresses) => {
                 let addresses: BTreeSet<String> =
-                    addresses.map(|address| address.ip().to_string()).collect();
+                    addresses.iter().map(ToString::to_string).collect();
                 let shown: Vec<String> = addresses.into_iter().take(MOST_ADDRESSES).collect();
                 return Outcome::Passed(format!("{name} is {}", shown.join(", ")));
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+            Err(error) => error.to_string(),
         };
         Outcome::failed(
             format!("{name} is not known here: {why}"),
@@ -105,6 +105,11 @@ impl<'a> Way<'a> {
         let remedy = match error.kind() {
             // Says itself what to do.
             HttpErrorKind::Setup => return (Outcome::failed(error.to_string(), ""), None),
+            HttpErrorKind::Tls(TlsFault::Cut) if self.answers_without_post_quantum().await => {
+                "set KMS.PostQuantum = false, with which it answers here: something in between does not take a first \
+                 TLS message of two packets"
+                    .to_owned()
+            }
             HttpErrorKind::Tls(fault) => remedy::of_tls(fault, self.has_ca_file).to_owned(),
             kind if remedy::is_about_the_way(kind) => self.another_way().await,
             _ => "check KMS.Endpoint, and what sits in between".to_owned(),
@@ -113,6 +118,14 @@ impl<'a> Way<'a> {
             Outcome::failed(format!("{authority}: {error}"), remedy),
             None,
         )
+    }
+
+    /// Whether the endpoint can be reached with the smaller first message of a handshake.
+    async fn answers_without_post_quantum(&self) -> bool {
+        match self.classical {
+            Some(classical) => classical.knock(self.endpoint).await.is_ok(),
+            None => false,
+        }
     }
 
     /// What to do where this endpoint cannot be reached.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{SecretRef, SourceError};
+use kms_agent_core::{SecretRef, SourceError, Timestamp};
 use zeroize::Zeroizing;
 
 use super::KmsSource;
@@ -12,7 +12,7 @@ use crate::http::{HttpErrorKind, HttpRequest, HttpResponse, Method};
 use crate::nonce::nonce;
 use crate::retry::asked_pause;
 use crate::sign::{Call, Stamp, sign};
-use crate::skew::Skew;
+use crate::skew::{Skew, server_date};
 use crate::wire::{self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word};
 
 /// One request to KMS.
@@ -21,7 +21,6 @@ pub(super) struct Attempt<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) credential: &'a Credential,
     pub(super) secret: &'a SecretRef,
-    pub(super) skew: Skew,
     pub(super) timeout: Duration,
     /// Counted from 1, for the log.
     pub(super) number: u32,
@@ -30,8 +29,8 @@ pub(super) struct Attempt<'a> {
 /// An attempt that brought no secret.
 pub(super) struct Failure {
     pub(super) error: SourceError,
-    /// What the answer's `Date` says of the clocks, where there was one.
-    pub(super) skew: Option<Skew>,
+    /// Whether KMS refused the time of the request, and the same request would carry another one now.
+    pub(super) is_timed_anew: bool,
     /// Whether the request may have gone into a connection that was ending anyway.
     pub(super) is_stale: bool,
 }
@@ -40,7 +39,7 @@ impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         Self {
             error,
-            skew: None,
+            is_timed_anew: false,
             is_stale: false,
         }
     }
@@ -56,7 +55,9 @@ impl KmsSource {
             Ok(request) => match self.http.send(request).await {
                 Ok(response) => {
                     status = Some(response.status);
-                    self.judge(response)
+                    let date = server_date(&response);
+                    let outcome = self.judge(response);
+                    self.keep_time(date, outcome)
                 }
                 Err(error) => Err(Failure {
                     is_stale: error.kind() == HttpErrorKind::Stale,
@@ -89,7 +90,7 @@ impl KmsSource {
     }
 
     fn request(&self, attempt: Attempt<'_>) -> Result<HttpRequest, SourceError> {
-        let date = attempt.skew.date(self.clock.wall());
+        let date = self.kms_clock.date(&*self.clock);
         let (Some(date), Some(nonce)) = (date, nonce()) else {
             return Err(SourceError::new(
                 SourceErrorKind::Unavailable,
@@ -126,20 +127,42 @@ impl KmsSource {
     }
 
     fn judge(&self, response: HttpResponse) -> Result<Answer, Failure> {
-        let wall = self.clock.wall();
-        let skew = Skew::measure(&response, wall);
         let error = if response.status == 200 {
             match wire::decode(response.body) {
                 Some(answer) => return Ok(answer),
                 None => error::not_kms(200),
             }
         } else {
-            let asked = asked_pause(&response, wall);
+            let asked = asked_pause(&response, self.clock.wall());
             error::from_response(&response, asked)
         };
-        Err(Failure {
-            skew,
-            ..error.into()
-        })
+        Err(error.into())
+    }
+
+    /// Learns the time of KMS from the answer that gave `outcome`, where requests need it.
+    fn keep_time(
+        &self,
+        date: Option<Timestamp>,
+        outcome: Result<Answer, Failure>,
+    ) -> Result<Answer, Failure> {
+        let clock = &*self.clock;
+        match outcome {
+            Ok(answer) => {
+                if self.kms_clock.follow(date, clock) {
+                    self.log_agreement();
+                }
+                Ok(answer)
+            }
+            Err(failure) if failure.error.kind() == SourceErrorKind::ClockSkew => {
+                if let Some(date) = date {
+                    self.log_skew(Skew::between(date, clock.wall()));
+                }
+                Err(Failure {
+                    is_timed_anew: self.kms_clock.learn(date, clock),
+                    ..failure
+                })
+            }
+            Err(failure) => Err(failure),
+        }
     }
 }

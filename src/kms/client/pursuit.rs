@@ -9,7 +9,6 @@ use super::attempt::{Attempt, Failure};
 use crate::credential::Lease;
 use crate::endpoint::Endpoint;
 use crate::retry;
-use crate::skew::Skew;
 
 /// With less time than this left, no answer can be hoped for, and no call is made.
 const LEAST_ATTEMPT: Duration = Duration::from_millis(100);
@@ -21,8 +20,8 @@ pub(super) struct Pursuit<'a> {
     deadline: Duration,
     /// What is to be said when time runs out.
     verdict: Option<SourceError>,
-    /// By how much KMS's clock differs, once it has complained.
-    skew: Option<Skew>,
+    /// Whether KMS's refusal of a request's time has been answered with another time.
+    timed_anew: bool,
     /// Whether a request that met the end of its connection has been sent again.
     resent: bool,
     /// Whether KMS's refusal of the agent's identity has set off a renewal.
@@ -45,7 +44,7 @@ impl<'a> Pursuit<'a> {
             request,
             deadline,
             verdict: None,
-            skew: None,
+            timed_anew: false,
             resent: false,
             replaced: false,
             sent: 0,
@@ -113,7 +112,6 @@ impl<'a> Pursuit<'a> {
                 endpoint,
                 credential: &lease.credential,
                 secret: self.request.secret,
-                skew: self.skew.unwrap_or_default(),
                 timeout: self.source.settings.kms.request_timeout.min(left),
                 number: self.sent,
             })
@@ -129,7 +127,7 @@ impl<'a> Pursuit<'a> {
     async fn prepare_another(&mut self, failure: Failure, lease: &mut Lease) -> bool {
         let Failure {
             error,
-            skew,
+            is_timed_anew,
             is_stale,
         } = failure;
         let (kind, asked) = (error.kind(), error.retry_after());
@@ -139,10 +137,9 @@ impl<'a> Pursuit<'a> {
                 self.resent = true;
                 true
             }
-            SourceErrorKind::ClockSkew if self.skew.is_none() => {
-                self.skew = skew;
-                skew.inspect(|skew| self.source.tell_of_the_clock(*skew))
-                    .is_some()
+            SourceErrorKind::ClockSkew if !self.timed_anew => {
+                self.timed_anew = true;
+                is_timed_anew
             }
             SourceErrorKind::IdentityRefused if !self.replaced => {
                 self.replaced = true;

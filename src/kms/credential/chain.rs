@@ -80,17 +80,22 @@ impl Chain {
         let has_metadata = parts.outlets.metadata.is_some();
         let named = has_metadata && ecs::is_configured(environment);
         let has_uri = uri::is_configured(environment);
-        let otherwise = if named || (has_metadata && !has_uri) {
+        let otherwise = if named {
             choose(ProviderChoice::EcsRamRole, parts)
+        } else if has_metadata && !has_uri {
+            let metadata = parts.outlets.metadata.as_ref();
+            boxed(
+                ecs::NAME,
+                EcsRamRoleProvider::last_resort(metadata, environment),
+            )
         } else if has_uri {
             choose(ProviderChoice::Uri, parts)
         } else {
             Box::new(Misconfigured::new(
                 "none",
                 CredentialError::new(
-                    "no credentials are configured, and the metadata service is disabled by \
-                     ALIBABA_CLOUD_ECS_METADATA_DISABLED; set ALIBABA_CLOUD_ACCESS_KEY_ID and \
-                     ALIBABA_CLOUD_ACCESS_KEY_SECRET, or what another provider needs",
+                    "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or \
+                     what another provider needs (the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED)",
                 ),
             ))
         };

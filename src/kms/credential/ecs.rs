@@ -36,6 +36,8 @@ pub(super) struct EcsRamRoleProvider {
     metadata: Metadata,
     /// As the operator names it; else the service is asked each time.
     role: Option<Arc<str>>,
+    /// Whether it is only asked because nothing else is configured.
+    is_last_resort: bool,
 }
 
 impl EcsRamRoleProvider {
@@ -58,28 +60,61 @@ impl EcsRamRoleProvider {
             origin,
             metadata,
             role: role.or_else(|| environment.given(ROLE)).map(Arc::from),
+            is_last_resort: false,
+        })
+    }
+
+    /// The role that is asked for because nothing else is configured, which its errors say first: most machines
+    /// that come to it are not ECS instances.
+    pub(super) fn last_resort(
+        metadata: Option<&Metadata>,
+        environment: &Environment,
+    ) -> Result<Self, CredentialError> {
+        let origin = Origin::new("of the ECS RAM role");
+        Ok(Self {
+            is_last_resort: true,
+            ..Self::parse(NAME, origin, metadata, None, environment)?
         })
     }
 
     fn error(&self, what: &dyn fmt::Display) -> CredentialError {
+        if self.is_last_resort {
+            let cause = self.origin.error(format_args!(
+                "the metadata service at {} was asked: {what}",
+                self.metadata.authority()
+            ));
+            return CredentialError::new(format!(
+                "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, \
+                 attach a RAM role, or use another provider ({cause})"
+            ));
+        }
         self.origin.error(format_args!(
             "the metadata service at {} was asked: {what}",
             self.metadata.authority()
         ))
     }
 
+    /// The same where a role or another provider would help.
+    fn lacking(&self, what: &dyn fmt::Display) -> CredentialError {
+        if self.is_last_resort {
+            self.error(what)
+        } else {
+            self.error(&format_args!("{what}; {REMEDY}"))
+        }
+    }
+
     fn failed(&self, error: MetadataError) -> CredentialError {
         match error {
-            MetadataError::Status(404) => self.error(&match &self.role {
-                Some(role) => format!(
+            MetadataError::Status(404) => match &self.role {
+                Some(role) => self.error(&format_args!(
                     "the RAM role {} is not attached to this instance; attach it, or configure another provider",
                     role.escape_debug()
-                ),
-                None => format!("no RAM role is attached to this instance; {REMEDY}"),
-            }),
+                )),
+                None => self.lacking(&"no RAM role is attached to this instance"),
+            },
             // It names its own remedy.
             MetadataError::NoToken(_) => self.error(&error),
-            error => self.error(&format_args!("{error}; {REMEDY}")),
+            error => self.lacking(&error),
         }
     }
 }
@@ -111,8 +146,8 @@ impl CredentialProvider for EcsRamRoleProvider {
                 .get(ROLE_PATH)
                 .await
                 .map_err(|error| self.failed(error))?;
-            let text = metadata::text(&response)
-                .ok_or_else(|| self.error(&format_args!("it names no role; {REMEDY}")))?;
+            let text =
+                metadata::text(&response).ok_or_else(|| self.lacking(&"it names no role"))?;
             if !may_be_a_role(&text) {
                 return Err(
                     self.error(&"its answer is no role name; something else answers in its place")
@@ -125,8 +160,7 @@ impl CredentialProvider for EcsRamRoleProvider {
             .await
             .map_err(|error| self.failed(error))?;
         Ok(Obtained {
-            credential: parse_flat(&response.body)
-                .map_err(|what| self.error(&format_args!("{what}; {REMEDY}")))?,
+            credential: parse_flat(&response.body).map_err(|what| self.lacking(&what))?,
             identity: role,
             issuer_time: issuer_time(&response),
         })

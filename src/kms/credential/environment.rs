@@ -1,5 +1,5 @@
 use super::fixed::FixedProvider;
-use super::key::{Credential, Part, UNSENDABLE};
+use super::key::{Credential, Part, QUOTED, UNSENDABLE};
 use super::origin::Origin;
 use super::provider::CredentialError;
 use crate::environment::Environment;
@@ -30,6 +30,10 @@ pub(super) fn parse(environment: &Environment) -> Result<FixedProvider, Credenti
                 Some(token) => credential.with_security_token(token),
                 None => credential,
             };
+            let variables = [KEY_ID, KEY_SECRET, TOKEN];
+            if let Some(variable) = variables.iter().find(|name| environment.is_quoted(name)) {
+                return Err(origin.error(format_args!("{variable} {QUOTED}")));
+            }
             let variable = match credential.unsendable_part() {
                 None => return Ok(FixedProvider::new(NAME, credential, id.into())),
                 Some(Part::Id) => KEY_ID,
@@ -78,6 +82,23 @@ mod tests {
                 "{text}"
             );
             assert!(!text.contains(id), "{text}");
+        }
+    }
+
+    #[test]
+    fn quotation_marks_are_told_by_their_variable_and_not_sent() {
+        for variable in [KEY_ID, KEY_SECRET, TOKEN] {
+            for value in ["\"hunter2\"", "'hunter2'"] {
+                let mut variables = vec![(KEY_ID, "LTAI"), (KEY_SECRET, "s"), (TOKEN, "t")];
+                variables.retain(|(name, _)| *name != variable);
+                variables.push((variable, value));
+                let error = parsed(&variables).expect_err("quoted").to_string();
+                assert!(
+                    error.contains(&format!("{variable} begins and ends with a quotation mark")),
+                    "{error}"
+                );
+                assert!(!error.contains("hunter2"));
+            }
         }
     }
 

@@ -22,6 +22,10 @@ pub(crate) enum Part {
 /// What is wrong with a part that is none of visible ASCII.
 pub(crate) const UNSENDABLE: &str = "has a character that no key has";
 
+/// Complaint about a variable whose value stands in quotation marks. They are not removed: the SDKs that share
+/// the variable take them for part of the value, too.
+pub(crate) const QUOTED: &str = "begins and ends with a quotation mark, which counts as part of it; remove both of them (docker run --env-file keeps them)";
+
 impl Credential {
     /// A static key.
     pub(crate) fn new(access_key_id: &str, access_key_secret: &str) -> Self {

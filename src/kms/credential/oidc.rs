@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::key::QUOTED;
 use super::origin::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::role::{Role, Wish};
@@ -42,6 +43,9 @@ impl OidcProvider {
     pub(super) fn parse(sts: &Sts, environment: &Environment) -> Result<Self, CredentialError> {
         let origin = Origin::new("by OIDC");
         let required = |name| {
+            if environment.is_quoted(name) {
+                return Err(origin.error(format_args!("{name} {QUOTED}")));
+            }
             environment.given(name).ok_or_else(|| {
                 origin.error(format_args!(
                     "{name} is not set; set {ROLE}, {IDENTITY_PROVIDER} and {TOKEN_FILE}"
@@ -51,7 +55,7 @@ impl OidcProvider {
         Ok(Self {
             name: NAME,
             gateway: sts
-                .gateway(None, false, environment)
+                .gateway(None, None, environment)
                 .map_err(|what| origin.error(what))?,
             role: Role::new(required(ROLE)?, Wish::default(), environment),
             identity_provider: required(IDENTITY_PROVIDER)?.to_owned(),

@@ -166,6 +166,15 @@ impl CredentialProvider for ProfileProvider {
     }
 }
 
+/// The text of a profile file, without the mark that some editors put before it.
+fn decode(bytes: &[u8]) -> Result<&str, String> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err("it is UTF-16 text; save it as UTF-8".to_owned());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
 /// All that is said of `bytes` in either form.
 #[cfg(fuzzing)]
 pub(super) fn fuzz(bytes: &[u8], wanted: Option<&str>) -> String {

@@ -17,7 +17,7 @@ use crate::http::{HttpRequest, HttpResponse, HttpSend, Method};
 use crate::nonce::nonce;
 use crate::region::Region;
 use crate::sign::{Call, Stamp, encode_pairs, sign};
-use crate::skew::Skew;
+use crate::skew::{ServerClock, server_date};
 use crate::wire::{MAX_CREDENTIAL_BYTES, Said, is_word};
 
 const REGION: &str = "ALIBABA_CLOUD_STS_REGION";
@@ -37,6 +37,8 @@ pub(crate) struct Sts {
     /// How long one answer may take.
     pub(crate) timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The time that requests carry.
+    pub(crate) server_clock: Arc<ServerClock>,
 }
 
 /// One gateway of it.
@@ -51,7 +53,7 @@ impl Sts {
     pub(super) fn gateway(
         &self,
         region: Option<&str>,
-        inner: bool,
+        inner: Option<bool>,
         environment: &Environment,
     ) -> Result<Gateway, String> {
         let (named_by, region) = match region {
@@ -62,7 +64,7 @@ impl Sts {
             .map(Region::parse)
             .transpose()
             .map_err(|what| format!("{named_by} {what}"))?;
-        let inner = inner || environment.flag(INNER);
+        let inner = inner.unwrap_or_else(|| environment.flag(INNER));
         let endpoint = self.endpoint.clone();
         Ok(Gateway {
             sts: self.clone(),
@@ -79,8 +81,8 @@ impl Gateway {
         caller: &Credential,
     ) -> Result<Obtained, String> {
         let form = encode_pairs(&role.parameters());
-        self.exchange(ASSUME_ROLE, role, |skew| {
-            let date = skew.date(self.sts.clock.wall())?;
+        self.exchange(ASSUME_ROLE, role, || {
+            let date = self.date()?;
             let authority = self.endpoint.authority();
             let signed = sign(
                 Call {
@@ -113,8 +115,8 @@ impl Gateway {
         let mut parameters = role.parameters();
         parameters.extend([("OIDCProviderArn", provider_arn), ("OIDCToken", token)]);
         let form = encode_pairs(&parameters);
-        self.exchange(ASSUME_ROLE_WITH_OIDC, role, |skew| {
-            let timestamp = skew.date(self.sts.clock.wall())?;
+        self.exchange(ASSUME_ROLE_WITH_OIDC, role, || {
+            let timestamp = self.date()?;
             let query = encode_pairs(&[
                 ("Action", ASSUME_ROLE_WITH_OIDC),
                 ("Version", VERSION),
@@ -128,6 +130,11 @@ impl Gateway {
             Some(self.request(&format!("?{}", *query), headers, &form))
         })
         .await
+    }
+
+    /// The time that a request carries now.
+    fn date(&self) -> Option<String> {
+        self.sts.server_clock.date(&*self.sts.clock)
     }
 
     fn request(
@@ -152,7 +159,7 @@ impl Gateway {
         &self,
         action: &str,
         role: &Role,
-        request: impl Fn(Skew) -> Option<HttpRequest> + Send + Sync,
+        request: impl Fn() -> Option<HttpRequest> + Send + Sync,
     ) -> Result<Obtained, String> {
         let failed = |what: &dyn std::fmt::Display| {
             format!(
@@ -161,17 +168,19 @@ impl Gateway {
                 self.endpoint.authority()
             )
         };
-        let send = async |skew| {
-            let request = request(skew)
+        let send = async || {
+            let request = request()
                 .ok_or_else(|| failed(&"the machine has no usable time or no randomness"))?;
             let response = self.sts.http.send(request).await;
             response.map_err(|error| failed(&error))
         };
-        let mut response = send(Skew::default()).await?;
-        if complains_of_the_time(&response)
-            && let Some(skew) = Skew::measure(&response, self.sts.clock.wall())
-        {
-            response = send(skew).await?;
+        let (clock, server_clock) = (&*self.sts.clock, &self.sts.server_clock);
+        let mut response = send().await?;
+        if complains_of_the_time(&response) && server_clock.learn(server_date(&response), clock) {
+            response = send().await?;
+        }
+        if response.status == 200 {
+            server_clock.follow(server_date(&response), clock);
         }
         if response.status != 200 {
             let code = code(&response);

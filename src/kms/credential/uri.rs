@@ -7,8 +7,10 @@ use zeroize::Zeroizing;
 
 use super::issued::{issuer_time, parse_flat};
 use super::provider::{CredentialError, CredentialProvider, Obtained};
+use crate::endpoint::Endpoint;
 use crate::environment::Environment;
 use crate::http::{HttpRequest, HttpSend};
+use crate::settings::ProviderChoice;
 use crate::sign::fingerprint;
 use crate::wire::MAX_CREDENTIAL_BYTES;
 
@@ -34,6 +36,27 @@ pub(crate) fn is_secure(environment: &Environment) -> bool {
     environment
         .given(VARIABLE)
         .is_some_and(|uri| uri.to_ascii_lowercase().starts_with("https://"))
+}
+
+/// Whether the agent may go by a URI that hands out credentials in plain HTTP, and not on this machine. The metadata
+/// service is as near.
+pub(crate) fn is_exposed(choice: ProviderChoice, environment: &Environment) -> bool {
+    let may_be_asked = match choice {
+        ProviderChoice::Uri => true,
+        ProviderChoice::Default => {
+            !super::environment::is_configured(environment)
+                && !super::oidc::is_configured(environment)
+        }
+        _ => false,
+    };
+    let uri = environment.given(VARIABLE).unwrap_or_default();
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let near = Endpoint::parse_metadata(host).is_ok_and(|endpoint| !endpoint.is_secure());
+    may_be_asked && scheme.eq_ignore_ascii_case("http") && !near
 }
 
 impl UriProvider {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use reqwest::Certificate;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -27,7 +26,7 @@ pub(super) async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, HttpError> {
 }
 
 /// The trust anchors in `pem`, each looked at by itself, so that the one that is no use is named.
-pub(super) fn parse(path: &Path, pem: &[u8]) -> Result<Vec<Certificate>, HttpError> {
+pub(super) fn parse(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, HttpError> {
     let mut anchors = Vec::new();
     for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
         let broken = || {
@@ -40,7 +39,7 @@ pub(super) fn parse(path: &Path, pem: &[u8]) -> Result<Vec<Certificate>, HttpErr
         RootCertStore::empty()
             .add(certificate.clone())
             .map_err(|_| broken())?;
-        anchors.push(Certificate::from_der(&certificate).map_err(|_| broken())?);
+        anchors.push(certificate);
     }
     if anchors.is_empty() {
         return Err(complain(

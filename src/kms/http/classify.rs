@@ -34,6 +34,32 @@ pub(super) fn classify(error: reqwest::Error) -> HttpError {
     HttpError::new(kind, root.unwrap_or_default())
 }
 
+/// The same for a client that speaks TLS: a connection that ended while it was made, ended in the handshake.
+pub(super) fn classify_by_tls(error: reqwest::Error) -> HttpError {
+    let is_cut = error.is_connect() && causes(&error).any(is_end_of_connection);
+    let error = classify(error);
+    if is_cut && error.kind() == HttpErrorKind::Connect {
+        error.of_kind(HttpErrorKind::Tls(TlsFault::Cut))
+    } else {
+        error
+    }
+}
+
+/// Whether the other side, or something in between, ended the connection. An I/O error may wrap another.
+fn is_end_of_connection(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        ) || error
+            .get_ref()
+            .is_some_and(|wrapped| is_end_of_connection(wrapped))
+    })
+}
+
 /// The texts of an error and its causes, without repetitions.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();

@@ -41,6 +41,8 @@ pub(crate) enum TlsFault {
     NothingInCommon,
     /// The server does not speak TLS.
     NotSpoken,
+    /// The connection was cut before the handshake was over.
+    Cut,
     /// Anything else.
     Other,
 }
@@ -63,12 +65,22 @@ impl HttpError {
         }
     }
 
+    /// The same failure, known better.
+    #[must_use]
+    pub(super) fn of_kind(mut self, kind: HttpErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Where no connection came about or nothing came back: names the proxy in between, if there is one.
     #[must_use]
     pub(super) fn by_way_of(mut self, proxy: impl FnOnce() -> Option<String>) -> Self {
         if matches!(
             self.kind,
-            HttpErrorKind::Connect | HttpErrorKind::Timeout | HttpErrorKind::Cut
+            HttpErrorKind::Connect
+                | HttpErrorKind::Timeout
+                | HttpErrorKind::Cut
+                | HttpErrorKind::Tls(TlsFault::Cut)
         ) {
             self.proxy = proxy();
         }
@@ -105,6 +117,7 @@ impl TlsFault {
             Self::Unfit => "the server's certificate is of no use",
             Self::NothingInCommon => "the server offers no TLS 1.2 or newer that is safe",
             Self::NotSpoken => "the server does not speak TLS",
+            Self::Cut => "the TLS handshake was cut",
             Self::Other => "the TLS handshake failed",
         }
     }

@@ -35,6 +35,7 @@ fn plain() -> ReqwestSend {
         roots: Roots::None,
         proxy: None,
         connect_timeout: PATIENCE,
+        post_quantum: true,
     })
 }
 
@@ -178,6 +179,7 @@ async fn a_ca_file_that_is_no_use_is_named() {
             roots: Roots::SystemAnd(path.to_owned()),
             proxy: None,
             connect_timeout: PATIENCE,
+            post_quantum: true,
         });
         let request = HttpRequest::get("https://127.0.0.1:1/".to_owned(), PATIENCE, 1000);
         let error = client.send(request).await.expect_err("no anchors");
@@ -206,6 +208,7 @@ async fn a_proxy_is_asked_for_a_tunnel_and_never_named_with_its_password() {
         roots: Roots::SystemAnd(ca.path().to_owned()),
         proxy,
         connect_timeout: PATIENCE,
+        post_quantum: true,
     });
     let request = HttpRequest::get("https://kms.example.com/".to_owned(), PATIENCE, 1000);
     let error = client.send(request).await.expect_err("no tunnel");
@@ -220,7 +223,7 @@ fn a_proxy_that_cannot_be_used_is_refused_without_being_quoted() {
     for url in ["socks5://user:hunter2@127.0.0.1", "http://[hunter2"] {
         let environment = [("https_proxy", url)].into_iter().collect();
         let settings = ProxySettings::from_environment(&environment).expect("a proxy");
-        let error = proxy(&settings).expect_err("unusable");
+        let error = settings.proxy().expect_err("unusable");
         assert_eq!(error.kind(), HttpErrorKind::Setup);
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }

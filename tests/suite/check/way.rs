@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{ALONE, Check};
 use crate::cloud::{BINARY, Cloud};
-use crate::network::{Authority, Front, Proxy};
+use crate::network::{Authority, Front, Narrow, Proxy};
 
 const PUBLIC: &str = "kms.cn-hangzhou.aliyuncs.com";
 const INNER: &str = "kms-vpc.cn-hangzhou.aliyuncs.com";
@@ -280,4 +280,22 @@ fn the_gateway_inside_the_vpc_is_proposed_where_it_answers_and_the_public_one_do
     let remedy = format!("set KMS.Endpoint = \"{INNER}\", which answers here");
     check.fails(1, "endpoint", &[PUBLIC, &remedy]);
     check.config(&format!("Endpoint = \"{INNER}\"\n")).passes();
+}
+
+#[test]
+fn a_box_that_takes_one_packet_only() {
+    let cloud = Cloud::start();
+    let authority = Authority::new();
+    let front = Front::start(cloud.address(), authority.certify("127.0.0.1"));
+    let narrow = Narrow::start(front.address());
+    let check = || {
+        let check = Check::of(&cloud, &format!("https://{}", narrow.address()));
+        check.ca_file(&authority.root_file())
+    };
+    check().fails(
+        1,
+        "endpoint",
+        &["the TLS handshake was cut", "KMS.PostQuantum = false"],
+    );
+    check().config("PostQuantum = false\n").passes();
 }

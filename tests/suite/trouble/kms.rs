@@ -11,7 +11,7 @@ use kms_agent_test_support::{Setup, TOKEN, TestAgent};
 use super::row;
 use crate::cloud::{BINARY, Cloud};
 use crate::namespace::may_mount;
-use crate::network::{Authority, Front, Proxy};
+use crate::network::{Authority, Front, Narrow, Proxy};
 
 /// Patience and tries are short, and everything expires soon.
 const HASTY: &str = "ConnectTimeoutMs = 1000\nRequestTimeoutMs = 1000\nMaxAttempts = 1\n\
@@ -46,7 +46,34 @@ fn nowhere() -> SocketAddr {
 #[test]
 fn no_credentials() {
     let setup = Setup::new(BINARY).and_config("[KMS]\nRegion = \"cn-hangzhou\"\n");
-    row("no credentials").is_seen_on(&fails(setup, 503));
+    row("no credentials").is_seen_on(&fails(setup.clone(), 503));
+
+    // The metadata service is asked as the last resort, and is not there.
+    let elsewhere = setup
+        .and_config(&format!(
+            "[Credentials]\nMetadataEndpoint = \"http://{}\"\n",
+            nowhere()
+        ))
+        .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "false");
+    row("no credentials").is_seen_on(&fails(elsewhere, 503));
+}
+
+#[test]
+fn an_access_key_in_quotation_marks() {
+    let cloud = cloud();
+    let quoted = format!("\"{}\"", cloud.access_key().id());
+    let setup = hasty(&cloud).env("ALIBABA_CLOUD_ACCESS_KEY_ID", quoted);
+    row("the access key stands in quotation marks").is_seen_on(&fails(setup, 503));
+}
+
+#[test]
+fn a_box_in_between_that_takes_one_packet_only() {
+    let cloud = cloud();
+    let authority = Authority::new();
+    let front = Front::start(cloud.address(), authority.certify("127.0.0.1"));
+    let narrow = Narrow::start(front.address());
+    let setup = cloud.setup_at(&format!("https://{}", narrow.address()));
+    row("the TLS handshake is cut").is_seen_on(&fails(setup.and_config(HASTY), 503));
 }
 
 #[test]
@@ -171,7 +198,10 @@ fn a_proxy_that_does_not_let_through() {
         .setup_at("https://kms.cn-hangzhou.aliyuncs.com")
         .and_config(HASTY)
         .env("HTTPS_PROXY", proxy.url());
-    row("the proxy does not let through").is_seen_on(&fails(setup, 503));
+    row("the proxy does not let through").is_seen_on(&fails(setup.clone(), 503));
+
+    let setup = setup.env("NO_PROXY", "*aliyuncs.com");
+    row("an entry of `NO_PROXY` has no effect").is_seen_on(&fails(setup, 503));
 }
 
 #[test]

@@ -110,10 +110,20 @@ fn whoever_no_proxy_names_is_asked_directly() {
     let authority = Authority::new();
     let front = Front::start(cloud.address(), authority.certify(KMS));
     let proxy = Proxy::start(&[]);
+    let port = front.address().port();
     for (bypass, status) in [
         (KMS, 200),
         (".aliyuncs.com", 200),
+        ("*.ALIYUNCS.com", 200),
+        ("*", 200),
+        ("10.0.0.0/8 , aliyuncs.com", 200),
+        (&format!("{KMS}:{port}"), 200),
+        (&format!("*.aliyuncs.com:{port}"), 200),
         ("other.example.com", 503),
+        (&format!("{KMS}:443"), 503),
+        (&format!(".{KMS}"), 503),
+        ("*aliyuncs.com", 503),
+        ("aliyuncs.com.", 503),
     ] {
         let agent = Setup::new(&program)
             .kms(

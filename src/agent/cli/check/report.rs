@@ -82,6 +82,7 @@ impl Report {
             .map(|Finding { step, outcome }| {
                 let (state, told) = match outcome {
                     Outcome::Passed(found) => ("ok", found.clone()),
+                    Outcome::Warned(what) => ("warning", what.clone()),
                     Outcome::Failed { what, remedy } if remedy.is_empty() => {
                         ("FAILED", what.clone())
                     }
@@ -149,6 +150,7 @@ impl Report {
 fn step(Finding { step, outcome }: &Finding) -> Value {
     match outcome {
         Outcome::Passed(found) => json!({"step": step, "state": "ok", "detail": found}),
+        Outcome::Warned(what) => json!({"step": step, "state": "warning", "detail": what}),
         Outcome::Failed { what, remedy } if remedy.is_empty() => {
             json!({"step": step, "state": "failed", "detail": what})
         }

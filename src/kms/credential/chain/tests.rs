@@ -65,6 +65,7 @@ fn chosen(
                 endpoint: None,
                 timeout: Duration::from_secs(5),
                 clock: Arc::clone(&clock) as _,
+                server_clock: Arc::default(),
             },
             uri: Arc::clone(&http),
             metadata: metadata.then(|| Metadata::new(http, Endpoint::metadata(), true)),

@@ -40,6 +40,7 @@ fn sts(script: &Arc<Script>) -> Sts {
         endpoint: None,
         timeout: Duration::from_secs(5),
         clock: ManualClock::new(),
+        server_clock: Arc::default(),
     }
 }
 

@@ -1,11 +1,14 @@
 //! `~/.aliyun/config.json`, as the command line tool writes it.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+mod members;
 
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use self::members::Members;
+use super::decode;
 use super::plan::{Base, Plan, RolePlan};
 use crate::credential::key::{Credential, Part, UNSENDABLE};
-use crate::wire::{Text, parse_object};
 
 const MODES: &str = "AK, StsToken, RamRoleArn, EcsRamRole, OIDC or ChainableRamRoleArn";
 
@@ -21,115 +24,85 @@ const OTHER_MODES: [&str; 8] = [
     "Anonymous",
 ];
 
-#[derive(Deserialize)]
+/// The members of the whole file.
 struct Configuration<'a> {
-    #[serde(borrow, default)]
-    current: Option<Text<'a>>,
+    members: Members<'a>,
     /// Each is looked into only when it is needed, so that one that is not understood does no harm.
-    #[serde(borrow, default)]
     profiles: Vec<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Named<'a> {
-    #[serde(borrow)]
-    name: Text<'a>,
-}
-
-#[derive(Deserialize)]
+/// One profile. A member counts only where the profile's mode uses it.
 struct Profile<'a> {
-    #[serde(borrow)]
-    name: Text<'a>,
-    #[serde(borrow, default)]
-    mode: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    access_key_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    access_key_secret: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    sts_token: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    ram_role_arn: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    ram_role_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    ram_session_name: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    role_session_name: Option<Text<'a>>,
-    #[serde(default)]
-    expired_seconds: Option<u32>,
-    #[serde(borrow, default)]
-    policy: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    external_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    sts_region: Option<Text<'a>>,
-    #[serde(default)]
-    enable_vpc: Option<bool>,
-    #[serde(borrow, default, rename = "source_profile")]
-    source: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    oidc_provider_arn: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    oidc_token_file: Option<Text<'a>>,
+    name: &'a str,
+    members: Members<'a>,
 }
 
 /// The profile called `wanted`, else the current one, and what it says.
 pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, Plan), String> {
-    let configuration: Configuration<'_> =
-        parse_object(bytes).ok_or("it is not the JSON that `aliyun configure` writes")?;
-    let name = match wanted {
-        Some(name) => name,
-        None => given(configuration.current.as_ref())
-            .ok_or("it has no current profile, and ALIBABA_CLOUD_PROFILE names none")?,
+    let members = Members::parse(decode(bytes)?)
+        .ok_or("it is not the JSON that `aliyun configure` writes")?;
+    let configuration = Configuration {
+        profiles: members.list("profiles")?,
+        members,
     };
-    Ok((name.to_owned(), configuration.plan(name)?))
+    let name = match wanted {
+        Some(name) => name.to_owned(),
+        None => configuration
+            .members
+            .text("current")?
+            .ok_or("it has no current profile, and ALIBABA_CLOUD_PROFILE names none")?
+            .to_string(),
+    };
+    let plan = configuration.plan(&name)?;
+    Ok((name, plan))
 }
 
-impl Configuration<'_> {
+impl<'a> Configuration<'a> {
     /// Follows the profile `name` to those it builds on.
     fn plan(&self, name: &str) -> Result<Plan, String> {
         let mut followed = vec![name.to_owned()];
         let mut roles = Vec::new();
-        let mut profile = self.find(name)?;
         let base = loop {
-            match given(profile.mode.as_ref()) {
+            let name = followed.last().map_or(name, String::as_str);
+            let profile = self.find(name)?;
+            match profile.text("mode")?.as_ref().map(|mode| mode.as_str()) {
                 Some("ChainableRamRoleArn") => {
                     roles.push(profile.role()?);
-                    let source = profile.required("source_profile", profile.source.as_ref())?;
-                    let again = followed.iter().any(|name| name == source);
-                    followed.push(source.to_owned());
+                    let source = profile.required("source_profile")?.to_string();
+                    let again = followed.contains(&source);
+                    followed.push(source);
                     if again {
                         return Err(format!(
                             "its profiles name each other as source_profile in a circle: {}",
                             shown(followed.join(" -> "))
                         ));
                     }
-                    profile = self.find(source)?;
                 }
                 Some("RamRoleArn") => {
                     roles.push(profile.role()?);
                     break profile.long_lived_key()?;
                 }
-                _ => break profile.base()?,
+                mode => break profile.base(mode)?,
             }
         };
         roles.reverse();
         Ok(Plan { base, roles })
     }
 
-    fn find(&self, name: &str) -> Result<Profile<'_>, String> {
+    fn find<'b>(&self, name: &'b str) -> Result<Profile<'b>, String>
+    where
+        'a: 'b,
+    {
         let mut names = Vec::new();
         for raw in &self.profiles {
-            let Some(other) = parse_object::<Named<'_>>(raw.get().as_bytes()) else {
+            let Some(members) = Members::parse(raw.get()) else {
                 continue;
             };
-            if *other.name == *name {
-                return parse_object(raw.get().as_bytes()).ok_or_else(|| {
-                    format!("profile {} has a member of a wrong type", shown(name))
-                });
+            match members.name() {
+                Some(other) if *other == *name => return Ok(Profile { name, members }),
+                Some(other) => names.push(other.to_string()),
+                None => {}
             }
-            names.push(other.name.to_owned());
         }
         Err(format!(
             "it has no profile {}; its profiles are: {}",
@@ -140,27 +113,39 @@ impl Configuration<'_> {
 }
 
 impl Profile<'_> {
-    fn required<'a>(&self, member: &str, text: Option<&'a Text<'_>>) -> Result<&'a str, String> {
-        given(text).ok_or_else(|| format!("profile {} has no {member}", shown(&*self.name)))
+    /// A member of text; `None` where it is not there, or blank.
+    fn text(&self, member: &str) -> Result<Option<Zeroizing<String>>, String> {
+        self.members.text(member).map_err(|what| self.error(&what))
     }
 
-    fn base(&self) -> Result<Base, String> {
-        match given(self.mode.as_ref()) {
+    fn owned(&self, member: &str) -> Result<Option<String>, String> {
+        Ok(self.text(member)?.map(|text| text.to_string()))
+    }
+
+    fn required(&self, member: &str) -> Result<Zeroizing<String>, String> {
+        self.text(member)?
+            .ok_or_else(|| self.error(&format!("has no {member}")))
+    }
+
+    fn error(&self, what: &str) -> String {
+        // Of the file, the same is said with another beginning.
+        let what = what.strip_prefix("it ").unwrap_or(what);
+        format!("profile {} {what}", shown(self.name))
+    }
+
+    fn base(&self, mode: Option<&str>) -> Result<Base, String> {
+        match mode {
             Some("AK") => self.long_lived_key(),
             Some("StsToken") => {
-                let token = self.required("sts_token", self.sts_token.as_ref())?;
-                let key = self.key()?.with_security_token(token);
+                let token = self.required("sts_token")?;
+                let key = self.key()?.with_security_token(&token);
                 self.sendable(key).map(Base::Session)
             }
-            Some("EcsRamRole") => Ok(Base::Instance(owned(self.ram_role_name.as_ref()))),
+            Some("EcsRamRole") => Ok(Base::Instance(self.owned("ram_role_name")?)),
             Some("OIDC") => Ok(Base::Token {
                 role: self.role()?,
-                identity_provider: self
-                    .required("oidc_provider_arn", self.oidc_provider_arn.as_ref())?
-                    .to_owned(),
-                token_file: self
-                    .required("oidc_token_file", self.oidc_token_file.as_ref())?
-                    .into(),
+                identity_provider: self.required("oidc_provider_arn")?.to_string(),
+                token_file: self.required("oidc_token_file")?.as_str().into(),
             }),
             mode => {
                 let mode = match mode {
@@ -170,10 +155,7 @@ impl Profile<'_> {
                     }
                     Some(_) => "a mode that nobody knows".to_owned(),
                 };
-                Err(format!(
-                    "profile {} has {mode}; use a profile of mode {MODES}",
-                    shown(&*self.name)
-                ))
+                Err(self.error(&format!("has {mode}; use a profile of mode {MODES}")))
             }
         }
     }
@@ -185,8 +167,8 @@ impl Profile<'_> {
 
     fn key(&self) -> Result<Credential, String> {
         Ok(Credential::new(
-            self.required("access_key_id", self.access_key_id.as_ref())?,
-            self.required("access_key_secret", self.access_key_secret.as_ref())?,
+            &self.required("access_key_id")?,
+            &self.required("access_key_secret")?,
         ))
     }
 
@@ -198,38 +180,31 @@ impl Profile<'_> {
                     Part::Id => "access_key_id",
                     Part::Token => "sts_token",
                 };
-                let name = shown(&*self.name);
-                Err(format!(
-                    "profile {name} has a member {member}, which {UNSENDABLE}"
-                ))
+                Err(self.error(&format!("has a member {member}, which {UNSENDABLE}")))
             }
         }
     }
 
     fn role(&self) -> Result<RolePlan, String> {
-        let session_name = given(self.ram_session_name.as_ref())
-            .or_else(|| given(self.role_session_name.as_ref()));
+        let session_name = match self.owned("ram_session_name")? {
+            Some(name) => Some(name),
+            None => self.owned("role_session_name")?,
+        };
+        let duration = self.members.read::<u32>("expired_seconds");
+        let inner = self.members.read::<bool>("enable_vpc");
         Ok(RolePlan {
-            arn: self
-                .required("ram_role_arn", self.ram_role_arn.as_ref())?
-                .to_owned(),
-            session_name: session_name.map(str::to_owned),
+            arn: self.required("ram_role_arn")?.to_string(),
+            session_name,
             // The tool writes 0 for what nobody has chosen.
-            duration_seconds: self.expired_seconds.filter(|seconds| *seconds > 0),
-            policy: owned(self.policy.as_ref()),
-            external_id: owned(self.external_id.as_ref()),
-            sts_region: owned(self.sts_region.as_ref()),
-            inner: self.enable_vpc.unwrap_or_default(),
+            duration_seconds: duration
+                .map_err(|what| self.error(&what))?
+                .filter(|seconds| *seconds > 0),
+            policy: self.owned("policy")?,
+            external_id: self.owned("external_id")?,
+            sts_region: self.owned("sts_region")?,
+            inner: inner.map_err(|what| self.error(&what))?,
         })
     }
-}
-
-fn given<'a>(text: Option<&'a Text<'_>>) -> Option<&'a str> {
-    text.map(|text| text.trim()).filter(|text| !text.is_empty())
-}
-
-fn owned(text: Option<&Text<'_>>) -> Option<String> {
-    given(text).map(str::to_owned)
 }
 
 /// A name as it may stand in a message.

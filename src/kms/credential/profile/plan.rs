@@ -45,7 +45,8 @@ pub(super) struct RolePlan {
     pub(super) policy: Option<String>,
     pub(super) external_id: Option<String>,
     pub(super) sts_region: Option<String>,
-    pub(super) inner: bool,
+    /// Whether STS is asked inside the VPC; the environment says where the profile does not.
+    pub(super) inner: Option<bool>,
 }
 
 impl Plan {

@@ -28,6 +28,7 @@ fn provider(path: &Path, script: &Arc<Script>) -> (Arc<ProfileProvider>, Arc<Man
                 endpoint: None,
                 timeout: Duration::from_secs(5),
                 clock: Arc::clone(&clock) as _,
+                server_clock: Arc::default(),
             },
             uri: http,
             metadata: None,

@@ -178,11 +178,24 @@ async fn a_secret_that_is_not_there_or_not_allowed_is_a_decision() {
 }
 
 #[tokio::test]
-async fn a_clock_that_differs_by_hours_is_got_over() {
+async fn a_clock_that_differs_by_hours_costs_one_call_more_however_many_follow() {
     for seconds in [-7200, 7200] {
         let mut agent = Agent::start();
         agent.emulator.set_clock_offset(seconds);
-        assert!(agent.read(NAME).await.is_ok());
-        assert_eq!(agent.calls(Action::GetSecretValue), 2);
+        for _ in 0..20 {
+            assert!(agent.read(NAME).await.is_ok());
+        }
+        assert_eq!(agent.calls(Action::GetSecretValue), 21);
+        // The time of KMS changes once more.
+        agent.emulator.set_clock_offset(-2 * seconds);
+        for _ in 0..20 {
+            assert!(agent.read(NAME).await.is_ok());
+        }
+        assert_eq!(agent.calls(Action::GetSecretValue), 42);
+        agent.emulator.set_clock_offset(0);
+        for _ in 0..20 {
+            assert!(agent.read(NAME).await.is_ok());
+        }
+        assert_eq!(agent.calls(Action::GetSecretValue), 63);
     }
 }

@@ -17,7 +17,7 @@ fn the_current_profile_counts_unless_another_is_named() {
     let text = r#"{"current":"a","profiles":["broken",{"name":7},
         {"name":"a","mode":"AK","access_key_id":"A","access_key_secret":"s","expired_seconds":0,"site":"china"},
         {"name":"b","mode":"AK","access_key_id":"B","access_key_secret":"s","sts_token":"left over"},
-        {"name":"c","mode":"AK","enable_vpc":"yes"}],"meta_path":""}"#;
+        {"name":"c","mode":"AK","access_key_id":7}],"meta_path":""}"#;
     for (wanted, name, identity) in [(None, "a", "A"), (Some("b"), "b", "B")] {
         let (found, plan) = parsed(text, wanted).expect("a plan");
         assert_eq!(found, name);
@@ -27,7 +27,10 @@ fn the_current_profile_counts_unless_another_is_named() {
     let error = parsed(text, Some("x")).expect_err("none of that name");
     assert_eq!(error, "it has no profile x; its profiles are: a, b, c");
     let error = parsed(text, Some("c")).expect_err("a wrong type");
-    assert_eq!(error, "profile c has a member of a wrong type");
+    assert_eq!(
+        error,
+        "profile c has a member access_key_id of a wrong type"
+    );
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn each_mode_is_understood() {
             assert_eq!(role.external_id.as_deref(), Some("x"));
             assert_eq!(
                 (role.sts_region.as_deref(), role.inner),
-                (Some("cn-beijing"), true)
+                (Some("cn-beijing"), Some(true))
             );
         }
     }
@@ -161,4 +164,57 @@ fn what_is_missing_or_not_supported_is_named_and_no_value_is_quoted() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn members_that_the_mode_does_not_use_may_be_anything() {
+    let odd = r#""expired_seconds":"3600","expired_seconds":-1,"enable_vpc":"false","sts_token":7,"policy":{},"name":"dev""#;
+    for members in [
+        format!(r#""mode":"AK",{KEY},{odd}"#),
+        format!(r#"{odd},"mode":"hunter2","mode":"AK",{KEY}"#),
+        format!(r#""mode":"AK","access_key_id":7,{KEY}"#),
+        format!(r#""mode":"AK","access_key_secret":null,{KEY}"#),
+    ] {
+        let (name, plan) = profile(&members).expect(&members);
+        assert_eq!(plan.identity(&name).as_deref(), Some("LTAI"), "{members}");
+    }
+    let text = format!(
+        "\u{feff}{}",
+        r#"{"profiles":7,"current":"dev","profiles":[{"name":"dev","mode":"EcsRamRole"}]}"#
+    );
+    assert!(parsed(&text, None).is_ok());
+    let text = r#"{"current":7,"profiles":[{"name":"dev","mode":"EcsRamRole"}]}"#;
+    assert!(parsed(text, Some("dev")).is_ok());
+}
+
+#[test]
+fn a_member_of_a_wrong_type_is_named_and_its_value_is_not_quoted() {
+    let role = format!(r#""mode":"RamRoleArn",{KEY},"ram_role_arn":"r""#);
+    for (members, member) in [
+        (r#""mode":["hunter2"]"#.to_owned(), "mode"),
+        (
+            r#""mode":"AK","access_key_id":{"a":"hunter2"}"#.to_owned(),
+            "access_key_id",
+        ),
+        (
+            r#""mode":"EcsRamRole","ram_role_name":7"#.to_owned(),
+            "ram_role_name",
+        ),
+        (
+            format!(r#"{role},"expired_seconds":"hunter2""#),
+            "expired_seconds",
+        ),
+        (format!(r#"{role},"expired_seconds":-1"#), "expired_seconds"),
+        (format!(r#"{role},"enable_vpc":"hunter2""#), "enable_vpc"),
+    ] {
+        let error = profile(&members).expect_err(&members);
+        assert_eq!(
+            error,
+            format!("profile dev has a member {member} of a wrong type")
+        );
+    }
+    let error = parsed(r#"{"current":7}"#, None).expect_err("no name");
+    assert_eq!(error, "it has a member current of a wrong type");
+    let error = parse(b"\xff\xfe{\0}\0", None).expect_err("UTF-16");
+    assert!(error.contains("UTF-16"), "{error}");
 }
