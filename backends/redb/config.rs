@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
-use kms_agent_core::{CacheBackend, Scope};
+use kms_agent_core::{CacheBackend, Scope, run_blocking};
 
 use crate::backend::RedbBackend;
 use crate::examine::{examine, last_scope};
@@ -74,7 +74,7 @@ impl BackendConfig for RedbConfig {
 
     fn examine(&self) -> Result<String, OpenError> {
         let (path, key) = self.in_full();
-        examine(&path, &key).map_err(|message| OpenError { message })
+        examine(&path, &key).map_err(OpenError::configuration)
     }
 
     fn last_scope(&self) -> Option<Scope> {
@@ -90,10 +90,13 @@ impl BackendConfig for RedbConfig {
             clock: context.clock,
         };
         let capacity = context.capacity;
-        let started = tokio::task::spawn_blocking(move || Store::open(place, capacity))
+        let started = run_blocking(move || Store::open(place, capacity))
             .await
-            .unwrap_or_else(|error| Err(format!("the store could not be opened: {error}")))
-            .map_err(|message| OpenError { message })?;
+            .unwrap_or_else(|error| {
+                Err(OpenError::shortage(format!(
+                    "the store could not be opened: {error}"
+                )))
+            })?;
         Ok(Arc::new(RedbBackend::new(started)))
     }
 }

@@ -17,6 +17,7 @@ mod value;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Failure;
+use crate::process::signal;
 
 /// Hands applications their Alibaba Cloud KMS secrets over loopback HTTP, from a cache that outlives outages.
 #[derive(Debug, Parser)]
@@ -52,7 +53,11 @@ enum Command {
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> Result<(), Failure> {
     // Prints help and usage errors itself, with exit codes 0 and 2.
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Exec(_)) {
+        signal::outlive_file_limit();
+    }
+    match command {
         Command::Agent(args) => agent::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),

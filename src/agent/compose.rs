@@ -1,21 +1,24 @@
 //! From a config to running parts, in the order in which they depend on each other, and back again.
 
+mod background;
+mod runtime;
+
 use std::sync::Arc;
 
 use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
 use kms_agent_core::observed::ObservedBackend;
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Timeline};
+use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Tasks, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::background::Background;
 use crate::config::{Config, ConfigFile};
+use crate::crash;
 use crate::exit::Failure;
 use crate::listen;
 use crate::platform::{Endings, Hangups};
@@ -26,10 +29,6 @@ use crate::process::supervisor::Supervisor;
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
 use crate::token::source::TokenSource;
-
-/// The most worker threads that are started without being asked for: a sidecar answers from memory, and a few
-/// threads saturate a loopback interface.
-const MOST_WORKERS_BY_DEFAULT: usize = 4;
 
 /// An agent whose files and sockets are open and whose process is hardened, before any thread exists.
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl Prepared {
         let token = TokenStore::new(token_source.open()?);
         let supervisor = Supervisor::from_environment();
         // The system tells it by files that will be out of reach.
-        let workers = workers(config.server.worker_threads);
+        let workers = runtime::workers(config.server.worker_threads);
         let path = file.as_ref().map(|file| file.path.as_path());
         let reach = Reach::open(&config, path, &environment, &token_source);
         let (reach, warnings) = harden::harden(reach);
@@ -95,9 +94,12 @@ impl Prepared {
 
     /// Starts the runtime and runs the agent until a signal ends it. `ready` is called once it serves.
     pub(crate) fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
-        let runtime = runtime(self.workers)?;
+        let (runtime, log) = crash::exit_on_panic(|| -> Result<_, Failure> {
+            let runtime = runtime::start(self.workers)?;
+            Ok((runtime, Log::start(self.log, self.rust_log)?))
+        })?;
         // Dropped last, so that the last words are written.
-        let log = Arc::new(Log::start(self.log, self.rust_log)?);
+        let log = Arc::new(log);
         for warning in &self.config.warnings {
             tracing::warn!("{warning}");
         }
@@ -130,7 +132,9 @@ impl Prepared {
             register_build(&mut registry);
             log.register(&mut registry);
             let backend = open_backend(&self.config, Arc::clone(&clock)).await?;
+            let tasks = Tasks::register(&mut registry, Arc::clone(&clock));
             let sources = Sources {
+                tasks: Arc::clone(&tasks),
                 environment: self.environment,
                 clock: Arc::clone(&clock),
                 metrics: KmsMetrics::register(&mut registry),
@@ -152,14 +156,24 @@ impl Prepared {
                 token: Arc::clone(&token),
                 settings: self.config.server.http.clone(),
                 metrics: HttpMetrics::register(&mut registry),
+                tasks: Arc::clone(&tasks),
                 registry,
             });
 
             let supervisor = Arc::new(self.supervisor);
-            let mut background = JoinSet::new();
-            background.spawn(Arc::clone(&service).maintain());
-            background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
-            background.spawn(self.token_source.watch(token, clock));
+            let mut background = Background::new(tasks);
+            background.keep("maintenance", {
+                let service = Arc::clone(&service);
+                move || Arc::clone(&service).maintain()
+            });
+            background.keep("prefetch", {
+                let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&service));
+                move || Arc::clone(&prefetch).run(Arc::clone(&service))
+            });
+            background.keep("token", {
+                let source = Arc::new(self.token_source);
+                move || Arc::clone(&source).watch(Arc::clone(&token), Arc::clone(&clock))
+            });
             let reloader = Reloader {
                 config: self.config,
                 sources,
@@ -168,8 +182,9 @@ impl Prepared {
                 maintenance,
                 reach: self.reach,
                 supervisor: Arc::clone(&supervisor),
+                is_reloading: false,
             };
-            background.spawn(reloader.run(hangups.zip(self.file)));
+            background.keep("reload", reloader.runner(hangups.zip(self.file)));
             run(app, background, self.listeners, endings, supervisor, ready).await
         });
         // What still runs belongs to nobody any more.
@@ -186,8 +201,7 @@ async fn open_backend(
         capacity: config.cache.size,
         clock,
     };
-    let opened = config.cache.backend.config.open(context).await;
-    opened.map_err(|error| Failure::config(error.to_string()))
+    Ok(config.cache.backend.config.open(context).await?)
 }
 
 /// The read path: backend, source and policy together.
@@ -230,7 +244,7 @@ fn service(
 /// Serves until the first signal, finishes what is in flight and closes. The second signal ends it at once.
 async fn run(
     app: Arc<App>,
-    mut background: JoinSet<()>,
+    mut background: Background,
     listeners: Listeners,
     endings: Endings,
     supervisor: Arc<Supervisor>,
@@ -242,12 +256,17 @@ async fn run(
     let port = listeners.port();
     supervisor.ready(&format!("listening on 127.0.0.1:{port}"));
     ready();
-    let fed = Arc::clone(&supervisor);
-    background.spawn(async move { fed.feed_watchdog(port).await });
+    background.keep("watchdog", {
+        let supervisor = Arc::clone(&supervisor);
+        move || {
+            let supervisor = Arc::clone(&supervisor);
+            async move { supervisor.feed_watchdog(port).await }
+        }
+    });
     let stop = CancellationToken::new();
     let gracefully = async {
         let served = kms_agent_server::serve(Arc::clone(&app), listeners, stop.clone()).await;
-        background.shutdown().await;
+        background.stop().await;
         let closed = app.service.close().await;
         served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
         closed.map_err(|error| Failure::failed(with_cause(&error)))
@@ -270,25 +289,6 @@ fn with_cause(error: &dyn std::error::Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// How many worker threads there will be; 0 asks for the default.
-fn workers(asked: usize) -> usize {
-    match asked {
-        0 => std::thread::available_parallelism()
-            .map_or(1, std::num::NonZero::get)
-            .min(MOST_WORKERS_BY_DEFAULT),
-        given => given,
-    }
-}
-
-fn runtime(workers: usize) -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name("kms-agent")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))
 }
 
 /// `build{version} 1`

@@ -13,12 +13,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use kms_agent_core::config::{ConfigTable, Overrides, Problem, RawTable, RawValue, Report};
+use kms_agent_core::shortage;
 use kms_agent_kms::Settings as KmsSettings;
 
 pub(crate) use self::cache::CacheConfig;
 pub(crate) use self::log::{LogConfig, LogFormat, LogLevel, LogTarget};
 pub(crate) use self::server::ServerConfig;
 use self::source::Unreadable;
+use crate::exit::Failure;
 
 /// Variables that begin as those of keys do and mean something to the client commands.
 const OF_COMMANDS: [&str; 3] = ["KMS_AGENT_SOCKET", "KMS_AGENT_USER", "KMS_AGENT_CHANGED"];
@@ -50,6 +52,8 @@ pub(crate) struct ConfigFile {
 pub(crate) struct ConfigError {
     name: String,
     problems: Vec<Problem>,
+    /// Whether the file could not be read for a reason that may pass.
+    is_shortage: bool,
 }
 
 impl Config {
@@ -78,12 +82,17 @@ impl Config {
         path: &Path,
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
-        let text = text.map_err(|error| {
-            let message = match error {
-                Unreadable::Io(error) => format!("cannot be read: {error}"),
-                Unreadable::Unusable(reason) => reason.to_owned(),
-            };
-            ConfigError::of_file(path, message)
+        let text = text.map_err(|error| match error {
+            Unreadable::Io(error) if shortage::may_pass(&error) => {
+                let remedy = shortage::remedy(&error);
+                let message = format!("cannot be read: {error}. {remedy}");
+                ConfigError {
+                    is_shortage: true,
+                    ..ConfigError::of_file(path, message)
+                }
+            }
+            Unreadable::Io(error) => ConfigError::of_file(path, format!("cannot be read: {error}")),
+            Unreadable::Unusable(reason) => ConfigError::of_file(path, reason.to_owned()),
         })?;
         Self::parse_with(&text, &path.display().to_string(), overrides)
     }
@@ -127,6 +136,7 @@ impl Config {
                 Err(ConfigError {
                     name: name.to_owned(),
                     problems,
+                    is_shortage: false,
                 })
             }
         }
@@ -232,12 +242,23 @@ impl ConfigError {
                 message,
                 ..Problem::default()
             }],
+            is_shortage: false,
         }
     }
 
     /// What is wrong, in the order of the lines.
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        if error.is_shortage {
+            Self::failed(error.to_string())
+        } else {
+            Self::config(error.to_string())
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! SIGHUP: the config file is read again, and what can change without a restart does.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
+use kms_agent_core::{Clock, Scope, SecretService, SecretSource, Tasks, run_blocking};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
+use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
@@ -30,6 +32,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 /// Makes the fetchers of this process, one after another.
 pub(crate) struct Sources {
+    /// Restarts what keeps a fetcher going.
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) environment: Environment,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: KmsMetrics,
@@ -50,10 +54,16 @@ impl Sources {
             source.resume(scope);
         }
         let maintained = Arc::clone(&source);
-        let maintenance = tokio::spawn(async move { maintained.maintain().await });
-        (source, AbortOnDropHandle::new(maintenance))
+        let maintenance = Arc::clone(&self.tasks).keep("credentials", move || {
+            let maintained = Arc::clone(&maintained);
+            async move { maintained.maintain().await }
+        });
+        (source, AbortOnDropHandle::new(tokio::spawn(maintenance)))
     }
 }
+
+/// A task that can be started more than once.
+type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a reload works with.
 pub(crate) struct Reloader {
@@ -67,23 +77,46 @@ pub(crate) struct Reloader {
     /// What the process may open.
     pub(crate) reach: Reach,
     pub(crate) supervisor: Arc<Supervisor>,
+    /// Whether a reload has begun and not ended, which outlives a panic in it.
+    pub(crate) is_reloading: bool,
 }
 
 impl Reloader {
-    /// Reloads the file at every SIGHUP, for as long as it is polled. Without a file it only keeps the source
-    /// going.
-    pub(crate) async fn run(mut self, hangups: Option<(Hangups, ConfigFile)>) {
-        if let Some((mut hangups, file)) = hangups {
-            let file = Arc::new(file);
-            loop {
-                hangups.next().await;
-                self.supervisor.reloading();
-                let status = self.reload(&file).await;
-                self.supervisor.ready(status);
-            }
+    /// Makes the task that reloads the file at every SIGHUP, for as long as it is polled. Reloader and signals outlive
+    /// each task. Without a file the task only keeps the source going.
+    pub(crate) fn runner(
+        self,
+        hangups: Option<(Hangups, ConfigFile)>,
+    ) -> impl Fn() -> BoxedTask + Send + 'static {
+        let hangups = hangups.map(|(hangups, file)| (hangups, Arc::new(file)));
+        let shared = Arc::new(Mutex::new((self, hangups)));
+        move || {
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                let mut shared = shared.lock().await;
+                let (reloader, hangups) = &mut *shared;
+                reloader.run(hangups.as_mut()).await;
+            })
         }
-        // Ends only with the process.
-        let _ = self.maintenance.await;
+    }
+
+    async fn run(&mut self, hangups: Option<&mut (Hangups, Arc<ConfigFile>)>) {
+        let Some((hangups, file)) = hangups else {
+            return std::future::pending().await;
+        };
+        loop {
+            if std::mem::take(&mut self.is_reloading) {
+                // The service manager waits for the end of a reload that panicked.
+                self.supervisor
+                    .ready("the reload failed; the log says why. Send SIGHUP again");
+            }
+            hangups.next().await;
+            self.supervisor.reloading();
+            self.is_reloading = true;
+            let status = self.reload(file).await;
+            self.is_reloading = false;
+            self.supervisor.ready(status);
+        }
     }
 
     /// Returns how it went, in a few words.
@@ -93,7 +126,7 @@ impl Reloader {
         self.reopen_log(log.clone(), log).await;
         let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
         let read = move || Config::load_again(&file.path, &file.overrides, has_keys);
-        let mut loaded = match tokio::task::spawn_blocking(read).await {
+        let mut loaded = match run_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
@@ -102,7 +135,13 @@ impl Reloader {
                 );
                 return "the config file was refused; the old configuration stays in force";
             }
-            Err(_) => return "ending",
+            Err(error) => {
+                tracing::error!(
+                    cause = %error,
+                    "The config file could not be read; the old configuration stays in force. Send SIGHUP again"
+                );
+                return "the config file could not be read; the old configuration stays in force";
+            }
         };
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)
@@ -158,8 +197,12 @@ impl Reloader {
     async fn reopen_log(&self, config: LogConfig, former: LogConfig) {
         let log = Arc::clone(&self.log);
         let reopen = move || log.apply(Opened::again(&config, &former));
-        // Fails only while the process ends.
-        let _ = tokio::task::spawn_blocking(reopen).await;
+        if let Err(error) = run_blocking(reopen).await {
+            tracing::error!(
+                cause = %error,
+                "The log file could not be reopened; send SIGHUP again"
+            );
+        }
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kms_agent_core::run_blocking;
 use zeroize::Zeroizing;
 
 /// How often files that others may write anew are looked at.
@@ -13,9 +14,9 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Reads a whole file of at most `limit` bytes, off the runtime's threads, into a block that is wiped.
 pub(crate) async fn read(path: PathBuf, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    tokio::task::spawn_blocking(move || read_now(&path, limit))
+    run_blocking(move || read_now(&path, limit))
         .await
-        .map_err(|_| FileError::Other("reading it crashed".to_owned()))?
+        .map_err(|error| FileError::Other(error.to_string()))?
 }
 
 /// The same at once, for when there is no runtime yet.
@@ -52,8 +53,8 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Whether nothing at all stands at `path`. What cannot be seen, and a link that leads nowhere, is something.
 pub(crate) async fn is_absent(path: PathBuf) -> bool {
-    // The only failure is the end of the runtime.
-    tokio::task::spawn_blocking(move || is_absent_now(&path))
+    // What could not be looked at counts as there.
+    run_blocking(move || is_absent_now(&path))
         .await
         .unwrap_or(false)
 }

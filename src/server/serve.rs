@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +34,7 @@ const TELL_AFTER: Duration = Duration::from_mins(1);
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
     let port = listeners.port();
     let listeners = listeners.into_tokio()?;
+    let tasks = Arc::clone(&app.tasks);
     let acceptor = Arc::new(Acceptor {
         slots: ConnectionSlots::new(app.settings.max_conn),
         context: Arc::new(Context::new(app, port)),
@@ -41,11 +43,11 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     });
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(Arc::clone(&acceptor).accept(listener)))
+        .map(|listener| tokio::spawn(keep_accepting(&tasks, &acceptor, listener)))
         .collect();
     stop.cancelled().await;
     for task in accepting {
-        // The loops end by themselves; one that crashed has nothing left to accept.
+        // The loops end by themselves.
         let _ = task.await;
     }
     acceptor.connections.close();
@@ -62,6 +64,30 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     Ok(())
 }
 
+/// Accepts on `listener` until the end, also after a panic.
+fn keep_accepting(
+    tasks: &Arc<Tasks>,
+    acceptor: &Arc<Acceptor>,
+    listener: TcpListener,
+) -> impl Future<Output = ()> + use<> {
+    let listener = Arc::new(listener);
+    let kept = Arc::clone(tasks).keep("accept", {
+        let (acceptor, listener) = (Arc::clone(acceptor), Arc::clone(&listener));
+        move || {
+            let (acceptor, listener) = (Arc::clone(&acceptor), Arc::clone(&listener));
+            async move { acceptor.accept(&listener).await }
+        }
+    });
+    let acceptor = Arc::clone(acceptor);
+    async move {
+        kept.await;
+        // An error means that the listener cannot be had, or that nobody is waiting any more.
+        if let Some(listener) = Arc::into_inner(listener) {
+            let _ = acceptor.admit_waiting(listener);
+        }
+    }
+}
+
 /// Accepts connections and serves each in a task of its own.
 struct Acceptor {
     slots: ConnectionSlots,
@@ -71,7 +97,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(&self, listener: &TcpListener) {
         let mut trouble = Trouble::default();
         loop {
             let accepted = tokio::select! {
@@ -94,8 +120,6 @@ impl Acceptor {
                 }
             }
         }
-        // An error means that the listener cannot be had, or that nobody is waiting any more.
-        let _ = self.admit_waiting(listener);
     }
 
     /// Lets in whoever was waiting at the door when the end came, without waiting for anybody.

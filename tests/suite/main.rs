@@ -35,6 +35,7 @@ mod port;
 #[cfg(target_os = "linux")]
 mod process;
 mod promises;
+mod readiness;
 mod reload;
 mod sample;
 mod sdk;

@@ -1,7 +1,9 @@
 //! The process as the system sees it: what it has given up, and the places it has to work in.
 
 mod confinement;
+mod file_limit;
 mod limits;
+mod shortage;
 mod surroundings;
 
 pub(crate) use self::confinement::{WITHOUT_LANDLOCK, kernel_confines};

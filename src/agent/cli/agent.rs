@@ -30,8 +30,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let overrides = overrides();
-    let config = Config::load(&args.config, &overrides)
-        .map_err(|error| Failure::config(error.to_string()))?;
+    let config = Config::load(&args.config, &overrides)?;
     let token = TokenSource::find(&config.server.token_variables, |name| {
         std::env::var_os(name)
     })?;

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use kms_agent_core::shortage;
 use kms_agent_emulator::{AccessKey, Emulator, Options, PutSecret};
 use tokio::sync::oneshot;
 
@@ -89,13 +90,21 @@ impl Cloud {
     fn start(secrets: Vec<(String, String)>) -> Result<Self, Failure> {
         let (started, starting) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::spawn(move || {
-            let result = emulate(secrets, stopped, &started);
-            if let Err(failure) = result {
-                // Nobody listens any more once the start succeeded.
-                let _ = started.send(Err(failure));
-            }
-        });
+        let thread = thread::Builder::new()
+            .name("emulator".to_owned())
+            .spawn(move || {
+                let result = emulate(secrets, stopped, &started);
+                if let Err(failure) = result {
+                    // Nobody listens any more once the start succeeded.
+                    let _ = started.send(Err(failure));
+                }
+            })
+            .map_err(|error| {
+                Failure::failed(format!(
+                    "the emulator's thread cannot be started: {error}. {}",
+                    shortage::remedy(&error)
+                ))
+            })?;
         let (base_url, access_key) = starting
             .recv()
             .unwrap_or_else(|_| Err(Failure::failed("the emulator ended at once")))?;

@@ -75,7 +75,7 @@ impl Target {
             Some(path) => Config::load(path, &overrides()),
             None => Config::parse_with("", "the defaults", &overrides()),
         }
-        .map_err(|error| Failure::config(error.to_string()))
+        .map_err(Failure::from)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::Clock;
+use kms_agent_core::{Clock, run_blocking};
 use kms_agent_server::{Token, TokenStore};
 use zeroize::Zeroizing;
 
@@ -122,14 +122,15 @@ impl TokenSource {
         };
         let bytes = match file::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token = draw().map_err(|error| unusable(path, &error))?;
+                let token = draw()
+                    .map_err(|error| Failure::failed(format!("no token can be drawn: {error}")))?;
                 file::create(path, &token)
                     .and_then(|()| file::read(path))
                     .map_err(|error| cannot_be_made(path, &error))?
             }
-            result => result.map_err(|error| unusable(path, &error))?,
+            result => result.map_err(|error| unreadable(path, &error))?,
         };
-        Token::parse(&bytes).map_err(|error| unusable(path, &error))
+        Token::parse(&bytes).map_err(|error| invalid(path, &error))
     }
 
     /// Says what [`open`](Self::open) will find, and makes nothing.
@@ -144,27 +145,27 @@ impl TokenSource {
                 .map(|()| format!("{shown} is missing; the agent will make it"))
                 .map_err(|error| cannot_be_made(path, &error)),
             result => {
-                let bytes = result.map_err(|error| unusable(path, &error))?;
+                let bytes = result.map_err(|error| unreadable(path, &error))?;
                 Token::parse(&bytes)
                     .map(|_| shown.to_string())
-                    .map_err(|error| unusable(path, &error))
+                    .map_err(|error| invalid(path, &error))
             }
         }
     }
 
     /// Keeps `store` in step with the file, for as long as it is polled. A file that is missing, empty or
     /// invalid leaves the old token in force.
-    pub(crate) async fn watch(self, store: Arc<TokenStore>, clock: Arc<dyn Clock>) {
-        let Self::File(path) = self else { return };
+    pub(crate) async fn watch(self: Arc<Self>, store: Arc<TokenStore>, clock: Arc<dyn Clock>) {
+        let Self::File(path) = &*self else { return };
         loop {
             clock.sleep_until(clock.boot() + LOOK_EVERY).await;
             let read = {
                 let path = path.clone();
-                tokio::task::spawn_blocking(move || look(&path)).await
+                run_blocking(move || look(&path)).await
             };
-            match read {
-                Ok(Ok(token)) => store.replace(token),
-                Ok(Err(reason)) => {
+            match read.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok(token) => store.replace(token),
+                Err(reason) => {
                     if !store.is_stuck() {
                         tracing::warn!(
                             path = %path.display(),
@@ -174,35 +175,57 @@ impl TokenSource {
                     }
                     store.set_stuck(true);
                 }
-                // The runtime is ending.
-                Err(_) => return,
             }
         }
     }
 }
 
-fn cannot_be_made(path: &Path, error: &dyn fmt::Display) -> Failure {
-    unusable(
-        path,
-        &format_args!("it is missing and cannot be made: {error}"),
-    )
-}
-
-/// What to do about a token file.
-fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
+/// The failure to make a missing token file.
+fn cannot_be_made(path: &Path, error: &io::Error) -> Failure {
     let shown = path.display();
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-    let how = match folder {
+    let advice = match folder {
         Some(folder) => format!(
             "Make the folder {} first, writable for the agent",
             folder.display()
         ),
-        None if path.is_dir() => "Name a file, not a folder".to_owned(),
-        None => format!("Make a new one with: alibabacloud-kms-agent token {shown}"),
+        None => renew(path),
     };
-    Failure::config(format!("the token file {shown}: {error}. {how}"))
+    let what = format_args!("the token file {shown}: it is missing and cannot be made");
+    Failure::of_io(what, error, &advice)
+}
+
+/// The failure to read a token file that exists.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        _ if path.is_dir() => "Name a file, not a folder".to_owned(),
+        // A new token would cut off every application, and its file might be unreadable again.
+        io::ErrorKind::PermissionDenied => {
+            "Let the agent's user read it and enter the folders above it (chown, chmod)".to_owned()
+        }
+        _ => renew(path),
+    };
+    Failure::of_io(
+        format_args!("the token file {}", path.display()),
+        error,
+        &advice,
+    )
+}
+
+/// The failure to take what a token file holds for a token.
+fn invalid(path: &Path, error: &dyn fmt::Display) -> Failure {
+    Failure::config(format!(
+        "the token file {}: {error}. {}",
+        path.display(),
+        renew(path)
+    ))
+}
+
+fn renew(path: &Path) -> String {
+    let shown = path.display();
+    format!("Make a new one with: alibabacloud-kms-agent token {shown}")
 }
 
 fn look(path: &Path) -> Result<Token, String> {

@@ -84,5 +84,5 @@ fn cache(config: &Config) -> Result<String, Failure> {
     let found = backend.config.examine();
     found
         .map(|found| format!("{}: {found}", backend.name))
-        .map_err(|error| Failure::config(error.to_string()))
+        .map_err(Failure::from)
 }
