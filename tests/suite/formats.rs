@@ -403,7 +403,7 @@ fn everywhere_else_errors_speak_as_kms_does() {
     }
 }
 
-/// What curl sends when a placeholder is left in the id, and the like.
+/// Request lines that the parser refuses, such as those that curl sends when a placeholder is left in the id.
 const UNREADABLE: [(&str, u16, &str); 5] = [
     (
         "GET /secretsmanager/get?secretId=<SecretId>",

@@ -14,7 +14,7 @@ const MAX_UNTRUSTED_BYTES: usize = 16 * 1024;
 /// Bytes that are kept of a line: more than the header of the longest token.
 const MAX_LINE: usize = 2 * 1024;
 
-/// What has come of the first head.
+/// State of the first head.
 #[derive(Debug)]
 pub(super) struct FirstHead<'a> {
     app: &'a App,
