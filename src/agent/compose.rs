@@ -11,6 +11,7 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Tasks, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
+use kms_agent_trust::is_new_warning;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -22,12 +23,13 @@ use crate::crash;
 use crate::exit::Failure;
 use crate::listen;
 use crate::platform::{Endings, Hangups};
-use crate::process::harden;
+use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
-use crate::process::signal;
 use crate::process::supervisor::Supervisor;
+use crate::process::{orphan, rehearsal, signal};
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
+use crate::token::file::FileId;
 use crate::token::source::TokenSource;
 
 /// An agent whose files and sockets are open and whose process is hardened, before any thread exists.
@@ -38,7 +40,11 @@ pub(crate) struct Prepared {
     file: Option<ConfigFile>,
     environment: Environment,
     token: TokenStore,
+    /// The file that the token was read from.
+    token_file: Option<FileId>,
     token_source: TokenSource,
+    /// What the operator should know about the files that were read before there was a log.
+    doubts: Vec<String>,
     listeners: Listeners,
     /// Port that the service manager holds for nothing.
     unused_port: Option<u16>,
@@ -60,22 +66,38 @@ impl Prepared {
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
-        // First, while the descriptors that the service manager passed are the only ones.
+        // First the port, while the descriptors that the service manager passed are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
+
+        // Nothing more needs a capability.
+        let circumstances = Circumstances {
+            connections: config.server.http.max_conn,
+            is_trial: file.is_none(),
+        };
+        let mut warnings = harden::give_up_capabilities(circumstances);
+
+        // Every file is opened as it will be opened later, so that what cannot be is known now.
         let log = telemetry::Opened::open(&config.log);
-        let token = TokenStore::new(token_source.open()?);
+        let first = token_source
+            .open()
+            .map_err(|failure| rehearsal::explain(failure, token_source.path()))?;
         let supervisor = Supervisor::from_environment();
-        // The system tells it by files that will be out of reach.
         let workers = runtime::workers(config.server.worker_threads);
         let path = file.as_ref().map(|file| file.path.as_path());
-        let reach = Reach::open(&config, path, &environment, &token_source);
-        let (reach, warnings) = harden::harden(reach);
+        let reach = Reach::open(&config, path, &environment, token_source.path());
+        warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
+
+        // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.
+        let (reach, more) = harden::confine(reach, circumstances);
+        warnings.extend(more);
         Ok(Self {
             config,
             file,
             environment,
-            token,
+            token: TokenStore::new(first.token),
+            token_file: first.file,
             token_source,
+            doubts: first.warnings,
             listeners: opened.listeners,
             unused_port: opened.unused_port,
             log,
@@ -104,9 +126,18 @@ impl Prepared {
             tracing::warn!("{warning}");
         }
         for warning in &self.warnings {
+            tracing::warn!(cause = warning.as_str(), "Process hardening is incomplete");
+        }
+        if !self.reach.missing().is_empty() {
+            tracing::info!(
+                folders = ?self.reach.missing(),
+                "Folders that do not exist are out of reach until a restart, also when they are made"
+            );
+        }
+        for doubt in self.doubts.iter().filter(|doubt| is_new_warning(doubt)) {
             tracing::warn!(
-                cause = warning.as_str(),
-                "The process is hardened less than it should be"
+                cause = doubt.as_str(),
+                "A file is not as safe as it should be"
             );
         }
         if let Some(held) = self.unused_port {
@@ -170,10 +201,8 @@ impl Prepared {
                 let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&service));
                 move || Arc::clone(&prefetch).run(Arc::clone(&service))
             });
-            background.keep("token", {
-                let source = Arc::new(self.token_source);
-                move || Arc::clone(&source).watch(Arc::clone(&token), Arc::clone(&clock))
-            });
+            background.keep("orphans", orphan::reap);
+            self.token_source.follow(&token, self.token_file)?;
             let reloader = Reloader {
                 config: self.config,
                 sources,

@@ -6,6 +6,7 @@ mod log;
 mod official;
 mod server;
 mod source;
+mod trust;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -125,7 +125,9 @@ impl Reloader {
         let log = self.config.log.clone();
         self.reopen_log(log.clone(), log).await;
         let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
-        let read = move || Config::load_again(&file.path, &file.overrides, has_keys);
+        let environment = self.sources.environment.clone();
+        let read =
+            move || Config::load_trusted_again(&file.path, &file.overrides, &environment, has_keys);
         let mut loaded = match run_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {

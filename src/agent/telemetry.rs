@@ -150,9 +150,11 @@ impl Log {
             None => self.format.set(opened.config.format),
             Some(None) => {}
             Some(Some(file)) => {
+                // Before the gate is shut: the report of a panic is a line that passes it.
+                let next = self.file.prepare(file);
                 let shut = self.gate.shut();
                 self.format.set(opened.config.format);
-                let former = self.file.open(file);
+                let former = self.file.open(next);
                 drop(shut);
                 // With the gate open again: the thread that writes may have a line to log.
                 drop(former);

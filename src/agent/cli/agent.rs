@@ -30,7 +30,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let overrides = overrides();
-    let config = Config::load(&args.config, &overrides)?;
+    let environment = environment();
+    let config = Config::load_trusted(&args.config, &overrides, &environment)?;
     let token = TokenSource::find(&config.server.token_variables, |name| {
         std::env::var_os(name)
     })?;
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Prepared::open(
         config,
         Some(file),
-        environment(),
+        environment,
         token,
         std::env::var("RUST_LOG").ok(),
     )?

@@ -16,7 +16,7 @@ use crate::exit::Failure;
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "One line a step: config, token, port, cache, region, credentials, dns, endpoint, clock, kms.\n\
+    after_help = "One line a step: config, token, port, cache, process, region, credentials, dns, endpoint, clock, kms.\n\
     Nothing is made or changed, so it may run beside an agent. Without --secret, KMS is asked for a secret\n\
     that does not exist, which shows whether it knows the credentials. No value is ever printed.\n\
     Variables KMS_AGENT_<TABLE>_<KEY> override the file, as they do for `agent`.\n\
@@ -41,7 +41,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.config.display().to_string();
-    let config = match Config::load(&args.config, &overrides()) {
+    let config = match Config::load_trusted(&args.config, &overrides(), &environment()) {
         Ok(config) => config,
         Err(error) => {
             if args.json {
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Ok(());
     }
     let mut report = Report::begin(name).warn(&config.warnings);
-    report.add_local(local::examine(&config));
+    report.add_local(local::examine(&config, &args.config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {
         report.json()

@@ -46,12 +46,12 @@ impl Target {
         let lookup = |name: &str| -> Option<OsString> { std::env::var_os(name) };
         let found = find(&config.server.token_variables, lookup)?;
         let path = match &found {
-            Found::Literal(_) => None,
+            Found::Literal { .. } => None,
             Found::File(path) => Some(path.as_path()),
         };
         let trusted = TrustedUsers::of_token(path).and(self.agent_user);
         let bytes = match &found {
-            Found::Literal(text) => Zeroizing::new(text.as_bytes().to_vec()),
+            Found::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
             Found::File(path) => file::read(path).map_err(|error| {
                 Failure::failed(format!(
                     "the token file {} cannot be read: {error}",

@@ -1,11 +1,11 @@
 //! What the agent asks of Unix.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -22,19 +22,15 @@ pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(text)
 }
 
-/// Makes `folder` and what is missing above it, for those that `mode` lets in.
+/// Makes `folder` and what is missing above it, for those that `mode` lets in. Links that others could have planted are
+/// not followed.
 pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(folder)
+    kms_agent_trust::make_folder(folder, mode)
 }
 
 /// Has a file that `options` make be for those that `mode` lets in.
 pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
     options.mode(mode)
-}
-
-/// Has `options` open no link.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags(flags(OFlags::NOFOLLOW))
 }
 
 /// Has `options` open no link, and a pipe without waiting for its other end.
@@ -82,6 +78,11 @@ pub(crate) fn grant(
         fchown(file, owner, group)?;
     }
     file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Whether the permissions are exactly `mode`.
+pub(crate) fn has_mode(metadata: &Metadata, mode: u32) -> bool {
+    metadata.mode() & 0o7777 == mode
 }
 
 /// Whether files may be made in `folder`.

@@ -33,15 +33,10 @@ pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptio
     options
 }
 
-/// Has `options` open a link itself instead of what it leads to.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+/// Has `options` open a link itself instead of what it leads to; opening a pipe does not wait.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
-}
-
-/// The same as [`without_links`]: opening a pipe does not wait.
-pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
-    without_links(options)
 }
 
 /// Nothing: opening a pipe waits for nobody.
@@ -73,6 +68,11 @@ pub(crate) fn grant(
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(())
+}
+
+/// Yes: modes do not exist.
+pub(crate) fn has_mode(_metadata: &Metadata, _mode: u32) -> bool {
+    true
 }
 
 /// Whether files may be made in `folder`, as far as can be told without making one.

@@ -25,7 +25,7 @@ pub(super) struct Outlet {
 
 /// A file with the thread that writes it.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     writer: NonBlocking,
     worker: WorkerGuard,
     path: PathBuf,
@@ -53,8 +53,8 @@ impl Outlet {
         None
     }
 
-    /// Leads to `file` from now on. What waits for the former one is still written there.
-    pub(super) fn open(&self, file: RotatingFile) -> Former {
+    /// Starts the thread that writes `file`. Panics where no thread can be made, with nothing changed.
+    pub(super) fn prepare(&self, file: RotatingFile) -> Open {
         let (path, format) = (file.path().to_owned(), file.format());
         let file = Arc::new(Mutex::new(file));
         let (writer, worker) = non_blocking(Faultless {
@@ -62,13 +62,17 @@ impl Outlet {
             lost: self.lost.clone(),
             told_at: None,
         });
-        let next = Open {
+        Open {
             writer,
             worker,
             path,
             format,
             file,
-        };
+        }
+    }
+
+    /// Leads to `next` from now on. What waits for the former file is still written there.
+    pub(super) fn open(&self, next: Open) -> Former {
         let former = self.lock().replace(next);
         self.retire(former)
     }

@@ -187,13 +187,15 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Result<Response<Either<Full<Bytes>, Body>>, Infallible> {
     progress.begin_answer();
-    slot.begin_answer();
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
     let version = parts.version;
     let format = app.settings.format_of(parts.uri.path());
-    let (admission, mut response) = match admit(context, slot, &parts) {
+    let admission = admit(context, slot, &parts).await;
+    // While a wrong token waits for a look at the token's file, the connection may still give way.
+    slot.begin_answer();
+    let (admission, mut response) = match admission {
         Ok(admission) => {
             let response = if let Some(route) = secret::route(&app.settings, &parts) {
                 // Nearly every request. The router would box it several times over.
@@ -229,7 +231,7 @@ async fn respond(
     Ok(response)
 }
 
-fn admit(
+async fn admit(
     context: &Context,
     slot: &Slot,
     parts: &http::request::Parts,
@@ -242,5 +244,5 @@ fn admit(
         error.retry_after = Some(Duration::from_secs(1));
         return Err(error);
     }
-    guard::admit(&context.app, context.port, parts)
+    guard::admit(&context.app, context.port, parts).await
 }
