@@ -318,3 +318,42 @@ fn a_client_that_leaves_while_kms_hangs_gives_its_place_back() {
         }
     }
 }
+
+#[test]
+fn wrong_tokens_by_the_hundred_keep_no_reader_out() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    // From a file, so that a wrong token waits for a look at it.
+    let agent = cloud.setup().env("KMS_TOKEN", "file://kmstoken").start();
+    let port = agent.port();
+    let token = std::fs::read_to_string(agent.folder().join("kmstoken")).unwrap();
+    let over = AtomicBool::new(false);
+    let opened = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let request = with_lines("").replace("TOKEN", "00000000000000000000000000000000");
+                let request = fill(request, port);
+                let mut held = VecDeque::new();
+                while !over.load(Ordering::Relaxed) {
+                    if let Ok(mut connection) = Connection::open(port) {
+                        let _ = connection.send(&request);
+                        held.push_back(connection);
+                        opened.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if held.len() > 850 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        let _ends = Ends(&over);
+        wait_until("every slot is taken", || {
+            opened.load(Ordering::Relaxed) > 1700
+        });
+        for round in 0..100 {
+            let reply = http::get(port, "/v1/s", &[("X-KMS-Token", token.trim())]);
+            assert_eq!(reply.status, 200, "reader {round}: {}", reply.text());
+        }
+    });
+}
