@@ -4,6 +4,8 @@
 //! machine in what they send. The order is part of the contract: sizes and form, forwarding headers, `Host`,
 //! `Origin`, health paths, token; path, method and parameters are only looked at behind it.
 
+use std::net::Ipv6Addr;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -17,6 +19,14 @@ const MAX_URI: usize = 8 * 1024;
 
 /// The most bytes that the header fields may have together.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// Sentence for a longer target.
+pub(crate) const URI_TOO_LONG: &str =
+    "The path and query together may have at most 8192 bytes; shorten them.";
+
+/// Sentence for more or longer header fields.
+pub(crate) const HEADERS_TOO_LARGE: &str =
+    "A request may have at most 100 headers with 65536 bytes together; send fewer or shorter ones.";
 
 /// The paths that probes ask without a token.
 const HEALTH: [&str; 4] = ["/ping", "/livez", "/readyz", "/metrics"];
@@ -86,9 +96,12 @@ impl<'a> Head<'a> {
                 "content-length" => head.has_body |= value.as_bytes() != b"0",
                 "origin" => head.is_from_page = true,
                 "sec-fetch-site" => head.is_from_page |= value.as_bytes() != b"none",
-                "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "forwarded"
-                | "via" | "x-real-ip" => head.forwarding = Some(name),
-                _ => head.note_token(name, value, ssrf_headers),
+                // The operator may have chosen one of the other proxies' headers for the token.
+                text => {
+                    if !head.note_token(name, value, ssrf_headers) && is_forwarding(text) {
+                        head.forwarding = Some(name);
+                    }
+                }
             }
         }
         head
@@ -100,35 +113,72 @@ impl<'a> Head<'a> {
         !self.is_token_doubled && tokens.any(|token| TOKEN_LENGTH.contains(&token.len()))
     }
 
+    /// Whether `name` may carry the token.
     fn note_token(
         &mut self,
         name: &HeaderName,
         value: &'a HeaderValue,
         ssrf_headers: &[HeaderName],
-    ) {
+    ) -> bool {
+        let mut is_token = false;
         for (place, ssrf_header) in self.tokens.iter_mut().zip(ssrf_headers) {
             if ssrf_header == name {
+                is_token = true;
                 self.is_token_doubled |= place.replace(value.as_bytes()).is_some();
             }
         }
+        is_token
     }
+}
+
+/// Whether a proxy, a gateway or a CDN adds the header `name`, in lower case, to what it forwards.
+fn is_forwarding(name: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "cf-"];
+    matches!(
+        name,
+        "ali-cdn-real-ip"
+            | "client-ip"
+            | "fastly-client-ip"
+            | "fly-client-ip"
+            | "forwarded"
+            | "forwarded-for"
+            | "proxy-client-ip"
+            | "true-client-ip"
+            | "via"
+            | "wl-proxy-client-ip"
+            | "x-appengine-user-ip"
+            | "x-azure-clientip"
+            | "x-azure-socketip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-envoy-external-address"
+            | "x-envoy-original-path"
+            | "x-forwarded"
+            | "x-forwarded-for"
+            | "x-proxyuser-ip"
+            | "x-real-ip"
+            | "x-remote-addr"
+            | "x-remote-ip"
+            | "x-rewrite-url"
+            | "x-true-client-ip"
+    ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn check_form(request: &Parts, head: &Head<'_>) -> Result<(), ApiError> {
     let uri = &request.uri;
     if uri.authority().is_some() || uri.scheme().is_some() || request.method == Method::CONNECT {
         return Err(Reject::InvalidRequest
-            .because("Send the path alone, not a full URL: the agent is no proxy."));
+            .because("Send the path alone, not a full URL: the agent is not a proxy."));
     }
     if uri
         .path_and_query()
         .map_or(0, |target| target.as_str().len())
         > MAX_URI
     {
-        return Err(Reject::UriTooLong.because("The path and query together may have 8192 bytes."));
+        return Err(Reject::UriTooLong.because(URI_TOO_LONG));
     }
     if head.bytes > MAX_HEADER_BYTES {
-        return Err(Reject::HeadersTooLarge.because("The headers together may have 65536 bytes."));
+        return Err(Reject::HeadersTooLarge.because(HEADERS_TOO_LARGE));
     }
     if head.has_body {
         return Err(
@@ -154,7 +204,7 @@ fn check_host(head: &Head<'_>, port: u16) -> Result<(), ApiError> {
         Ok(())
     } else {
         Err(Reject::ForbiddenHost.because(format!(
-            "Ask for http://localhost:{port} or http://127.0.0.1:{port}; other host names are not served."
+            "Ask for http://localhost:{port}, http://127.0.0.1:{port} or http://[::1]:{port}; other host names are not served."
         )))
     }
 }
@@ -171,7 +221,15 @@ fn is_own_host(host: &[u8], port: u16) -> bool {
     let own = ["localhost", "127.0.0.1", "[::1]"]
         .iter()
         .any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
-    own && is_port(given, port)
+    (own || is_ipv6_loopback(name)) && is_port(given, port)
+}
+
+/// Whether `name` is `::1` in brackets, in any spelling: Java writes `[0:0:0:0:0:0:0:1]`.
+fn is_ipv6_loopback(name: &[u8]) -> bool {
+    name.strip_prefix(b"[")
+        .and_then(|name| name.strip_suffix(b"]"))
+        .and_then(|name| str::from_utf8(name).ok())
+        .is_some_and(|name| name.parse() == Ok(Ipv6Addr::LOCALHOST))
 }
 
 /// Whether `text` is `port` as everybody writes it: no sign, no zeros in front.
@@ -182,7 +240,9 @@ fn is_port(text: &[u8], port: u16) -> bool {
 
 fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
     if head.is_from_page {
-        Err(Reject::ForbiddenOrigin.because("Requests of web pages are not served."))
+        Err(Reject::ForbiddenOrigin.because(
+            "Requests of web pages are not served; ask without Origin and Sec-Fetch-Site headers.",
+        ))
     } else {
         Ok(())
     }
@@ -221,6 +281,10 @@ mod tests {
             "LocalHost:2025",
             "127.0.0.1:2025",
             "[::1]:2025",
+            "[0:0:0:0:0:0:0:1]:2025",
+            "[0000:0000:0000:0000:0000:0000:0000:0001]:2025",
+            "[::0:1]:2025",
+            "[0::1]:2025",
         ] {
             assert!(is_own_host(good.as_bytes(), 2025), "{good}");
         }
@@ -239,6 +303,16 @@ mod tests {
             "evil",
             "[::1]",
             "::1:2025",
+            "0:0:0:0:0:0:0:1:2025",
+            "[0:0:0:0:0:0:0:1]",
+            "[0:0:0:0:0:0:0:1]:2026",
+            "[0:0:0:0:0:0:0:2]:2025",
+            "[::ffff:127.0.0.1]:2025",
+            "[::1%lo]:2025",
+            "[[::1]]:2025",
+            "[::1]x:2025",
+            "[localhost]:2025",
+            "[127.0.0.1]:2025",
             "127.0.0.2:2025",
             "localhost:2025:2025",
             "a@localhost:2025",
@@ -247,5 +321,29 @@ mod tests {
         }
         assert!(is_own_host(b"localhost", 80));
         assert!(is_own_host(b"[::1]", 80));
+    }
+
+    #[test]
+    fn headers_of_proxies_are_told_from_those_of_applications() {
+        for name in [
+            "x-forwarded-port",
+            "x-forwarded-anything",
+            "x-original-url",
+            "cf-connecting-ip",
+            "cf-ray",
+            "true-client-ip",
+            "x-client-ip",
+        ] {
+            assert!(is_forwarding(name), "{name}");
+        }
+        for name in [
+            "x-kms-token",
+            "x-vault-token",
+            "x-request-id",
+            "user-agent",
+            "cfg",
+        ] {
+            assert!(!is_forwarding(name), "{name}");
+        }
     }
 }

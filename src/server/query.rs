@@ -1,6 +1,7 @@
 //! From a query string or a path to the secret that is meant.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use kms_agent_core::secret::InvalidText;
 use kms_agent_core::{Demand, SecretId, SecretRef, VersionSelector};
@@ -41,7 +42,7 @@ pub(crate) fn parse_vault_path(path: &str, query: &str) -> Result<Question, ApiE
     )?;
     if !matches!(parameters.version.as_deref(), None | Some("0" | "1")) {
         return Err(Reject::InvalidParameter.because(
-            "version takes 0 or 1: KMS versions have no numbers. Use versionId or versionStage.",
+            "The parameter version takes 0 or 1: KMS versions have no numbers. Use versionId or versionStage.",
         ));
     }
     parameters.question_for(path.strip_prefix("secret/data/").unwrap_or(path))
@@ -65,9 +66,8 @@ pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
         None if all => Ok(PurgeOrder::All { force }),
         None => Err(Reject::MissingParameter
             .because("Say what to purge: ?secretId=<name or ARN> or ?all=true.")),
-        Some(_) if all || force => {
-            Err(Reject::InvalidParameter.because("secretId goes with neither all nor force."))
-        }
+        Some(_) if all || force => Err(Reject::InvalidParameter
+            .because("The parameter secretId goes with neither all nor force; send it alone.")),
         Some(id) => SecretId::parse(id)
             .map(PurgeOrder::Secret)
             .map_err(|error| invalid("secretId", error)),
@@ -80,9 +80,8 @@ fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
         None => Ok(false),
         Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
         Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
-        Some(_) => {
-            Err(Reject::InvalidParameter.because(format!("{name} takes true, false, 1 or 0.")))
-        }
+        Some(_) => Err(Reject::InvalidParameter
+            .because(format!("The parameter {name} takes true, false, 1 or 0."))),
     }
 }
 
@@ -103,7 +102,7 @@ impl<'a> Parameters<'a> {
         let mut parameters = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name, "a parameter's name")?;
+            let name = decode(name, "The name of a parameter")?;
             let known_name = known.iter().find(|known| **known == name);
             let (Some(slot), Some(name)) = (parameters.slot(&name), known_name) else {
                 // Cut, since it may be anything.
@@ -113,8 +112,13 @@ impl<'a> Parameters<'a> {
                     known.join(", ")
                 )));
             };
-            if slot.replace(decode(value, name)?).is_some() {
-                return Err(Reject::InvalidParameter.because(format!("{name} is given twice.")));
+            if slot
+                .replace(decode(value, format_args!("The parameter {name}"))?)
+                .is_some()
+            {
+                return Err(Reject::InvalidParameter.because(format!(
+                    "The parameter {name} is given twice; send it once."
+                )));
             }
         }
         Ok(parameters)
@@ -134,7 +138,7 @@ impl<'a> Parameters<'a> {
     }
 
     fn question_for(&self, path: &str) -> Result<Question, ApiError> {
-        let id = decode(path, "the secret id in the path")?;
+        let id = decode(path, "The secret id in the path")?;
         if id.is_empty() {
             return Err(Reject::MissingParameter.because("Name the secret after the path prefix."));
         }
@@ -159,12 +163,12 @@ impl<'a> Parameters<'a> {
 }
 
 fn invalid(name: &str, error: InvalidText) -> ApiError {
-    Reject::InvalidParameter.because(format!("{name} {error}."))
+    Reject::InvalidParameter.because(format!("The parameter {name} {error}."))
 }
 
 /// Percent-decoding, strictly: a `%` that begins no escape is an error, and so is what is no UTF-8. A `+` is a
 /// plus, which secret names may hold; a space they may not.
-fn decode<'a>(text: &'a str, what: &str) -> Result<Cow<'a, str>, ApiError> {
+fn decode(text: &str, what: impl Display) -> Result<Cow<'_, str>, ApiError> {
     if !text.as_bytes().contains(&b'%') {
         return Ok(Cow::Borrowed(text));
     }
@@ -176,7 +180,7 @@ fn decode<'a>(text: &'a str, what: &str) -> Result<Cow<'a, str>, ApiError> {
     }
     percent_decode(text.as_bytes())
         .decode_utf8()
-        .map_err(|_| reject("is not UTF-8 after percent-decoding"))
+        .map_err(|_| reject("is not UTF-8 after percent-decoding; encode the bytes of UTF-8"))
 }
 
 fn escapes_are_whole(text: &[u8]) -> bool {

@@ -22,14 +22,14 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         // A GET of these three never gets here: see `secret::route`.
         .route(SECRET_BY_QUERY, any(use_get))
-        .route(&prefix, any(use_get))
-        .route(&format!("{prefix}{{*id}}"), any(use_get))
+        .route(&prefix, any(use_get_to_read))
+        .route(&format!("{prefix}{{*id}}"), any(use_get_to_read))
         .route("/agent/status", only_get(agent::status))
         .route("/agent/purge", only_post(agent::purge))
-        .route("/ping", only_get(health::ping))
-        .route("/livez", only_get(health::livez))
-        .route("/readyz", only_get(health::readyz))
-        .route("/metrics", only_get(metrics::metrics))
+        .route("/ping", get_and_head(health::ping))
+        .route("/livez", get_and_head(health::livez))
+        .route("/readyz", get_and_head(health::readyz))
+        .route("/metrics", get_and_head(metrics::metrics))
         .fallback(unknown_path)
         .with_state(app)
 }
@@ -41,6 +41,15 @@ where
     T: 'static,
 {
     get(handler).head(use_get).fallback(use_get)
+}
+
+/// GET, and HEAD with the same answer less its body, for probes that send it.
+fn get_and_head<H, T>(handler: H) -> MethodRouter<Arc<App>, Infallible>
+where
+    H: Handler<T, Arc<App>>,
+    T: 'static,
+{
+    get(handler).fallback(use_get_or_head)
 }
 
 /// POST and nothing else.
@@ -56,12 +65,27 @@ async fn use_get(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     not_allowed(&app, &uri, "GET")
 }
 
+/// A Vault client that may not list goes on to read; to one that may not use the method it is an error.
+async fn use_get_to_read(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Answered {
+    if app.settings.response_type == ResponseType::Vault && method.as_str() == "LIST" {
+        let error =
+            Reject::UnknownPath.because("Secrets cannot be listed; read them by name with GET.");
+        return render::error(ResponseType::Vault, &error);
+    }
+    not_allowed(&app, &uri, "GET")
+}
+
+async fn use_get_or_head(State(app): State<Arc<App>>, uri: Uri) -> Answered {
+    not_allowed(&app, &uri, "GET, HEAD")
+}
+
 async fn use_post(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     not_allowed(&app, &uri, "POST")
 }
 
 fn not_allowed(app: &App, uri: &Uri, allowed: &'static str) -> Answered {
-    let mut error = Reject::MethodNotAllowed.because(format!("Use {allowed}."));
+    let methods = allowed.replace(", ", " or ");
+    let mut error = Reject::MethodNotAllowed.because(format!("Use {methods}."));
     error.allow = Some(allowed);
     render::error(app.settings.format_of(uri.path()), &error)
 }

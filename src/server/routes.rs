@@ -4,3 +4,4 @@ pub(crate) mod agent;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod secret;
+pub(crate) mod vault;

@@ -2,8 +2,10 @@
 
 mod connection;
 mod listen;
-mod reserve;
+mod request_head;
+mod slots;
 mod stream;
+mod unreadable;
 
 use std::io;
 use std::sync::Arc;
@@ -11,13 +13,12 @@ use std::time::Duration;
 
 use kms_agent_core::Tasks;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::connection::{Context, Terms};
+use self::connection::Context;
 pub use self::listen::{BindError, Listeners};
-use self::reserve::Reserve;
+use self::slots::ConnectionSlots;
 use crate::App;
 
 /// How long requests in flight may take once the end has been asked for.
@@ -34,70 +35,68 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     let port = listeners.port();
     let listeners = listeners.into_tokio()?;
     let tasks = Arc::clone(&app.tasks);
-    let doorman = Arc::new(Doorman {
-        permits: Arc::new(Semaphore::new(app.settings.max_conn)),
-        reserve: Reserve::default(),
+    let acceptor = Arc::new(Acceptor {
+        slots: ConnectionSlots::new(app.settings.max_conn),
         context: Arc::new(Context::new(app, port)),
         connections: TaskTracker::new(),
         stop: stop.clone(),
     });
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(keep_accepting(&tasks, &doorman, listener)))
+        .map(|listener| tokio::spawn(keep_accepting(&tasks, &acceptor, listener)))
         .collect();
     stop.cancelled().await;
     for task in accepting {
         // The loops end by themselves.
         let _ = task.await;
     }
-    doorman.connections.close();
-    if tokio::time::timeout(DRAIN_LIMIT, doorman.connections.wait())
+    acceptor.connections.close();
+    if tokio::time::timeout(DRAIN_LIMIT, acceptor.connections.wait())
         .await
         .is_err()
     {
         tracing::warn!(
-            connections = doorman.connections.len(),
+            connections = acceptor.connections.len(),
             "Not every connection ended in time; closing the rest"
         );
     }
-    doorman.context.tell_refusals();
+    acceptor.context.tell_refusals();
     Ok(())
 }
 
 /// Accepts on `listener` until the end, also after a panic.
 fn keep_accepting(
     tasks: &Arc<Tasks>,
-    doorman: &Arc<Doorman>,
+    acceptor: &Arc<Acceptor>,
     listener: TcpListener,
 ) -> impl Future<Output = ()> + use<> {
     let listener = Arc::new(listener);
     let kept = Arc::clone(tasks).keep("accept", {
-        let (doorman, listener) = (Arc::clone(doorman), Arc::clone(&listener));
+        let (acceptor, listener) = (Arc::clone(acceptor), Arc::clone(&listener));
         move || {
-            let (doorman, listener) = (Arc::clone(&doorman), Arc::clone(&listener));
-            async move { doorman.accept(&listener).await }
+            let (acceptor, listener) = (Arc::clone(&acceptor), Arc::clone(&listener));
+            async move { acceptor.accept(&listener).await }
         }
     });
-    let doorman = Arc::clone(doorman);
+    let acceptor = Arc::clone(acceptor);
     async move {
         kept.await;
         // An error means that the listener cannot be had, or that nobody is waiting any more.
         if let Some(listener) = Arc::into_inner(listener) {
-            let _ = doorman.admit_waiting(listener);
+            let _ = acceptor.admit_waiting(listener);
         }
     }
 }
 
-/// Decides what becomes of a new connection.
-struct Doorman {
-    permits: Arc<Semaphore>,
-    reserve: Reserve,
+/// Accepts connections and serves each in a task of its own.
+struct Acceptor {
+    slots: ConnectionSlots,
     context: Arc<Context>,
     connections: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Doorman {
+impl Acceptor {
     async fn accept(&self, listener: &TcpListener) {
         let mut trouble = Trouble::default();
         loop {
@@ -107,7 +106,14 @@ impl Doorman {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer.port()),
+                Ok((stream, peer)) => {
+                    self.admit(stream, peer.port());
+                    // Connections that give way close as soon as their tasks run. The system queues newcomers
+                    // meanwhile, so that no more descriptors are in use than these.
+                    while self.slots.is_crowded() && !self.stop.is_cancelled() {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Err(error) => {
                     trouble.tell(&error, self.context.now());
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -130,18 +136,11 @@ impl Doorman {
     fn admit(&self, stream: TcpStream, peer_port: u16) {
         // Answers are written whole; waiting to fill a packet could only delay them.
         let _ = stream.set_nodelay(true);
-        let context = Arc::clone(&self.context);
-        let stop = self.stop.clone();
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            self.connections.spawn(async move {
-                connection::run(context, stream, peer_port, Terms::Full, stop).await;
-                drop(permit);
-            });
-        } else if let Some(guest) = self.reserve.take_in(&stop) {
-            self.connections.spawn(async move {
-                let leave = guest.leave();
-                connection::run(context, stream, peer_port, Terms::Reserve(guest), leave).await;
-            });
+        // Without a slot the connection is closed at once.
+        if let Some(slot) = self.slots.take(&self.stop) {
+            let context = Arc::clone(&self.context);
+            self.connections
+                .spawn(connection::run(context, stream, peer_port, slot));
         }
     }
 }

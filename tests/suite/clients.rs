@@ -107,7 +107,7 @@ fn reads_and_reports(program: &Program) {
         return;
     }
     let cloud = Cloud::start();
-    let (name, value) = ("app/db+x=@.密", "välue with \"quotes\" 密码");
+    let (name, value) = ("app/db +x=@.密&%", "välue with \"quotes\" 密码");
     cloud.put(name, value);
     let agent = cloud.setup().env("KMS_TOKEN", "file://kmstoken").start();
     let folder = agent.folder();

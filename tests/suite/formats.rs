@@ -209,9 +209,14 @@ fn check(reply: &Reply, response_type: usize, error: Error, request_id: Option<&
     assert_eq!(reply.status, error.0, "{}", error.1);
     assert_json_headers(reply);
     assert_eq!(reply.header("cache-status"), None);
+    let allowed = if error.2 == USE_GET_OR_HEAD.2 {
+        "GET, HEAD"
+    } else {
+        "GET"
+    };
     assert_eq!(
         reply.header("allow"),
-        (reply.status == 405).then_some("GET")
+        (reply.status == 405).then_some(allowed)
     );
 }
 
@@ -237,6 +242,7 @@ const FORWARDED: Error = Error(
     "The header via says that this request was forwarded; ask the agent directly, not through a proxy.",
 );
 const USE_GET: Error = Error(405, "MethodNotAllowed", "Use GET.");
+const USE_GET_OR_HEAD: Error = Error(405, "MethodNotAllowed", "Use GET or HEAD.");
 const UNKNOWN_PATH: Error = Error(
     404,
     "UnknownPath",
@@ -286,7 +292,11 @@ const OWN_ERRORS: [(&str, Error); 8] = [
     ),
     (
         "/v1/s?versionId=1&versionId=1",
-        Error(400, "InvalidParameter", "versionId is given twice."),
+        Error(
+            400,
+            "InvalidParameter",
+            "The parameter versionId is given twice; send it once.",
+        ),
     ),
     (
         "/secretsmanager/get?secretId=acs:kms:cn-beijing:1:secret/s",
@@ -377,7 +387,12 @@ fn everywhere_else_errors_speak_as_kms_does() {
             }
         }
         for path in ["/ping", "/livez", "/readyz", "/metrics"] {
-            check(&send(&agent, &format!("POST {path}"), ""), 0, USE_GET, None);
+            check(
+                &send(&agent, &format!("POST {path}"), ""),
+                0,
+                USE_GET_OR_HEAD,
+                None,
+            );
             check(
                 &send(&agent, &format!("GET {path}"), &forwarded),
                 0,
@@ -385,5 +400,166 @@ fn everywhere_else_errors_speak_as_kms_does() {
                 None,
             );
         }
+    }
+}
+
+/// Request lines that the parser refuses, such as those that curl sends when a placeholder is left in the id.
+const UNREADABLE: [(&str, u16, &str); 5] = [
+    (
+        "GET /secretsmanager/get?secretId=<SecretId>",
+        400,
+        "InvalidRequest",
+    ),
+    (
+        "GET /secretsmanager/get?secretId=\"s\"",
+        400,
+        "InvalidRequest",
+    ),
+    ("GET /v1/a name", 400, "InvalidRequest"),
+    ("GET v1/s", 400, "InvalidRequest"),
+    ("G\u{1}T /v1/s", 400, "InvalidRequest"),
+];
+
+#[test]
+fn what_the_parser_refuses_is_told_in_the_dialect_and_counted_in_the_log() {
+    let cloud = Cloud::start();
+    let token = format!("X-KMS-Token: {TOKEN}\r\n");
+    for response_type in 0..3 {
+        let agent = speaking(&cloud, response_type);
+        for (line, status, code) in UNREADABLE {
+            let reply = send(&agent, line, &token);
+            assert_eq!(reply.status, status, "{line}");
+            assert_json_headers(&reply);
+            assert_eq!(reply.header("connection"), Some("close"), "{line}");
+            let body = reply.json();
+            let message = match response_type {
+                0 => {
+                    assert_eq!(body["Code"], code, "{line}");
+                    body["Message"].as_str()
+                }
+                1 => {
+                    assert_eq!(body["__type"], code, "{line}");
+                    body["message"].as_str()
+                }
+                _ => body["errors"][0].as_str(),
+            };
+            assert!(
+                message.unwrap().contains("percent-encode"),
+                "{line}: {body}"
+            );
+        }
+        let many = "X: y\r\n".repeat(200);
+        let reply = send(&agent, "GET /v1/s", &format!("{token}{many}"));
+        assert_eq!(reply.status, 431);
+        assert!(reply.text().contains("100 headers"), "{}", reply.text());
+        let (_, log) = agent.stop();
+        assert!(
+            log.contains("Requests were refused") && log.contains("code=\"InvalidRequest\""),
+            "{log}"
+        );
+        assert!(log.contains("code=\"HeadersTooLarge\""), "{log}");
+    }
+}
+
+#[test]
+fn what_vault_clients_ask_first_is_answered_without_kms_under_response_type_2_only() {
+    let cloud = Cloud::start();
+    cloud.put("sys/health", "a secret");
+    let token = format!("X-Vault-Token: {TOKEN}\r\n");
+    let paths = [
+        ("auth/token/lookup-self", "/data/policies/0", "default"),
+        ("sys/health", "/replication_dr_mode", "disabled"),
+        (
+            "sys/health?standbyok=true",
+            "/replication_dr_mode",
+            "disabled",
+        ),
+        ("sys/seal-status", "/type", "shamir"),
+        (
+            "sys/internal/ui/mounts/secret",
+            "/data/options/version",
+            "2",
+        ),
+        ("sys/internal/ui/mounts/secret/", "/data/path", "secret/"),
+        ("sys/internal/ui/mounts/secret/app/db", "/data/type", "kv"),
+        ("sys/internal/ui/mounts", "/data/secret/secret~1/type", "kv"),
+    ];
+    let agent = speaking(&cloud, 2);
+    for (path, pointer, expected) in paths {
+        let reply = send(&agent, &format!("GET /v1/{path}"), &token);
+        assert_eq!(reply.status, 200, "{path}");
+        assert_json_headers(&reply);
+        let body = reply.json();
+        assert_eq!(body.pointer(pointer).unwrap(), expected, "{path}: {body}");
+        assert!(!reply.text().contains(TOKEN), "{path}");
+        for headers in ["", "X-Vault-Token: wrong\r\n"] {
+            let reply = send(&agent, &format!("GET /v1/{path}"), headers);
+            assert_eq!(reply.status, 403, "{path}");
+        }
+        for method in ["POST", "PUT"] {
+            let reply = send(&agent, &format!("{method} /v1/{path}"), &token);
+            assert_eq!(reply.status, 405, "{method} {path}");
+        }
+    }
+    for (line, status) in [
+        ("GET /v1/sys/internal/ui/mounts/kv", 404),
+        ("GET /v1/sys/internal/ui/mounts/secrets", 404),
+        ("LIST /v1/secret/metadata/app", 404),
+        ("LIST /v1/secret/app", 404),
+    ] {
+        let reply = send(&agent, line, &token);
+        assert_eq!(reply.status, status, "{line}");
+        let text = reply.text();
+        assert!(
+            text.starts_with(r#"{"errors":["UnknownPath: "#),
+            "{line}: {text}"
+        );
+    }
+    assert_eq!(cloud.reads(), 0, "KMS is not asked");
+    let reply = send(&agent, "GET /v1/secret/data/sys/health", &token);
+    assert_eq!(reply.json()["data"]["data"]["value"], "a secret");
+    for response_type in [0, 1] {
+        let agent = speaking(&cloud, response_type);
+        let reply = send(&agent, "GET /v1/sys/health", &token);
+        assert!(reply.text().contains("a secret"), "{}", reply.text());
+        let reply = send(&agent, "GET /v1/auth/token/lookup-self", &token);
+        assert!(
+            reply.text().contains("Forbidden.ResourceNotFound"),
+            "{}",
+            reply.text()
+        );
+        let reply = send(&agent, "LIST /v1/secret/app", &token);
+        assert_eq!(reply.status, 405);
+    }
+}
+
+#[test]
+fn metrics_come_in_the_format_that_the_client_accepts() {
+    let cloud = Cloud::start();
+    let agent = speaking(&cloud, 0);
+    for (accept, kind, counter) in [
+        (
+            "",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# TYPE kms_agent_requests counter\n",
+        ),
+        (
+            "Accept: */*\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# EOF\n",
+        ),
+        (
+            "Accept: text/plain;version=0.0.4;q=1,*/*;q=0.1\r\n",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# TYPE kms_agent_requests_total counter\n",
+        ),
+    ] {
+        let reply = send(&agent, "GET /metrics", accept);
+        assert_eq!(reply.header("content-type"), Some(kind), "{accept}");
+        assert!(reply.text().contains(counter), "{accept}");
+        assert_eq!(
+            reply.text().contains("# EOF"),
+            kind.starts_with("application")
+        );
     }
 }

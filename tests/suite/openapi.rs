@@ -1,12 +1,11 @@
 //! The OpenAPI document against the routes, the sources and the running agent.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use kms_agent_emulator::{Fault, FaultKind};
-use kms_agent_test_support::http::{self, Reply};
+use kms_agent_test_support::http::{self, Connection, Reply};
 use kms_agent_test_support::{Setup, TOKEN, TestAgent};
 use serde_json::{Value, json};
 
@@ -23,6 +22,16 @@ const SECRET_PATHS: [(&str, &str); 3] = [
     ("/secretsmanager/get", "/secretsmanager/get?secretId="),
     ("/v1/{secretId}", "/v1/"),
     ("/v1/secret/data/{secretId}", "/v1/secret/data/"),
+];
+
+/// The document's paths that are for Vault clients only, and a target of each.
+const VAULT_PATHS: [(&str, &str); 3] = [
+    ("/v1/auth/token/lookup-self", "/v1/auth/token/lookup-self"),
+    (
+        "/v1/sys/internal/ui/mounts/{mount}",
+        "/v1/sys/internal/ui/mounts/secret/app/db",
+    ),
+    ("/v1/sys/health", "/v1/sys/health"),
 ];
 
 /// What becomes of a secret when KMS is asked for it.
@@ -134,9 +143,21 @@ impl Exchanges {
             self.send(agent, path, &format!("GET {start}text"), "");
             self.refuse(agent, path, "GET", &format!("{start}text"));
         }
+        let older = "Accept: text/plain\r\n";
+        self.send(agent, "/metrics", "GET /metrics", older);
         for path in ["/ping", "/livez", "/readyz", "/metrics"] {
             self.send(agent, path, &format!("GET {path}"), "");
             self.refuse(agent, path, "GET", path);
+        }
+    }
+
+    /// Asks what Vault clients ask first.
+    fn begin_as_vault(&mut self, agent: &TestAgent) {
+        let token = format!("X-Vault-Token: {TOKEN}\r\n");
+        for (path, target) in VAULT_PATHS {
+            self.send(agent, path, &format!("GET {target}"), &token);
+            self.send(agent, path, &format!("GET {target}"), "");
+            self.refuse(agent, path, "GET", target);
         }
     }
 
@@ -183,8 +204,18 @@ fn every_documented_answer_is_given_as_documented() {
         exchanges.read(&idle);
         exchanges.operate(&idle);
 
+        if response_type == 2 {
+            exchanges.begin_as_vault(&idle);
+        }
+
         let busy = agent(&cloud, response_type, 1);
-        let _held = TcpStream::connect((Ipv4Addr::LOCALHOST, busy.port())).unwrap();
+        let mut held = Connection::open(busy.port()).unwrap();
+        let request = format!(
+            "GET /agent/status HTTP/1.1\r\nHost: localhost:{}\r\nX-KMS-Token: {TOKEN}\r\n\r\n",
+            busy.port()
+        );
+        held.send(request.as_bytes()).unwrap();
+        held.reply().unwrap();
         for (path, start) in SECRET_PATHS {
             exchanges.add(path, &busy.get(&format!("{start}text")));
         }
@@ -277,8 +308,15 @@ fn fuzz(response_type: usize) {
         .args(["--header", &format!("X-KMS-Token: {TOKEN}")])
         .args(["--url", &format!("http://127.0.0.1:{}", agent.port())]);
     if response_type != 2 {
-        // Its parameter `version` is of that response type.
-        run.args(["--exclude-operation-id", "readSecretAsVault"]);
+        // They, or a parameter of theirs, are of that response type.
+        for operation in [
+            "readSecretAsVault",
+            "vaultLookUpToken",
+            "vaultMount",
+            "vaultHealth",
+        ] {
+            run.args(["--exclude-operation-id", operation]);
+        }
     }
     let output = run
         .env_clear()

@@ -121,6 +121,44 @@ fn hvac_reads_secrets_as_it_reads_them_from_vault() {
 }
 
 #[test]
+fn vault_clients_that_look_at_their_token_and_mount_first_read_on() {
+    let Some(python) = python() else { return };
+    let cloud = Cloud::start();
+    // Where dynaconf looks by default.
+    cloud.put("dynaconf/main", r#"{"password":"pw"}"#);
+    let agent = agent(&cloud, "ResponseType = 2");
+    let url = format!("http://127.0.0.1:{}", agent.port());
+    let begin = |client: &str, token: &str| -> Value {
+        let arguments = [client, &url, "dynaconf/main"];
+        let variables = [("VAULT_TOKEN", token), ("HOME", "/nonexistent")];
+        let printed = run(&python, "begin_as_vault.py", &arguments, &variables);
+        serde_json::from_str(&printed).unwrap()
+    };
+    let value = json!({"password": "pw"});
+
+    let answers = begin("hvac", TOKEN);
+    assert_eq!(answers["authenticated"], true, "{answers}");
+    assert_eq!(answers["initialized"], true, "{answers}");
+    assert_eq!(answers["sealed"], false, "{answers}");
+    assert_eq!(answers["healthy"], true, "{answers}");
+    assert_eq!(answers["renewable"], false, "{answers}");
+    assert_eq!(answers["mount"]["path"], "secret/", "{answers}");
+    assert_eq!(answers["mount"]["options"]["version"], "2", "{answers}");
+    assert_eq!(answers["value"], value, "{answers}");
+    assert_eq!(cloud.reads(), 1, "nothing but the secret is asked of KMS");
+
+    for client in ["dynaconf", "ansible"] {
+        assert_eq!(begin(client, TOKEN)["value"], value, "{client}");
+    }
+
+    assert_eq!(begin("hvac", "wrong"), json!({"authenticated": false}));
+    for client in ["dynaconf", "ansible"] {
+        let refused = begin(client, "wrong");
+        assert!(refused["exception"].is_string(), "{client}: {refused}");
+    }
+}
+
+#[test]
 fn a_client_of_the_aws_secrets_manager_agent_reads_secrets_with_its_own_header() {
     let Some(python) = python() else { return };
     let cloud = Cloud::start();

@@ -10,6 +10,7 @@ use crate::config::{ResponseType, SECRET_BY_QUERY, ServerSettings};
 use crate::error::{ApiError, Reject};
 use crate::query::{self, Question};
 use crate::render::Answered;
+use crate::routes::vault;
 use crate::{cache_status, render};
 
 /// How a secret may be asked for.
@@ -45,7 +46,12 @@ pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Answered 
     };
     let question = match (route, app.settings.response_type) {
         (Route::Query, _) => query::parse_query(query),
-        (Route::Path, ResponseType::Vault) => query::parse_vault_path(id(), query),
+        (Route::Path, ResponseType::Vault) => {
+            if let Some(answer) = vault::preflight(app, id()) {
+                return answer.unwrap_or_else(|error| render::error(ResponseType::Vault, &error));
+            }
+            query::parse_vault_path(id(), query)
+        }
         (Route::Path, ResponseType::Kms | ResponseType::Aws) => query::parse_path(id(), query),
     };
     respond(app, question, headers).await

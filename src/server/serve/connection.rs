@@ -12,19 +12,19 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::reserve::Guest;
-use super::stream::{ClientStream, Progress};
+use super::request_head::FirstHead;
+use super::slots::Slot;
+use super::stream::{ClientStream, Progress, Refusal};
+use super::unreadable;
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
 use crate::refusal::Refusals;
@@ -36,7 +36,7 @@ use crate::{App, access, render};
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// The same for a connection over the limit.
-const GUEST_HEAD_LIMIT: Duration = Duration::from_secs(1);
+const OVERFLOW_HEAD_LIMIT: Duration = Duration::from_secs(1);
 
 /// The same for one that has begun to speak when the end comes.
 const LAST_HEAD_LIMIT: Duration = Duration::from_secs(1);
@@ -48,9 +48,6 @@ const MAX_HEAD_BYTES: usize = 104 * 1024;
 /// How long, and for how many bytes, the client's leftovers are read after the last answer.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
-
-const BAD_REQUEST: &[u8] =
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What all connections share.
 pub(super) struct Context {
@@ -81,47 +78,39 @@ impl Context {
     }
 }
 
-/// On which terms a connection is served.
-pub(super) enum Terms {
-    /// As the guard says.
-    Full,
-    /// Over the limit: one health answer or one 429.
-    Reserve(Guest),
-}
-
-/// Serves the connection until it ends. When `leave` is cancelled it is ended gracefully: what the client has
-/// sent by then is answered, an idle connection is closed at once, and half a request has a second to become one.
-pub(super) async fn run(
-    context: Arc<Context>,
-    stream: TcpStream,
-    peer_port: u16,
-    terms: Terms,
-    leave: CancellationToken,
-) {
+/// Serves the connection until it ends. When its slot must be left it is ended gracefully: what the client has
+/// sent by then is answered, an idle connection is closed at once, and half a request has a second to become one,
+/// unless it is a newcomer that waits for the slot.
+pub(super) async fn run(context: Arc<Context>, stream: TcpStream, peer_port: u16, slot: Slot) {
     let progress = Progress::default();
-    let guest = matches!(terms, Terms::Reserve(_));
-    let head_limit = if guest { GUEST_HEAD_LIMIT } else { HEAD_LIMIT };
-    let mut stream = ClientStream::new(stream, &progress, head_limit);
+    let head_limit = if slot.is_overflow() {
+        OVERFLOW_HEAD_LIMIT
+    } else {
+        HEAD_LIMIT
+    };
+    let first_head = FirstHead::new(&context.app);
+    let mut stream = ClientStream::new(stream, &progress, &slot, first_head, head_limit);
     let result = {
-        let service =
-            service_fn(|request| respond(&context, &terms, peer_port, &progress, request));
+        let service = service_fn(|request| respond(&context, &slot, peer_port, &progress, request));
         let connection = http1::Builder::new()
             // The stream has limits of its own.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
-            .keep_alive(!guest)
-            // The stream looks itself whether a waiting client has left; hyper would make a buffer for it.
+            .keep_alive(!slot.is_overflow())
+            // A client that has closed its sending side gets its answer; the stream notices a reset itself.
             .half_close(true)
             .serve_connection(TokioIo::new(&mut stream), service);
         let mut connection = pin!(connection);
         tokio::select! {
             biased;
             result = connection.as_mut() => result,
-            () = leave.cancelled() => {
+            () = slot.left() => {
                 progress.leaving.store(true, Ordering::Relaxed);
                 let already = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
                 match already {
                     Poll::Ready(result) => result,
+                    // Another connection has the slot.
+                    Poll::Pending if slot.is_evicted() => Ok(()),
                     Poll::Pending => {
                         connection.as_mut().graceful_shutdown();
                         match tokio::time::timeout(LAST_HEAD_LIMIT, connection.as_mut()).await {
@@ -141,35 +130,58 @@ pub(super) async fn run(
             peer.port = peer_port,
             "A connection ended early"
         );
-        if error.is_parse() && !stream.is_closed() {
-            // To HTTP/2 hyper does not say a word.
-            let _ = stream.write_all(BAD_REQUEST).await;
-            let _ = stream.shutdown().await;
+        // To HTTP/2 the parser itself does not say a word.
+        let unread = || {
+            error
+                .is_parse()
+                .then_some(Refusal::Parser(StatusCode::BAD_REQUEST))
+        };
+        if let Some(refusal) = stream.take_refusal().or_else(unread) {
+            slot.begin_answer();
+            let error = refusal.into_error(&error.to_string());
+            refuse(&context, &mut stream, peer_port, &error).await;
         }
     }
-    if let Terms::Reserve(guest) = &terms {
-        guest.set_waiting(false);
-    }
+    slot.end_answers();
     if stream.is_closed() {
-        linger(stream, &leave).await;
+        linger(stream, &slot).await;
     }
+}
+
+/// Answers bytes that are not a request.
+async fn refuse(
+    context: &Context,
+    stream: &mut ClientStream<'_>,
+    peer_port: u16,
+    error: &ApiError,
+) {
+    let app = &context.app;
+    context.refusals.note(&error.code);
+    app.metrics.count(error.status);
+    // Its path is not known, and most requests are for a secret.
+    let response = render::error(app.settings.response_type, error);
+    if access::is_logged() {
+        access::log(&response, peer_port, Duration::ZERO);
+    }
+    // The client may have gone.
+    let _ = stream.refuse(&unreadable::bytes(response).await).await;
 }
 
 /// Waits for the client to close as well. Closing with bytes of it unread would reset the connection, and the
 /// client might never see the answer.
-async fn linger(mut stream: ClientStream<'_>, leave: &CancellationToken) {
+async fn linger(mut stream: ClientStream<'_>, slot: &Slot) {
     let mut limit = LINGER_BYTES;
     tokio::select! {
         biased;
         () = poll_fn(|cx| stream.poll_drain(cx, &mut limit)) => {}
-        () = leave.cancelled() => {}
+        () = slot.left() => {}
         () = tokio::time::sleep(LINGER_LIMIT) => {}
     }
 }
 
 async fn respond(
     context: &Context,
-    terms: &Terms,
+    slot: &Slot,
     peer_port: u16,
     progress: &Progress,
     request: Request<Incoming>,
@@ -178,8 +190,12 @@ async fn respond(
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
+    let version = parts.version;
     let format = app.settings.format_of(parts.uri.path());
-    let (admission, mut response) = match admit(context, terms, &parts).await {
+    let admission = admit(context, slot, &parts).await;
+    // While a wrong token waits for a look at the token's file, the connection may still give way.
+    slot.begin_answer();
+    let (admission, mut response) = match admission {
         Ok(admission) => {
             let response = if let Some(route) = secret::route(&app.settings, &parts) {
                 // Nearly every request. The router would box it several times over.
@@ -196,11 +212,16 @@ async fn respond(
             (None, render::error(format, &error).map(Either::Left))
         }
     };
+    if admission == Some(Admission::Token) {
+        slot.note_token();
+    }
     if admission != Some(Admission::Token) || progress.leaving.load(Ordering::Relaxed) {
-        // Who has shown no token gets an answer, not a connection to keep.
+        // A caller without the token gets an answer, not a connection to keep.
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
+        // In answer to HTTP/1.0 with `Connection: keep-alive` hyper would add that to an answer of HTTP/1.1.
+        *response.version_mut() = version;
     }
     app.metrics.count(response.status());
     if let Some(began_at) = began_at {
@@ -212,19 +233,16 @@ async fn respond(
 
 async fn admit(
     context: &Context,
-    terms: &Terms,
+    slot: &Slot,
     parts: &http::request::Parts,
 ) -> Result<Admission, ApiError> {
-    if let Terms::Reserve(guest) = terms {
-        guest.set_waiting(true);
-        if !guard::is_health(parts.uri.path()) {
-            let mut error = Reject::TooManyConnections.because(format!(
-                "All {} connections that Server.MaxConn allows are in use; close idle ones or try again.",
-                context.app.settings.max_conn
-            ));
-            error.retry_after = Some(Duration::from_secs(1));
-            return Err(error);
-        }
+    if slot.is_overflow() && !guard::is_health(parts.uri.path()) {
+        let mut error = Reject::TooManyConnections.because(format!(
+            "All {} connections that Server.MaxConn allows are in use; close idle ones or try again.",
+            context.app.settings.max_conn
+        ));
+        error.retry_after = Some(Duration::from_secs(1));
+        return Err(error);
     }
     guard::admit(&context.app, context.port, parts).await
 }

@@ -7,6 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 /// How many connections may wait to be accepted: a thousand readers may come in one moment.
 pub(super) const BACKLOG: i32 = 1024;
 
+/// Bytes that the system may hold of answers that a client does not take, for each connection. Linux counts its own
+/// overhead as well and doubles the value.
+const SEND_BUFFER: usize = 128 * 1024;
+
 /// How often a free port is drawn anew when the other address family has it taken.
 const FREE_PORT_TRIES: usize = 20;
 
@@ -135,7 +139,11 @@ impl Listeners {
     pub(super) fn into_tokio(self) -> io::Result<Vec<tokio::net::TcpListener>> {
         std::iter::once(self.v4)
             .chain(self.v6)
-            .map(tokio::net::TcpListener::from_std)
+            .map(|listener| {
+                // Accepted connections inherit it.
+                rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
+                tokio::net::TcpListener::from_std(listener)
+            })
             .collect()
     }
 }
@@ -180,5 +188,21 @@ fn refused(address: &'static str, port: u16, source: io::Error) -> BindError {
             address,
             source,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_holds_a_quarter_of_a_mebibyte_of_answers_for_a_connection() {
+        let listeners = Listeners::open(0).unwrap();
+        let address = (Ipv4Addr::LOCALHOST, listeners.port());
+        let listeners = listeners.into_tokio().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listeners[0].accept().await.unwrap();
+        let bytes = rustix::net::sockopt::socket_send_buffer_size(&accepted).unwrap();
+        assert!(bytes <= 256 * 1024, "{bytes} bytes");
     }
 }

@@ -1,5 +1,6 @@
 //! A client's stream as the server wants it: requests must come and answers must be taken in time, nothing that was
-//! sent before the end is overlooked, and the end is orderly.
+//! sent before the end is overlooked, and the end is orderly. What the parser would answer to bytes that are not a
+//! request is held back, because its answers have no text.
 
 use std::future::Future;
 use std::io;
@@ -8,10 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::StatusCode;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+
+use super::request_head::FirstHead;
+use super::slots::Slot;
+use super::unreadable;
+use crate::error::ApiError;
 
 /// How long an answer may take to be taken.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -47,12 +54,37 @@ impl Progress {
     }
 }
 
+/// Reason why bytes that came are not a request.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The parser's, which knows a status and nothing else at the time.
+    Parser(StatusCode),
+    /// The stream's own.
+    Own(ApiError),
+}
+
+impl Refusal {
+    /// The error to answer with; `reason` is what the parser said.
+    pub(super) fn into_error(self, reason: &str) -> ApiError {
+        match self {
+            Self::Parser(status) => unreadable::error(status, reason),
+            Self::Own(error) => error,
+        }
+    }
+}
+
 /// A TCP stream with those manners.
 #[derive(Debug)]
 pub(super) struct ClientStream<'a> {
     tcp: TcpStream,
     progress: &'a Progress,
+    slot: &'a Slot,
+    first_head: FirstHead<'a>,
     wait: Wait,
+    /// Number of requests whose answers are written.
+    answered: u64,
+    /// Why the bytes that came are not taken for a request; to be told by [`ClientStream::refuse`].
+    refusal: Option<Refusal>,
     /// Runs from the first moment that an answer could not be written on until all of it has been.
     taking: Option<Pin<Box<Sleep>>>,
     /// Our side is closed, and all there was to say has been written.
@@ -61,11 +93,21 @@ pub(super) struct ClientStream<'a> {
 
 impl<'a> ClientStream<'a> {
     /// `head_limit` is how long a request may take to come whole, and how long the stream may be idle.
-    pub(super) fn new(tcp: TcpStream, progress: &'a Progress, head_limit: Duration) -> Self {
+    pub(super) fn new(
+        tcp: TcpStream,
+        progress: &'a Progress,
+        slot: &'a Slot,
+        first_head: FirstHead<'a>,
+        head_limit: Duration,
+    ) -> Self {
         Self {
             tcp,
             progress,
+            slot,
+            first_head,
             wait: Wait::new(head_limit),
+            answered: 0,
+            refusal: None,
             taking: None,
             is_closed: false,
         }
@@ -73,6 +115,19 @@ impl<'a> ClientStream<'a> {
 
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// Takes the reason why there is no request, if there is one.
+    pub(super) fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusal.take()
+    }
+
+    /// Writes `answer` and closes our side.
+    pub(super) async fn refuse(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.progress.begin_answer();
+        self.progress.end_answer();
+        self.write_all(answer).await?;
+        self.shutdown().await
     }
 
     /// Reads what the client still sends and drops it, `limit` bytes at most, until the client closes too.
@@ -110,15 +165,25 @@ impl<'a> ClientStream<'a> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Whether the client has closed its side, so that nobody waits for the answer under way. If not, `cx` is
-    /// woken when it does.
-    fn has_left(&self, cx: &mut Context<'_>) -> bool {
+    /// Looks at whether the client is still there while it waits for its answer. One that has closed its sending side
+    /// gets the answer. An error means that the connection is reset. `cx` is woken when something changes.
+    fn look_at_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut byte = [0];
         match self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
-            Poll::Ready(Ok(length)) => length == 0,
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => self.slot.note_half_closed(),
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
         }
+        Ok(())
+    }
+
+    /// The status of an answer that comes from the parser itself: nobody asked for one.
+    fn parser_status(&self, answer: &[u8]) -> Option<StatusCode> {
+        if self.answered != self.progress.requests.load(Ordering::Relaxed) {
+            return None;
+        }
+        let status = answer.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+        StatusCode::from_bytes(status).ok()
     }
 
     /// Asks the system itself for what has arrived, which the runtime may not have heard of yet.
@@ -141,17 +206,27 @@ impl AsyncRead for ClientStream<'_> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.tcp).poll_read(cx, buf) {
-            Poll::Pending if self.progress.leaving.load(Ordering::Relaxed) => {
-                self.read_what_is_there(buf)
-            }
-            Poll::Pending if !self.progress.answering.load(Ordering::Relaxed) => {
-                let requests = self.progress.requests.load(Ordering::Relaxed);
-                ready!(self.wait.poll(requests, cx));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            outcome => outcome,
+        let mut outcome = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if outcome.is_pending() && self.progress.leaving.load(Ordering::Relaxed) {
+            outcome = self.read_what_is_there(buf);
         }
+        let requests = self.progress.requests.load(Ordering::Relaxed);
+        if outcome.is_ready() {
+            if requests == 0
+                && let Err(error) = self.first_head.take(buf.filled())
+            {
+                self.refusal = Some(Refusal::Own(error));
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            return outcome;
+        }
+        if !self.progress.answering.load(Ordering::Relaxed)
+            && !self.progress.leaving.load(Ordering::Relaxed)
+        {
+            ready!(self.wait.poll(requests, cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
     }
 }
 
@@ -161,6 +236,10 @@ impl AsyncWrite for ClientStream<'_> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(status) = self.parser_status(buf) {
+            self.refusal = Some(Refusal::Parser(status));
+            return Poll::Ready(Ok(buf.len()));
+        }
         let outcome = Pin::new(&mut self.tcp).poll_write(cx, buf);
         self.in_time(outcome, cx)
     }
@@ -170,6 +249,10 @@ impl AsyncWrite for ClientStream<'_> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(status) = bufs.first().and_then(|buf| self.parser_status(buf)) {
+            self.refusal = Some(Refusal::Parser(status));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
         self.in_time(outcome, cx)
     }
@@ -183,13 +266,19 @@ impl AsyncWrite for ClientStream<'_> {
         // Flushed only after the last byte was written.
         self.taking = None;
         self.progress.writing.store(false, Ordering::Relaxed);
-        if self.progress.answering.load(Ordering::Relaxed) && self.has_left(cx) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        if self.progress.answering.load(Ordering::Relaxed) {
+            self.look_at_client(cx)?;
+        } else {
+            self.answered = self.progress.requests.load(Ordering::Relaxed);
         }
         Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.refusal.is_some() {
+            // The parser is done, the answer is still to be written.
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
         self.is_closed = true;
         Poll::Ready(Ok(()))

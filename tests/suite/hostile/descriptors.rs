@@ -13,7 +13,7 @@ use super::{agent, fill, wait_until, with_lines};
 use crate::cloud::{BINARY, Cloud};
 
 /// How many descriptors the agent has open; `None` where only root may look.
-fn descriptors(agent: &TestAgent) -> Option<usize> {
+pub(super) fn descriptors(agent: &TestAgent) -> Option<usize> {
     let folder = format!("/proc/{}/fd", agent.pid());
     match std::fs::read_dir(folder) {
         Ok(entries) => Some(entries.count()),
@@ -124,4 +124,37 @@ fn without_descriptors_the_agent_waits_for_better_times() {
     assert!(told() < 5, "it is told {} times", told());
     let (status, log) = agent.stop();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn request_heads_without_the_token_pin_little_memory() {
+    const CROWD: usize = 790;
+    let (_cloud, agent) = agent();
+    // Returns when the agent has taken in every half head, or has refused it.
+    let crowd = |bytes: usize| {
+        let filler = "y".repeat(bytes);
+        let request = format!("GET /v1/s HTTP/1.1\r\nHost: localhost\r\nX: {filler}");
+        let held: Vec<TcpStream> = (0..CROWD)
+            .map(|_| {
+                let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, agent.port())).unwrap();
+                // A head that is too long is refused before all of it is sent.
+                let _ = stream.write_all(request.as_bytes());
+                stream
+            })
+            .collect();
+        assert_eq!(agent.read("s").status, 200);
+        held
+    };
+    assert_eq!(agent.read("s").status, 200);
+    let start = resident(&agent);
+    for bytes in [100_000, 15_000, 100_000, 15_000] {
+        let held = crowd(bytes);
+        // 100 KB for each of them would be 77 MiB.
+        let grown = resident(&agent).saturating_sub(start);
+        assert!(grown < 60 * 1024, "{CROWD} heads pin {grown} KiB");
+        drop(held);
+        wait_until("every descriptor is given back", || {
+            descriptors(&agent).is_none_or(|now| now < 100)
+        });
+    }
 }

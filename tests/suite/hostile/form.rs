@@ -1,6 +1,6 @@
 //! Requests that are not in the form in which an application sends them.
 
-use super::{Healthy, Outcome, Refused, Served, Unread, agent, expect, with_lines};
+use super::{Healthy, Outcome, Refused, Served, agent, expect, with_lines};
 
 const INVALID: Outcome = Refused(400, "InvalidRequest");
 
@@ -28,10 +28,10 @@ fn only_a_path_is_a_target() {
         ("GET /", Refused(404, "UnknownPath")),
         ("GET /v1/s#fragment", Served),
         ("GET /v1/%73", Served),
-        ("GET v1/s", Unread(400)),
-        ("GET \\v1\\s", Unread(400)),
-        ("GET", Unread(400)),
-        ("GET ", Unread(400)),
+        ("GET v1/s", INVALID),
+        ("GET \\v1\\s", INVALID),
+        ("GET", INVALID),
+        ("GET ", INVALID),
     ] {
         expect(
             &agent,
@@ -55,17 +55,14 @@ fn a_body_is_refused_however_it_is_announced() {
         ("Content-Length: 00\r\n", INVALID),
         ("Content-Length: 9999999999\r\n", INVALID),
         ("Content-Length: 5\r\nExpect: 100-continue\r\n", INVALID),
-        (
-            "Content-Length: 0\r\nContent-Length: 1\r\n\r\nx",
-            Unread(400),
-        ),
-        ("Content-Length: 0, 0\r\n", Unread(400)),
-        ("Content-Length: -1\r\n", Unread(400)),
-        ("Content-Length: +1\r\n", Unread(400)),
-        ("Content-Length: 0x1\r\n", Unread(400)),
-        ("Content-Length: one\r\n", Unread(400)),
-        ("Content-Length:\r\n", Unread(400)),
-        ("Content-Length: 99999999999999999999999\r\n", Unread(400)),
+        ("Content-Length: 0\r\nContent-Length: 1\r\n\r\nx", INVALID),
+        ("Content-Length: 0, 0\r\n", INVALID),
+        ("Content-Length: -1\r\n", INVALID),
+        ("Content-Length: +1\r\n", INVALID),
+        ("Content-Length: 0x1\r\n", INVALID),
+        ("Content-Length: one\r\n", INVALID),
+        ("Content-Length:\r\n", INVALID),
+        ("Content-Length: 99999999999999999999999\r\n", INVALID),
         (&format!("Transfer-Encoding: chunked\r\n{chunk}"), INVALID),
         (&format!("transfer-encoding: CHUNKED\r\n{chunk}"), INVALID),
         (
@@ -89,15 +86,15 @@ fn a_body_is_refused_however_it_is_announced() {
             INVALID,
         ),
         ("Transfer-Encoding: chunked\r\n\r\nnot a chunk", INVALID),
-        ("Transfer-Encoding: identity\r\n", Unread(400)),
-        ("Transfer-Encoding: gzip\r\n", Unread(400)),
-        ("Transfer-Encoding: chunked, identity\r\n", Unread(400)),
-        ("Transfer-Encoding:\r\n", Unread(400)),
+        ("Transfer-Encoding: identity\r\n", INVALID),
+        ("Transfer-Encoding: gzip\r\n", INVALID),
+        ("Transfer-Encoding: chunked, identity\r\n", INVALID),
+        ("Transfer-Encoding:\r\n", INVALID),
     ] {
         expect(&agent, with_lines(lines), expected);
     }
     for (lines, expected) in [
-        ("Transfer-Encoding: chunked\r\n", Unread(400)),
+        ("Transfer-Encoding: chunked\r\n", INVALID),
         ("Content-Length: 1\r\n\r\nx", INVALID),
         ("Content-Length: 0\r\n", Served),
     ] {
@@ -113,19 +110,19 @@ fn a_body_is_refused_however_it_is_announced() {
 fn lines_that_are_no_header_lines_end_the_connection() {
     let (_cloud, agent) = agent();
     for (lines, expected) in [
-        ("X: a\r\n folded\r\n", Unread(400)),
-        ("X: a\r\n\tfolded\r\n", Unread(400)),
-        (" X: a\r\n", Unread(400)),
-        ("X : a\r\n", Unread(400)),
-        ("X\r\n", Unread(400)),
-        (": a\r\n", Unread(400)),
-        ("X Y: a\r\n", Unread(400)),
-        ("X(): a\r\n", Unread(400)),
-        ("X: a\rb\r\n", Unread(400)),
-        ("X: a\0b\r\n", Unread(400)),
-        ("X\0: a\r\n", Unread(400)),
-        ("X: \x1b[31m\r\n", Unread(400)),
-        ("X: \x7f\r\n", Unread(400)),
+        ("X: a\r\n folded\r\n", INVALID),
+        ("X: a\r\n\tfolded\r\n", INVALID),
+        (" X: a\r\n", INVALID),
+        ("X : a\r\n", INVALID),
+        ("X\r\n", INVALID),
+        (": a\r\n", INVALID),
+        ("X Y: a\r\n", INVALID),
+        ("X(): a\r\n", INVALID),
+        ("X: a\rb\r\n", INVALID),
+        ("X: a\0b\r\n", INVALID),
+        ("X\0: a\r\n", INVALID),
+        ("X: \x1b[31m\r\n", INVALID),
+        ("X: \x7f\r\n", INVALID),
         ("X:a\r\n", Served),
         ("X:\r\n", Served),
         ("X: a\tb\r\n", Served),
@@ -154,13 +151,13 @@ fn bytes_that_no_target_holds_are_refused() {
     let (_cloud, agent) = agent();
     let parameter = Refused(400, "InvalidParameter");
     for (target, expected) in [
-        (&b"/v1/s\0"[..], Unread(400)),
-        (b"/v1/\x01s", Unread(400)),
-        (b"/v1/\xFF", Unread(400)),
-        (b"/v1/s?versionId=\xC3\x28", Unread(400)),
-        (b"/v1/\x7F", Unread(400)),
-        (b"/v1/s x", Unread(400)),
-        (b"/v1/s\tx", Unread(400)),
+        (&b"/v1/s\0"[..], INVALID),
+        (b"/v1/\x01s", INVALID),
+        (b"/v1/\xFF", INVALID),
+        (b"/v1/s?versionId=\xC3\x28", INVALID),
+        (b"/v1/\x7F", INVALID),
+        (b"/v1/s x", INVALID),
+        (b"/v1/s\tx", INVALID),
         (b"/v1/%00", parameter),
         (b"/v1/a%0D%0AX:y", parameter),
         (b"/v1/%FF", parameter),
@@ -214,15 +211,15 @@ fn other_protocols_are_not_spoken() {
     for (version, expected) in [
         ("HTTP/1.1", Served),
         ("HTTP/1.0", Served),
-        ("HTTP/1.2", Unread(400)),
-        ("HTTP/0.9", Unread(400)),
-        ("HTTP/2.0", Unread(400)),
-        ("HTTP/3", Unread(400)),
-        ("http/1.1", Unread(400)),
-        ("HTTP/1.1 ", Unread(400)),
-        ("HTTP/11.1", Unread(400)),
-        ("ICAP/1.0", Unread(400)),
-        ("", Unread(400)),
+        ("HTTP/1.2", INVALID),
+        ("HTTP/0.9", INVALID),
+        ("HTTP/2.0", INVALID),
+        ("HTTP/3", INVALID),
+        ("http/1.1", INVALID),
+        ("HTTP/1.1 ", INVALID),
+        ("HTTP/11.1", INVALID),
+        ("ICAP/1.0", INVALID),
+        ("", INVALID),
     ] {
         expect(
             &agent,
@@ -231,14 +228,14 @@ fn other_protocols_are_not_spoken() {
         );
     }
     for (bytes, expected) in [
-        (&b"GET /v1/s\r\n\r\n"[..], Unread(400)),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", Unread(400)),
+        (&b"GET /v1/s\r\n\r\n"[..], INVALID),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", INVALID),
         (b"PRI * HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", Refused(403, "InvalidToken")),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Unread(400)),
-        (b"SSH-2.0-OpenSSH_9.9\r\n", Unread(400)),
-        (b"*1\r\n$4\r\nPING\r\n", Unread(400)),
-        (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET /ping HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", Unread(400)),
-        (b"\0\0\0\0", Unread(400)),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", INVALID),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", INVALID),
+        (b"*1\r\n$4\r\nPING\r\n", INVALID),
+        (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\nGET /ping HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", INVALID),
+        (b"\0\0\0\0", INVALID),
     ] {
         expect(&agent, bytes, expected);
     }

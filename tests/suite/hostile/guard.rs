@@ -14,6 +14,17 @@ fn forwarded_requests_are_refused_whatever_else_they_carry() {
         "Forwarded: for=127.0.0.1;proto=http",
         "Via: 1.1 proxy",
         "X-Real-IP: 127.0.0.1",
+        "X-Forwarded-Port: 80",
+        "X-Forwarded-Prefix: /",
+        "X-Forwarded-Client-Cert: Hash=0",
+        "X-Original-URL: /",
+        "X-Original-Forwarded-For: 10.0.0.1",
+        "X-Client-IP: 10.0.0.1",
+        "X-Cluster-Client-IP: 10.0.0.1",
+        "True-Client-IP: 10.0.0.1",
+        "CF-Connecting-IP: 10.0.0.1",
+        "CF-Ray: 1",
+        "Ali-CDN-Real-IP: 10.0.0.1",
         "Via: 1.1 a\r\nVia: 1.1 b",
     ] {
         let expected = Refused(400, "ForwardedRequest");
@@ -21,7 +32,7 @@ fn forwarded_requests_are_refused_whatever_else_they_carry() {
         let health = format!("GET /ping HTTP/1.1\r\nHost: localhost:PORT\r\n{line}\r\n\r\n");
         expect(&agent, health, expected);
     }
-    for line in ["X-Forwarded-Port: 80", "X-Request-Id: 1", "Connection: Via"] {
+    for line in ["X-Forward: 80", "X-Request-Id: 1", "Connection: Via"] {
         expect(&agent, with_lines(&format!("{line}\r\n")), Served);
     }
 }
@@ -62,7 +73,12 @@ fn only_loopback_names_with_the_right_port_are_answered() {
         ("[::]:PORT", Some(forbidden)),
         ("[::1%25lo]:PORT", Some(forbidden)),
         ("[::ffff:127.0.0.1]:PORT", Some(forbidden)),
-        ("[0:0:0:0:0:0:0:1]:PORT", Some(forbidden)),
+        ("[0:0:0:0:0:0:0:1]:PORT", None),
+        ("[0000:0000:0000:0000:0000:0000:0000:0001]:PORT", None),
+        ("[0:0:0:0:0:0:0:1]", Some(forbidden)),
+        ("[0:0:0:0:0:0:0:1]:80", Some(forbidden)),
+        ("[0:0:0:0:0:0:0:2]:PORT", Some(forbidden)),
+        ("[127.0.0.1]:PORT", Some(forbidden)),
         ("user@localhost:PORT", Some(forbidden)),
         ("http://localhost:PORT", Some(forbidden)),
         ("localhost:PORT, evil.example", Some(forbidden)),
@@ -173,6 +189,31 @@ fn the_checks_come_in_their_order() {
     ] {
         let request =
             format!("{line} HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n\r\n");
+        expect(&agent, request, expected);
+    }
+}
+
+#[test]
+fn a_header_that_the_operator_chose_for_the_token_is_not_a_proxys() {
+    let cloud = crate::cloud::Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud
+        .setup()
+        .config(format!(
+            "[Server]\nHttpPort = 0\nSSRFHeaders = [\"X-Original-Token\", \"X-Client-IP\"]\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\n[Log]\nLogPath = \"\"\n",
+            cloud.base_url()
+        ))
+        .start();
+    for (lines, expected) in [
+        ("X-Original-Token: TOKEN", Served),
+        ("X-Client-IP: TOKEN", Served),
+        ("X-Client-IP: 10.0.0.1", Refused(403, "InvalidToken")),
+        (
+            "X-Client-IP: TOKEN\r\nX-Original-Host: x",
+            Refused(400, "ForwardedRequest"),
+        ),
+    ] {
+        let request = format!("GET /v1/s HTTP/1.1\r\nHost: localhost:PORT\r\n{lines}\r\n\r\n");
         expect(&agent, request, expected);
     }
 }

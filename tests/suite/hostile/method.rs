@@ -1,17 +1,17 @@
-//! One method a route, and nothing else.
+//! The methods of each route, and nothing else.
 
 use kms_agent_test_support::http::{self, Connection};
 
 use super::{Refused, agent, expect, fill};
 
-/// Every route with its method.
+/// Every route with its methods.
 const ROUTES: [(&str, &str); 8] = [
     ("GET", "/secretsmanager/get?secretId=s"),
     ("GET", "/v1/s"),
-    ("GET", "/ping"),
-    ("GET", "/livez"),
-    ("GET", "/readyz"),
-    ("GET", "/metrics"),
+    ("GET, HEAD", "/ping"),
+    ("GET, HEAD", "/livez"),
+    ("GET, HEAD", "/readyz"),
+    ("GET, HEAD", "/metrics"),
     ("GET", "/agent/status"),
     ("POST", "/agent/purge?all=true"),
 ];
@@ -24,7 +24,7 @@ fn every_other_method_is_405_and_told_which_one_to_use() {
             "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LIST", "get",
             "BREW",
         ] {
-            if method == allowed {
+            if allowed.split(", ").any(|allowed| allowed == method) {
                 continue;
             }
             let lines = "Host: localhost:PORT\r\nX-KMS-Token: TOKEN\r\nX-Mark: echo\r\n";
@@ -79,4 +79,46 @@ fn head_is_405_where_there_is_nothing_too() {
     let request = "HEAD /nothing HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n\r\n";
     let reply = http::send_head(agent.port(), &fill(request, agent.port())).unwrap();
     assert_eq!((reply.status, reply.header("allow")), (405, Some("GET")));
+}
+
+#[test]
+fn head_on_a_health_path_is_answered_like_get_without_a_body() {
+    let (_cloud, agent) = agent();
+    for path in ["/ping", "/livez", "/readyz", "/metrics"] {
+        let [get, head] = ["GET", "HEAD"].map(|method| {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n");
+            let mut connection = Connection::open(agent.port()).unwrap();
+            connection.send(&fill(request, agent.port())).unwrap();
+            let reply = if method == "HEAD" {
+                connection.reply_to_head().unwrap()
+            } else {
+                connection.reply().unwrap()
+            };
+            assert_eq!(connection.end(), b"", "{method} {path}");
+            reply
+        });
+        assert_eq!(head.status, get.status, "{path}");
+        for name in ["content-type", "cache-control", "connection"] {
+            assert_eq!(head.header(name), get.header(name), "{path} {name}");
+        }
+        assert!(head.header("content-length").is_some(), "{path}");
+        let refused = format!("HEAD {path} HTTP/1.1\r\nHost: evil\r\n\r\n");
+        let reply = http::send_head(agent.port(), refused.as_bytes()).unwrap();
+        assert_eq!(reply.status, 403, "{path}");
+    }
+}
+
+#[test]
+fn wget_as_a_health_check_is_content() {
+    let (_cloud, agent) = agent();
+    let url = format!("http://127.0.0.1:{}/livez", agent.port());
+    match std::process::Command::new("wget")
+        .args(["--quiet", "--spider", "--tries=1", &url])
+        .env_remove("http_proxy")
+        .env_remove("HTTP_PROXY")
+        .status()
+    {
+        Ok(status) => assert!(status.success(), "{status}"),
+        Err(error) => eprintln!("skipped: there is no wget ({error})"),
+    }
 }

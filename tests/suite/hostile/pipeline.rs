@@ -1,8 +1,12 @@
 //! More than one request on a connection.
 
+use std::net::Shutdown;
+use std::time::Duration;
+
+use kms_agent_emulator::Fault;
 use kms_agent_test_support::http::Connection;
 
-use super::{agent, fill, with_lines};
+use super::{agent, fill, wait_until, with_lines};
 
 const PING: &str = "GET /ping HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n";
 const WRONG: &str = "GET /v1/s HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: wrong\r\n\r\n";
@@ -79,4 +83,73 @@ fn a_head_may_come_in_pieces() {
         connection.send(&[byte]).unwrap();
     }
     assert_eq!(connection.reply().unwrap().status, 200);
+}
+
+#[test]
+fn http_1_0_without_the_token_is_told_to_close_and_nothing_else() {
+    let (_cloud, agent) = agent();
+    let old = |request: &str| {
+        request.replace("HTTP/1.1", "HTTP/1.0").replacen(
+            "\r\n\r\n",
+            "\r\nConnection: Keep-Alive\r\n\r\n",
+            1,
+        )
+    };
+    for (request, status) in [
+        (PING, 200),
+        ("GET /readyz HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", 200),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n", 200),
+        (WRONG, 403),
+        (FORWARDED, 400),
+        ("GET /ping HTTP/1.1\r\nHost: evil\r\n\r\n", 403),
+    ] {
+        let mut connection = Connection::open(agent.port()).unwrap();
+        connection.send(&fill(old(request), agent.port())).unwrap();
+        let reply = connection.reply().unwrap();
+        assert_eq!(reply.status, status, "{request}");
+        // `header` panics when there are two.
+        assert_eq!(reply.header("connection"), Some("close"), "{request}");
+        assert_eq!(connection.end(), b"", "{request}");
+    }
+    let mut connection = Connection::open(agent.port()).unwrap();
+    for _ in 0..3 {
+        connection
+            .send(&fill(old(&with_lines("")), agent.port()))
+            .unwrap();
+        let reply = connection.reply().unwrap();
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("connection"), Some("keep-alive"), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_client_that_has_closed_its_sending_side_gets_its_answer() {
+    let (cloud, agent) = agent();
+    cloud.put("slow", "value");
+    let half_closed = |path: &str| {
+        let mut connection = Connection::open(agent.port()).unwrap();
+        let request = with_lines("").replace("/v1/s", path);
+        connection.send(&fill(request, agent.port())).unwrap();
+        connection.stream().shutdown(Shutdown::Write).unwrap();
+        connection
+    };
+    let answered = |mut connection: Connection| {
+        let reply = connection.reply().unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(connection.end(), b"");
+    };
+    cloud.fault(Fault::latency(Duration::from_secs(1))).unwrap();
+    // A miss, then a hit, then a path without a token.
+    let miss = half_closed("/v1/slow");
+    wait_until("KMS is asked", || cloud.reads() == 1);
+    answered(miss);
+    answered(half_closed("/v1/slow"));
+    answered(half_closed("/ping"));
+    // Also when more than one request came before the end.
+    let mut two = Connection::open(agent.port()).unwrap();
+    two.send(&fill(with_lines("").repeat(2), agent.port()))
+        .unwrap();
+    two.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(two.reply().unwrap().status, 200);
+    answered(two);
 }

@@ -1,6 +1,8 @@
 //! Targets and headers at their bounds and beyond.
 
-use super::{Refused, Served, Unread, agent, expect, with_lines};
+use kms_agent_test_support::http::Connection;
+
+use super::{Refused, Served, agent, expect, fill, with_lines};
 
 #[test]
 fn a_target_may_have_8192_bytes() {
@@ -12,8 +14,8 @@ fn a_target_may_have_8192_bytes() {
         (8193, long),
         (20_000, long),
         (65_534, long),
-        (65_535, Unread(414)),
-        (102_400, Unread(414)),
+        (65_535, long),
+        (102_400, long),
     ] {
         let begin = "/secretsmanager/get?secretId=s";
         let target = format!("{begin}{}", "&".repeat(length - begin.len()));
@@ -30,16 +32,11 @@ fn a_target_may_have_8192_bytes() {
 #[test]
 fn headers_may_be_100_and_have_65536_bytes() {
     let (_cloud, agent) = agent();
+    let large = Refused(431, "HeadersTooLarge");
     // `Host` and the token are two.
-    for (count, expected) in [
-        (98, Served),
-        (99, Unread(431)),
-        (198, Unread(431)),
-        (5000, Unread(431)),
-    ] {
+    for (count, expected) in [(98, Served), (99, large), (198, large), (5000, large)] {
         expect(&agent, with_lines(&"X: y\r\n".repeat(count)), expected);
     }
-    let large = Refused(431, "HeadersTooLarge");
     // As on the wire: name, colon, blank, value, CR LF.
     let others = format!("Host: localhost:{}\r\n", agent.port()).len()
         + "X-KMS-Token: \r\n".len()
@@ -59,6 +56,46 @@ fn headers_may_be_100_and_have_65536_bytes() {
     // Beyond what the parser takes in.
     for kilobytes in [300, 1000] {
         let line = format!("X: {}\r\n", "y".repeat(kilobytes * 1000));
-        expect(&agent, with_lines(&line), Unread(431));
+        expect(&agent, with_lines(&line), large);
+    }
+}
+
+#[test]
+fn a_head_of_more_than_16_kib_needs_the_token_first() {
+    let (_cloud, agent) = agent();
+    let large = Refused(431, "HeadersTooLarge");
+    let long = Refused(414, "UriTooLong");
+    let filler = |kib: usize| format!("X: {}\r\n", "y".repeat(kib * 1024));
+    let head = |lines: &str| format!("GET /v1/s HTTP/1.1\r\nHost: localhost:PORT\r\n{lines}\r\n");
+    for (lines, expected) in [
+        (format!("X-KMS-Token: TOKEN\r\n{}", filler(60)), Served),
+        (format!("x-vault-token:TOKEN\r\n{}", filler(60)), Served),
+        (
+            format!("{}X-KMS-Token: TOKEN\r\n{}", filler(10), filler(40)),
+            Served,
+        ),
+        (format!("{}X-KMS-Token: TOKEN\r\n", filler(15)), Served),
+        (format!("{}X-KMS-Token: TOKEN\r\n", filler(40)), large),
+        (filler(40), large),
+        (format!("X-KMS-Token: wrong\r\n{}", filler(40)), large),
+        (format!("X-Other: TOKEN\r\n{}", filler(40)), large),
+        (format!("X: X-KMS-Token: TOKEN\r\n{}", filler(40)), large),
+    ] {
+        expect(&agent, head(&lines), expected);
+    }
+    // Without a line break the bytes are all of a target.
+    let target = format!(
+        "GET /{} HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n",
+        "s".repeat(40_000)
+    );
+    expect(&agent, target, long);
+    // A connection on which the token was shown is trusted with more.
+    let mut connection = Connection::open(agent.port()).unwrap();
+    for lines in [
+        "X-KMS-Token: TOKEN\r\n".to_owned(),
+        format!("{}X-KMS-Token: TOKEN\r\n", filler(40)),
+    ] {
+        connection.send(&fill(head(&lines), agent.port())).unwrap();
+        assert_eq!(connection.reply().unwrap().status, 200);
     }
 }

@@ -36,6 +36,14 @@ fn requests_that_are_refused() {
 
     assert_eq!(ask_with(port, "X-Forwarded-For", "10.0.0.1"), 400);
     row("400 ForwardedRequest").is_seen_on(&agent);
+
+    let placeholder = format!(
+        "GET /secretsmanager/get?secretId=<SecretId> HTTP/1.1\r\nHost: localhost:{port}\r\nX-KMS-Token: {TOKEN}\r\n\r\n"
+    );
+    let reply = http::send(port, placeholder.as_bytes()).unwrap();
+    assert_eq!(reply.status, 400);
+    assert_eq!(reply.json()["Code"], "InvalidRequest");
+    row("400 InvalidRequest").is_seen_on(&agent);
 }
 
 #[test]
@@ -43,8 +51,15 @@ fn more_connections_than_there_may_be() {
     let agent = Setup::new(BINARY)
         .config("[Server]\nHttpPort = 0\nMaxConn = 1\n[Log]\nLogPath = \"\"\n")
         .start();
-    let _taken = Connection::open(agent.port()).unwrap();
-    agent.read("s");
+    // A kept connection with the token; one without it would give way.
+    let mut taken = Connection::open(agent.port()).unwrap();
+    let request = format!(
+        "GET /agent/status HTTP/1.1\r\nHost: localhost:{}\r\nX-KMS-Token: {TOKEN}\r\n\r\n",
+        agent.port()
+    );
+    taken.send(request.as_bytes()).unwrap();
+    assert_eq!(taken.reply().unwrap().status, 200);
+    assert_eq!(agent.read("s").status, 429);
     row("429 TooManyConnections").is_seen_on(&agent);
 }
 

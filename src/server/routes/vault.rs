@@ -1,0 +1,131 @@
+//! Questions that Vault clients ask before they read a secret. They are about the token and the engine, so that KMS is
+//! not asked.
+
+use kms_agent_core::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::App;
+use crate::error::{ApiError, Reject};
+use crate::render::{self, Answered};
+
+/// Mount point of the only engine, KV version 2.
+const MOUNT: &str = "secret/";
+
+/// Answers the question that `path`, which follows the path prefix, asks. `None` when it names a secret. The guard has
+/// already checked the token.
+pub(crate) fn preflight(app: &App, path: &str) -> Option<Result<Answered, ApiError>> {
+    let data = match path {
+        "auth/token/lookup-self" => token(app),
+        "sys/health" => return Some(Ok(plain(&health(app)))),
+        "sys/init" => return Some(Ok(plain(&json!({ "initialized": true })))),
+        "sys/seal-status" => return Some(Ok(plain(&seal_status()))),
+        "sys/internal/ui/mounts" | "sys/internal/ui/mounts/" => json!({
+            "auth": {},
+            "secret": { MOUNT: engine() },
+        }),
+        _ => match path.strip_prefix("sys/internal/ui/mounts/")? {
+            place if place == MOUNT.trim_end_matches('/') || place.starts_with(MOUNT) => engine(),
+            _ => {
+                return Some(Err(Reject::UnknownPath.because(
+                    "There is one secrets engine, KV version 2 at secret/; ask for secret/<name>.",
+                )));
+            }
+        },
+    };
+    Some(Ok(plain(&Answer {
+        data,
+        ..Answer::default()
+    })))
+}
+
+/// Frame of Vault's answers.
+#[derive(Default, Serialize)]
+struct Answer {
+    request_id: &'static str,
+    lease_id: &'static str,
+    renewable: bool,
+    lease_duration: u32,
+    data: Value,
+    wrap_info: (),
+    warnings: (),
+    auth: (),
+}
+
+fn plain(document: &impl Serialize) -> Answered {
+    render::json(render::encode(document))
+}
+
+/// The agent's token, as Vault describes one that does not expire. The token itself is not repeated.
+fn token(app: &App) -> Value {
+    json!({
+        "accessor": "",
+        "creation_time": seconds(app.service.timeline().wall(app.started_at)),
+        "creation_ttl": 0,
+        "display_name": "token",
+        "entity_id": "",
+        "expire_time": null,
+        "explicit_max_ttl": 0,
+        "id": "",
+        "meta": null,
+        "num_uses": 0,
+        "orphan": true,
+        "path": "auth/token/create",
+        "policies": ["default"],
+        "renewable": false,
+        "ttl": 0,
+        "type": "service",
+    })
+}
+
+fn health(app: &App) -> Value {
+    json!({
+        "initialized": true,
+        "sealed": false,
+        "standby": false,
+        "performance_standby": false,
+        "replication_performance_mode": "disabled",
+        "replication_dr_mode": "disabled",
+        "server_time_utc": seconds(app.service.timeline().clock().wall()),
+        "version": env!("CARGO_PKG_VERSION"),
+        "cluster_name": "alibabacloud-kms-agent",
+        "cluster_id": "",
+    })
+}
+
+fn seal_status() -> Value {
+    json!({
+        "type": "shamir",
+        "initialized": true,
+        "sealed": false,
+        "t": 1,
+        "n": 1,
+        "progress": 0,
+        "nonce": "",
+        "version": env!("CARGO_PKG_VERSION"),
+        "migration": false,
+        "cluster_name": "alibabacloud-kms-agent",
+        "cluster_id": "",
+        "recovery_seal": false,
+        "storage_type": "kms",
+    })
+}
+
+fn engine() -> Value {
+    json!({
+        "accessor": "",
+        "config": {},
+        "description": "Secrets of Alibaba Cloud KMS",
+        "external_entropy_access": false,
+        "local": false,
+        "options": { "version": "2" },
+        "path": MOUNT,
+        "seal_wrap": false,
+        "type": "kv",
+        "uuid": "",
+    })
+}
+
+fn seconds(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(1000)
+}

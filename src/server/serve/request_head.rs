@@ -1,0 +1,93 @@
+//! The first request head of a connection, which may be long only when it carries a valid token.
+//!
+//! Until then the caller is unknown, and what the agent keeps for it must stay small: many such connections are open
+//! at a time.
+
+use crate::App;
+use crate::config::MAX_TOKEN_HEADERS;
+use crate::error::{ApiError, Reject};
+use crate::guard::URI_TOO_LONG;
+
+/// Bytes that a request head may have before its valid token.
+const MAX_UNTRUSTED_BYTES: usize = 16 * 1024;
+
+/// Bytes that are kept of a line: more than the header of the longest token.
+const MAX_LINE: usize = 2 * 1024;
+
+/// State of the first head.
+#[derive(Debug)]
+pub(super) struct FirstHead<'a> {
+    app: &'a App,
+    bytes: usize,
+    /// Beginning of the line that is not complete yet.
+    line: Vec<u8>,
+    has_request_line: bool,
+    /// Number of lines that look like the token's.
+    candidates: usize,
+    is_trusted: bool,
+}
+
+impl<'a> FirstHead<'a> {
+    pub(super) fn new(app: &'a App) -> Self {
+        Self {
+            app,
+            bytes: 0,
+            line: Vec::new(),
+            has_request_line: false,
+            candidates: 0,
+            is_trusted: false,
+        }
+    }
+
+    /// Takes the next bytes that were read. An error when the head is too long without a valid token.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
+        // Nearly every head comes whole in one read, and then nothing is searched.
+        if self.is_trusted || (self.bytes == 0 && ends_with_blank_line(bytes)) {
+            return Ok(());
+        }
+        self.bytes += bytes.len();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = MAX_LINE.saturating_sub(self.line.len());
+            let kept = piece.get(..room).unwrap_or(piece);
+            self.line.extend_from_slice(kept);
+            if piece.ends_with(b"\n") {
+                self.is_trusted |= self.is_valid_token_line();
+                self.has_request_line |= !self.line.trim_ascii().is_empty();
+                self.line.clear();
+            }
+        }
+        if self.is_trusted {
+            self.line = Vec::new();
+            Ok(())
+        } else if self.bytes <= MAX_UNTRUSTED_BYTES {
+            Ok(())
+        } else if self.has_request_line {
+            Err(Reject::HeadersTooLarge.because(
+                "Send the token's header first: the headers before it may have at most 16384 bytes, and all of them at most 65536.",
+            ))
+        } else {
+            Err(Reject::UriTooLong.because(URI_TOO_LONG))
+        }
+    }
+
+    fn is_valid_token_line(&mut self) -> bool {
+        let Some(colon) = self.line.iter().position(|byte| *byte == b':') else {
+            return false;
+        };
+        let (name, value) = self.line.split_at(colon);
+        let is_token_header =
+            |header: &http::HeaderName| name.eq_ignore_ascii_case(header.as_str().as_bytes());
+        if self.candidates >= MAX_TOKEN_HEADERS
+            || !self.app.settings.ssrf_headers.iter().any(is_token_header)
+        {
+            return false;
+        }
+        self.candidates += 1;
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        self.app.token.admits(value)
+    }
+}
+
+fn ends_with_blank_line(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n\r\n") || bytes.ends_with(b"\n\n")
+}
