@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
+use kms_agent_server::KMS_MEDIA_TYPE;
 
 /// For connecting, asking and reading together. The agent answers within ten seconds whatever KMS does.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -30,7 +31,7 @@ impl Reply {
     pub(crate) fn refusal(&self) -> Failure {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = |name: &str| body.get(name).and_then(Value::as_str);
-        let told = match (
+        let message = match (
             text("Code").or(text("__type")),
             text("Message").or(text("message")),
         ) {
@@ -40,7 +41,7 @@ impl Reply {
                 .and_then(Value::as_str)
                 .map(str::to_owned),
         };
-        Failure::failed(told.unwrap_or_else(|| format!("the agent answered {}", self.status)))
+        Failure::failed(message.unwrap_or_else(|| format!("the agent answered {}", self.status)))
     }
 }
 
@@ -57,6 +58,15 @@ impl Client {
         self.send(&Method::GET, target, LIMIT)
     }
 
+    /// Asks for `target`, a secret, in the form of KMS: it alone has every value byte for byte. An agent that does not
+    /// know the request for it answers in the form of its ResponseType.
+    pub(crate) fn get_as_kms(&self, target: &str) -> Result<Reply, Failure> {
+        run(
+            LIMIT,
+            self.exchange(&Method::GET, target, Some(KMS_MEDIA_TYPE)),
+        )
+    }
+
     /// Orders `target`, which is a path and query.
     pub(crate) fn post(&self, target: &str) -> Result<Reply, Failure> {
         self.send(&Method::POST, target, LIMIT)
@@ -68,19 +78,20 @@ impl Client {
     }
 
     fn send(&self, method: &Method, target: &str, limit: Duration) -> Result<Reply, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
-        runtime.block_on(async {
-            tokio::time::timeout(limit, self.ask(method, target))
-                .await
-                .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
-        })
+        run(limit, self.ask(method, target))
     }
 
     /// Sends one request, for as long as the caller waits.
     pub(crate) async fn ask(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
+        self.exchange(method, target, None).await
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        target: &str,
+        accept: Option<&'static str>,
+    ) -> Result<Reply, Failure> {
         let port = self.port;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::failed(format!(
@@ -101,6 +112,9 @@ impl Client {
         if let Some((name, token)) = &self.token {
             request = request.header(name, token.as_slice());
         }
+        if let Some(accept) = accept {
+            request = request.header(header::ACCEPT, accept);
+        }
         let request = request
             .body(Empty::<Bytes>::new())
             .map_err(|error| Failure::usage(format!("this cannot be asked for: {error}")))?;
@@ -119,4 +133,20 @@ impl Client {
             body: Zeroizing::new(body.to_bytes().to_vec()),
         })
     }
+}
+
+/// Waits for `exchange`, for at most `limit`.
+fn run(
+    limit: Duration,
+    exchange: impl Future<Output = Result<Reply, Failure>>,
+) -> Result<Reply, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    runtime.block_on(async {
+        tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
+    })
 }

@@ -127,7 +127,7 @@ fn read<'a>(
 }
 
 fn ask(client: &Client, secret_id: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let reply = client.get(&format!(
+    let reply = client.get_as_kms(&format!(
         "/secretsmanager/get?secretId={}",
         encoded(secret_id)
     ))?;

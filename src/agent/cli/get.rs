@@ -36,7 +36,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let reply = args.target.client()?.get(&args.query())?;
+    let client = args.target.client()?;
+    let reply = if args.json {
+        client.get(&args.query())
+    } else {
+        client.get_as_kms(&args.query())
+    }?;
     if reply.status != StatusCode::OK {
         return Err(reply.refusal());
     }
