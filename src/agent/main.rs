@@ -12,6 +12,7 @@ mod exit;
 mod platform;
 mod process;
 mod reload;
+mod shown;
 mod telemetry;
 mod token;
 
