@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use kms_agent_server::KMS_MEDIA_TYPE;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
-use kms_agent_server::KMS_MEDIA_TYPE;
+use crate::port_holder::{self, TrustedUsers, Uid};
 
 /// For connecting, asking and reading together. The agent answers within ten seconds whatever KMS does.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -48,8 +49,29 @@ impl Reply {
 /// How a running agent is reached.
 pub(crate) struct Client {
     pub(crate) port: u16,
-    /// The header and the token in it; health needs none.
-    pub(crate) token: Option<(HeaderName, Zeroizing<Vec<u8>>)>,
+    /// What is shown to the agent; health needs none.
+    pub(crate) token: Option<ShownToken>,
+}
+
+/// A token, and the users whose processes may see it.
+pub(crate) struct ShownToken {
+    pub(crate) header: HeaderName,
+    pub(crate) token: Zeroizing<Vec<u8>>,
+    pub(crate) trusted: TrustedUsers,
+}
+
+impl ShownToken {
+    /// Refuses a process of another user, which would collect the token and could answer with values of its own.
+    fn check(&self, port: u16, users: impl IntoIterator<Item = Uid>) -> Result<(), Failure> {
+        match users.into_iter().find(|user| !self.trusted.contains(*user)) {
+            None => Ok(()),
+            Some(stranger) => Err(Failure::failed(format!(
+                "port {port} is held by a process of {stranger}, which is not the agent's user as far as is known here; \
+                 the token was not sent. If that user runs the agent, name it with --agent-user or KMS_AGENT_USER",
+                stranger = port_holder::name_of(stranger)
+            ))),
+        }
+    }
 }
 
 impl Client {
@@ -98,9 +120,17 @@ impl Client {
                 "no agent answers on 127.0.0.1:{port} ({error}). Is it running, and on this port?"
             ))
         };
+        if let Some(shown) = &self.token {
+            shown.check(port, port_holder::listening_on(port))?;
+        }
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| unreachable(&error))?;
+        if let Some(shown) = &self.token {
+            // The listener may have changed since.
+            let local = stream.local_addr().map_err(|error| unreachable(&error))?;
+            shown.check(port, port_holder::serving(port, local.port()))?;
+        }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;
@@ -109,8 +139,8 @@ impl Client {
             .method(method)
             .uri(target)
             .header(header::HOST, format!("127.0.0.1:{port}"));
-        if let Some((name, token)) = &self.token {
-            request = request.header(name, token.as_slice());
+        if let Some(shown) = &self.token {
+            request = request.header(&shown.header, shown.token.as_slice());
         }
         if let Some(accept) = accept {
             request = request.header(header::ACCEPT, accept);

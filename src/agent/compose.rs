@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::listen;
 use crate::platform::{Endings, Hangups};
 use crate::process::harden;
 use crate::process::reach::Reach;
@@ -41,6 +42,8 @@ pub(crate) struct Prepared {
     token: TokenStore,
     token_source: TokenSource,
     listeners: Listeners,
+    /// Port that the service manager holds for nothing.
+    unused_port: Option<u16>,
     log: telemetry::Opened,
     rust_log: Option<String>,
     workers: usize,
@@ -59,10 +62,10 @@ impl Prepared {
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
+        // First, while the descriptors that the service manager passed are the only ones.
+        let opened = listen::open(config.server.http_port, &token_source)?;
         let log = telemetry::Opened::open(&config.log);
         let token = TokenStore::new(token_source.open()?);
-        let listeners = Listeners::open(config.server.http_port)
-            .map_err(|error| Failure::failed(error.to_string()))?;
         let supervisor = Supervisor::from_environment();
         // The system tells it by files that will be out of reach.
         let workers = workers(config.server.worker_threads);
@@ -74,7 +77,8 @@ impl Prepared {
             environment,
             token,
             token_source,
-            listeners,
+            listeners: opened.listeners,
+            unused_port: opened.unused_port,
             log,
             rust_log,
             workers,
@@ -98,6 +102,13 @@ impl Prepared {
             tracing::warn!(
                 cause = warning.as_str(),
                 "The process is hardened less than it should be"
+            );
+        }
+        if let Some(held) = self.unused_port {
+            tracing::warn!(
+                held.port = held,
+                configured.port = self.listeners.port(),
+                "The .socket unit holds another port than Server.HttpPort, and connections to it are not answered; set its ListenStream= to the configured port, and restart it"
             );
         }
         let result = runtime.block_on(async {

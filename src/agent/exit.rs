@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
+use crate::shown::{shown, shown_lines};
+
 /// Something that failed; the command did not do what it was asked to.
 const FAILED: u8 = 1;
 /// The command line was wrong; clap uses the same code.
@@ -11,7 +14,7 @@ const USAGE: u8 = 2;
 const CONFIG: u8 = 78;
 
 /// An end that is not success. Its message is for a person and holds no secret.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
@@ -20,32 +23,39 @@ pub(crate) struct Failure {
 impl Failure {
     /// Exit code 1.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self {
-            code: FAILED,
-            message: message.into(),
-        }
+        Self::with_code(FAILED, message.into())
     }
 
     /// Exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self {
-            code: USAGE,
-            message: message.into(),
-        }
+        Self::with_code(USAGE, message.into())
     }
 
     /// Exit code 78.
     pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::with_code(CONFIG, message.into())
+    }
+
+    /// Exit code 78, with a line for each problem of a config file.
+    pub(crate) fn problems(error: &ConfigError) -> Self {
         Self {
             code: CONFIG,
-            message: message.into(),
+            message: shown_lines(&error.to_string()),
+        }
+    }
+
+    /// One line: what others wrote into it cannot begin another one.
+    fn with_code(code: u8, message: String) -> Self {
+        Self {
+            code,
+            message: shown(&message).into_owned(),
         }
     }
 
     /// The same, with what it is about.
     pub(crate) fn about(self, what: impl std::fmt::Display) -> Self {
         Self {
-            message: format!("{what}: {}", self.message),
+            message: format!("{}: {}", shown(&what.to_string()), self.message),
             ..self
         }
     }

@@ -6,10 +6,12 @@ mod client;
 mod compose;
 mod config;
 mod exit;
+mod listen;
 // What systems do differently, with the same items for each.
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(windows, path = "platform/windows.rs")]
 mod platform;
+mod port_holder;
 mod process;
 mod reload;
 mod shown;

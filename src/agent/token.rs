@@ -2,6 +2,7 @@
 
 pub(crate) mod file;
 pub(crate) mod source;
+mod withdraw;
 
 use std::fmt::Write;
 

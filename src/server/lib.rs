@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 
 pub use self::config::{KMS_MEDIA_TYPE, ServerSettings};
 pub use self::metric::HttpMetrics;
-pub use self::serve::{Listeners, serve};
+pub use self::serve::{BindError, Listeners, serve};
 pub use self::token::{Token, TokenStore};
 
 /// What the routes work with.

@@ -41,6 +41,12 @@ impl Cloud {
         self.setup_at(self.base_url())
     }
 
+    /// The same, on `port`.
+    pub(crate) fn setup_on_port(&self, port: u16) -> Setup {
+        self.setup()
+            .edit_config(|text| text.replace("HttpPort = 0", &format!("HttpPort = {port}")))
+    }
+
     /// The same, finding this by way of `endpoint`.
     pub(crate) fn setup_at(&self, endpoint: &str) -> Setup {
         Setup::new(BINARY).kms(

@@ -30,6 +30,8 @@ mod operate;
 mod outage;
 mod persistent;
 #[cfg(target_os = "linux")]
+mod port;
+#[cfg(target_os = "linux")]
 mod process;
 mod promises;
 mod reload;

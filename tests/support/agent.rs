@@ -62,6 +62,13 @@ impl Setup {
         self
     }
 
+    /// The config file, changed.
+    #[must_use]
+    pub fn edit_config(mut self, edit: impl FnOnce(&str) -> String) -> Self {
+        self.config = edit(&self.config);
+        self
+    }
+
     /// More lines for the config file.
     #[must_use]
     pub fn and_config(mut self, text: &str) -> Self {

@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = Config::load(&args.config).map_err(|error| Failure::config(error.to_string()))?;
+    let config = Config::load(&args.config).map_err(|error| Failure::problems(&error))?;
     let token = TokenSource::find(&config.server.token_variables, |name| {
         std::env::var_os(name)
     })?;

@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             if args.json {
                 say(&Report::of_problems(error.problems()).json());
             }
-            return Err(Failure::config(error.to_string()));
+            return Err(Failure::problems(&error));
         }
     };
     if args.offline {

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use crate::client::Client;
+use super::token::parse_user;
+use crate::client::{Client, ShownToken};
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::port_holder::{TrustedUsers, Uid};
 use crate::token::file;
 use crate::token::source::{Found, find};
 
@@ -21,6 +23,10 @@ pub(super) struct Target {
     /// The agent's port, instead of the config file's or 2025
     #[arg(long)]
     port: Option<u16>,
+    /// The user that the agent runs as, by name or number, if it is neither root, nor the caller, nor the owner of the
+    /// token file: the token is sent to no other user's process
+    #[arg(long, value_name = "USER", env = "KMS_AGENT_USER", value_parser = parse_user)]
+    agent_user: Option<Uid>,
 }
 
 impl Target {
@@ -38,9 +44,14 @@ impl Target {
         let config = self.read_config()?;
         let lookup = |name: &str| -> Option<OsString> { std::env::var_os(name) };
         let found = find(&config.server.token_variables, lookup)?;
-        let bytes = match found {
+        let path = match &found {
+            Found::Literal(_) => None,
+            Found::File(path) => Some(path.as_path()),
+        };
+        let trusted = TrustedUsers::of_token(path).and(self.agent_user);
+        let bytes = match &found {
             Found::Literal(text) => Zeroizing::new(text.as_bytes().to_vec()),
-            Found::File(path) => file::read(&path).map_err(|error| {
+            Found::File(path) => file::read(path).map_err(|error| {
                 Failure::failed(format!(
                     "the token file {} cannot be read: {error}",
                     path.display()
@@ -50,7 +61,11 @@ impl Target {
         let header = config.server.http.ssrf_headers.into_iter().next();
         Ok(Client {
             port: self.port.unwrap_or(config.server.http_port),
-            token: header.map(|header| (header, Zeroizing::new(bytes.trim_ascii().to_vec()))),
+            token: header.map(|header| ShownToken {
+                header,
+                token: Zeroizing::new(bytes.trim_ascii().to_vec()),
+                trusted,
+            }),
         })
     }
 
@@ -59,7 +74,7 @@ impl Target {
             Some(path) => Config::load(path),
             None => Config::parse("", "the defaults"),
         }
-        .map_err(|error| Failure::config(error.to_string()))
+        .map_err(|error| Failure::problems(&error))
     }
 }
 

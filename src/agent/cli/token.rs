@@ -60,7 +60,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
     }
 }
 
-fn parse_user(text: &str) -> Result<u32, String> {
+pub(super) fn parse_user(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .or_else(|| platform::user(text))

@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use listenfd::ListenFd;
 use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -61,6 +63,36 @@ pub(crate) fn grant(
 pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     Ok(accessat(CWD, folder, access, AtFlags::EACCESS)?)
+}
+
+/// Sockets that the service manager has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`). Called once, before
+/// anything else is opened.
+pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
+    let is_for_us =
+        std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
+    if !is_for_us {
+        return Ok(Vec::new());
+    }
+    let mut inherited = ListenFd::from_env();
+    (0..inherited.len())
+        .filter_map(|index| inherited.take_tcp_listener(index).transpose())
+        .collect()
+}
+
+/// Number of the user of this process.
+pub(crate) fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Number of the user that the file at `path` belongs to.
+pub(crate) fn owner_of(path: &Path) -> Option<u32> {
+    Some(path.metadata().ok()?.uid())
+}
+
+/// Name of the user with that number.
+pub(crate) fn user_name(uid: u32) -> Option<String> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
+    Some(user.name)
 }
 
 /// The number of the user of that name.

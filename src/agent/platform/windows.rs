@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::future;
 use std::io;
+use std::net::TcpListener;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -62,6 +63,26 @@ pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::ErrorKind::NotADirectory.into()),
     }
+}
+
+/// None: no service manager passes sockets.
+pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
+    Ok(Vec::new())
+}
+
+/// Zero: users have no numbers.
+pub(crate) fn own_user() -> u32 {
+    0
+}
+
+/// None: users have no numbers.
+pub(crate) fn owner_of(_path: &Path) -> Option<u32> {
+    None
+}
+
+/// None: users have no numbers.
+pub(crate) fn user_name(_uid: u32) -> Option<String> {
+    None
 }
 
 /// None: users have no numbers.

@@ -1,7 +1,8 @@
 //! Both loopback addresses with one port, so that nobody else can sit on `localhost`.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 /// How many connections may wait to be accepted: a thousand readers may come in one moment.
 pub(super) const BACKLOG: i32 = 1024;
@@ -30,6 +31,14 @@ pub enum BindError {
         /// The address it is held on.
         address: &'static str,
     },
+    /// A socket of the service manager is not one of ours.
+    #[error(
+        "the service manager passed a socket that is not a TCP listener on a loopback address ({found}); the .socket unit needs ListenStream=127.0.0.1:PORT and ListenStream=[::1]:PORT, with one port"
+    )]
+    Unsuitable {
+        /// Address of the socket, or what else it is.
+        found: String,
+    },
     /// The system refuses for another reason.
     #[error("cannot listen on {address} port {port}: {source}")]
     Refused {
@@ -55,16 +64,45 @@ impl Listeners {
         }
     }
 
+    /// Takes over listeners that the service manager has opened, and opens the one that is missing, so that both
+    /// addresses are held. The port is theirs.
+    pub fn adopt(inherited: Vec<TcpListener>) -> Result<Self, BindError> {
+        let (mut v4, mut v6, mut port) = (None, None, 0);
+        for listener in inherited {
+            let address = loopback_address(&listener)?;
+            let place = match address.ip() {
+                IpAddr::V4(_) => &mut v4,
+                IpAddr::V6(_) => &mut v6,
+            };
+            if place.is_some() || (port != 0 && port != address.port()) {
+                return Err(unsuitable(address));
+            }
+            *place = Some(listener);
+            port = address.port();
+        }
+        Self::complete(v4, v6, port)
+    }
+
     fn open_once(port: u16) -> Result<Self, BindError> {
+        Self::complete(None, None, port)
+    }
+
+    /// Opens what is missing of the two listeners.
+    fn complete(
+        v4: Option<TcpListener>,
+        v6: Option<TcpListener>,
+        port: u16,
+    ) -> Result<Self, BindError> {
         const V4: &str = "127.0.0.1";
         const V6: &str = "[::1]";
-        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        let v4 = v4
+            .map_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, port)), Ok)
             .map_err(|error| refused(V4, port, error))?;
         let port = v4
             .local_addr()
             .map_err(|error| refused(V4, port, error))?
             .port();
-        let v6 = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
+        let v6 = match v6.map_or_else(|| TcpListener::bind((Ipv6Addr::LOCALHOST, port)), Ok) {
             Ok(listener) => Some(listener),
             Err(error) if has_no_ipv6(&error) => None,
             Err(error) => return Err(refused(V6, port, error)),
@@ -106,6 +144,31 @@ impl Listeners {
 fn has_no_ipv6(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Address of an inherited socket that listens on a loopback address of TCP.
+fn loopback_address(listener: &TcpListener) -> Result<SocketAddr, BindError> {
+    use rustix::net::sockopt::socket_acceptconn;
+
+    let address = listener.local_addr().map_err(unsuitable)?;
+    // An IPv4 address in IPv6 form is not loopback here, since it would hold the wrong one of the two.
+    let is_ours = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ]
+    .contains(&address.ip());
+    let listens = socket_acceptconn(listener).map_err(unsuitable)?;
+    if is_ours && listens {
+        Ok(address)
+    } else {
+        Err(unsuitable(address))
+    }
+}
+
+fn unsuitable(found: impl fmt::Display) -> BindError {
+    BindError::Unsuitable {
+        found: found.to_string(),
+    }
 }
 
 fn refused(address: &'static str, port: u16, source: io::Error) -> BindError {

@@ -1,0 +1,75 @@
+//! The agent's listeners at startup: inherited from the service manager where it holds the port, else bound here.
+
+use std::net::TcpListener;
+
+use kms_agent_server::{BindError, Listeners};
+
+use crate::exit::Failure;
+use crate::platform;
+use crate::port_holder::{self, TrustedUsers};
+use crate::token::source::TokenSource;
+
+/// Open listeners, and what is wrong with the way they came about.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) listeners: Listeners,
+    /// Port of inherited listeners that are not used, since the config names another one.
+    pub(crate) unused_port: Option<u16>,
+}
+
+/// Opens the listeners on `port`. Inherited ones are taken over if they have that port; where the config names another
+/// one, it counts, since an operator who changes the config file restarts the service and not the .socket unit.
+///
+/// Where another user's process holds the port, applications may have sent it the token. The token is withdrawn
+/// then, so that the next startup makes another one.
+pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
+    let inherited = platform::inherited_listeners().map_err(|error| {
+        Failure::config(format!("cannot take over an inherited socket: {error}"))
+    })?;
+    let adopted = adopt(inherited)?;
+    let unused_port = match adopted {
+        Some(listeners) if port == 0 || port == listeners.port() => {
+            return Ok(Opened {
+                listeners,
+                unused_port: None,
+            });
+        }
+        other => other.map(|listeners| listeners.port()),
+    };
+    let listeners = Listeners::open(port).map_err(|error| match error {
+        BindError::InUse { .. } => held_by_another(port, &error, token),
+        _ => Failure::failed(error.to_string()),
+    })?;
+    Ok(Opened {
+        listeners,
+        unused_port,
+    })
+}
+
+/// Inherited listeners, if there are any.
+fn adopt(inherited: Vec<TcpListener>) -> Result<Option<Listeners>, Failure> {
+    if inherited.is_empty() {
+        return Ok(None);
+    }
+    Listeners::adopt(inherited)
+        .map(Some)
+        .map_err(|error| match error {
+            BindError::Unsuitable { .. } => Failure::config(error.to_string()),
+            _ => Failure::failed(error.to_string()),
+        })
+}
+
+fn held_by_another(port: u16, error: &BindError, token: &TokenSource) -> Failure {
+    let trusted = TrustedUsers::of_token(token.path());
+    let Some(stranger) = port_holder::listening_on(port)
+        .into_iter()
+        .find(|user| !trusted.contains(*user))
+    else {
+        return Failure::failed(error.to_string());
+    };
+    Failure::failed(format!(
+        "{error}. The process belongs to {}, so tokens may have been collected. {}",
+        port_holder::name_of(stranger),
+        token.withdraw(),
+    ))
+}
