@@ -28,21 +28,26 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// What went wrong, in whichever form the agent's ResponseType tells it.
-    pub(crate) fn refusal(&self) -> Failure {
+    /// Code and message of an error, in whichever of the three forms the agent answered.
+    pub(crate) fn error(&self) -> Option<(String, String)> {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = |name: &str| body.get(name).and_then(Value::as_str);
-        let message = match (
+        let (code, message) = match (
             text("Code").or(text("__type")),
             text("Message").or(text("message")),
         ) {
-            (Some(code), Some(message)) => Some(format!("{code}: {message}")),
-            _ => body
-                .pointer("/errors/0")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
+            (Some(code), Some(message)) => (code, message),
+            _ => body.pointer("/errors/0")?.as_str()?.split_once(": ")?,
         };
-        Failure::failed(message.unwrap_or_else(|| format!("the agent answered {}", self.status)))
+        Some((code.to_owned(), message.to_owned()))
+    }
+
+    /// What went wrong.
+    pub(crate) fn refusal(&self) -> Failure {
+        Failure::failed(match self.error() {
+            Some((code, message)) => format!("{code}: {message}"),
+            None => format!("the agent answered {}", self.status),
+        })
     }
 }
 

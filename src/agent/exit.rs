@@ -13,6 +13,11 @@ const USAGE: u8 = 2;
 /// The configuration is wrong (`EX_CONFIG` of `sysexits.h`): starting again will not help.
 const CONFIG: u8 = 78;
 
+/// The command that `exec` was to become was found and cannot be run; shells use the same code.
+const NOT_EXECUTABLE: u8 = 126;
+/// The command that `exec` was to become was not found; shells use the same code.
+const NO_COMMAND: u8 = 127;
+
 /// An end that is not success. Its message is for a person and holds no secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -34,6 +39,16 @@ impl Failure {
     /// Exit code 78.
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::with_code(CONFIG, message.into())
+    }
+
+    /// Exit code 126.
+    pub(crate) fn not_executable(message: impl Into<String>) -> Self {
+        Self::with_code(NOT_EXECUTABLE, message.into())
+    }
+
+    /// Exit code 127.
+    pub(crate) fn no_command(message: impl Into<String>) -> Self {
+        Self::with_code(NO_COMMAND, message.into())
     }
 
     /// Exit code 78, with a line for each problem of a config file.

@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod confine;
+pub(crate) mod dumps;
 pub(crate) mod harden;
 pub(crate) mod reach;
 pub(crate) mod signal;

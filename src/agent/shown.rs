@@ -12,8 +12,10 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
         '\n' => text.push_str("\\n"),
         '\r' => text.push_str("\\r"),
         '\t' => text.push_str("\\t"),
-        // Writing to a String cannot fail.
-        _ => drop(write!(text, "\\u{{{:x}}}", u32::from(character))),
+        _ => {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\u{{{:x}}}", u32::from(character));
+        }
     })
 }
 
@@ -32,7 +34,7 @@ pub(crate) fn shown_json(json: &str) -> Cow<'_, str> {
                 escaped(line, |text, character| {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         // Writing to a String cannot fail.
-                        drop(write!(text, "\\u{unit:04x}"));
+                        let _ = write!(text, "\\u{unit:04x}");
                     }
                 })
             })
@@ -79,8 +81,14 @@ mod tests {
             ("a\nerror: b\r\tc", "a\\nerror: b\\r\\tc"),
             ("\u{1b}]0;x\u{7}\u{1b}[2J", "\\u{1b}]0;x\\u{7}\\u{1b}[2J"),
             ("\u{9b}2J\u{7f}\0", "\\u{9b}2J\\u{7f}\\u{0}"),
-            ("\u{202e}\u{2066}\u{200b}\u{feff}", "\\u{202e}\\u{2066}\\u{200b}\\u{feff}"),
-            ("\u{ad}\u{61c}\u{2028}\u{e0041}", "\\u{ad}\\u{61c}\\u{2028}\\u{e0041}"),
+            (
+                "\u{202e}\u{2066}\u{200b}\u{feff}",
+                "\\u{202e}\\u{2066}\\u{200b}\\u{feff}",
+            ),
+            (
+                "\u{ad}\u{61c}\u{2028}\u{e0041}",
+                "\\u{ad}\\u{61c}\\u{2028}\\u{e0041}",
+            ),
         ] {
             assert_eq!(shown(text), expected);
         }
@@ -92,8 +100,14 @@ mod tests {
         let value = serde_json::json!({"a\u{202e}": "\u{9b}\u{e0041} 密码 \n\u{7f}"});
         let text = format!(" {}\r\n", serde_json::to_string_pretty(&value).unwrap());
         let escaped = shown_json(&text);
-        assert!(!escaped.chars().any(|c| c != '\n' && is_hidden(c)), "{escaped}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+        assert!(
+            !escaped.chars().any(|c| c != '\n' && is_hidden(c)),
+            "{escaped}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&escaped).unwrap(),
+            value
+        );
         assert!(matches!(shown_json(r#"{"a":1}"#), Cow::Borrowed(_)));
         assert!(escaped.contains("\\udb40\\udc41"), "{escaped}");
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueHint;
 use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
@@ -12,6 +13,7 @@ use self::report::Report;
 use super::agent::environment;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::shown::shown;
 
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,7 @@ use crate::exit::Failure;
 )]
 pub(super) struct Args {
     /// The config file (TOML)
+    #[arg(value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// Look at the file only; ask nobody
     #[arg(long)]
@@ -44,20 +47,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Ok(config) => config,
         Err(error) => {
             if args.json {
-                say(&Report::of_problems(error.problems()).json());
+                say(&Report::of_problems(name, error.problems()).json());
             }
             return Err(Failure::problems(&error));
         }
     };
+    let mut report = Report::begin(name.clone());
     if args.offline {
         say(&if args.json {
-            Report::of_problems(&[]).json()
+            report.json()
         } else {
-            format!("{name}: ok")
+            shown(&format!("{name}: ok")).into_owned()
         });
         return Ok(());
     }
-    let mut report = Report::begin(name);
     report.add_local(local::examine(&config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {

@@ -1,5 +1,7 @@
 use std::io::{self, Write};
 
+use clap::ValueHint;
+
 use crate::exit::Failure;
 use crate::platform;
 use crate::token::draw;
@@ -16,12 +18,13 @@ use crate::token::file::{self, Access};
 )]
 pub(super) struct Args {
     /// A path, or a file:// URL
+    #[arg(value_hint = ValueHint::FilePath)]
     path: String,
     /// The file's permissions, in octal
     #[arg(long, default_value = "0600", value_parser = parse_mode)]
     mode: u32,
     /// The user the file is given to, by name or number; needs root
-    #[arg(long, value_name = "USER", value_parser = parse_user)]
+    #[arg(long, value_name = "USER", value_parser = parse_user, value_hint = ValueHint::Username)]
     owner: Option<u32>,
     /// The group the file is given to, by name or number
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
