@@ -12,6 +12,7 @@ mod purge;
 mod status;
 mod target;
 mod token;
+mod usage;
 mod value;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -24,7 +25,7 @@ use crate::exit::Failure;
     name = "alibabacloud-kms-agent",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 78 bad configuration.\n\n\
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 78 bad configuration. exec: see exec --help.\n\n\
         Try it without a cloud account:\n  alibabacloud-kms-agent dev"
 )]
 struct Cli {
@@ -43,16 +44,16 @@ enum Command {
     Status(status::Args),
     Purge(purge::Args),
     Health(health::Args),
-    #[command(hide = true)]
     Completions(completions::Args),
-    #[command(hide = true)]
     Man(man::Args),
 }
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> Result<(), Failure> {
-    // Prints help and usage errors itself, with exit codes 0 and 2.
-    match Cli::parse().command {
+    let Some(cli) = usage::parse()? else {
+        return Ok(());
+    };
+    match cli.command {
         Command::Agent(args) => agent::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use kms_agent_core::config::{ConfigTable, Problem, Report};
+use kms_agent_core::config::{ConfigTable, KeySpec, Problem, Report};
 use kms_agent_kms::Settings as KmsSettings;
 
 pub(crate) use self::cache::CacheConfig;
@@ -74,6 +74,11 @@ impl Config {
                 })
             }
         }
+    }
+
+    /// Every key with its default and what it may hold.
+    pub(crate) fn keys() -> Vec<KeySpec> {
+        Self::examine("").1.keys
     }
 
     /// Reads `text` and tells everything that came to light.

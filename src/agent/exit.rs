@@ -23,6 +23,8 @@ const NO_COMMAND: u8 = 127;
 pub(crate) struct Failure {
     code: u8,
     message: String,
+    /// Whether the message has its own beginning, as the pages on wrong usage have.
+    is_page: bool,
 }
 
 impl Failure {
@@ -41,6 +43,15 @@ impl Failure {
         Self::with_code(CONFIG, message.into())
     }
 
+    /// Exit code 2, with a text that is printed as it is.
+    pub(crate) fn page(text: impl Into<String>) -> Self {
+        Self {
+            code: USAGE,
+            message: text.into(),
+            is_page: true,
+        }
+    }
+
     /// Exit code 126.
     pub(crate) fn not_executable(message: impl Into<String>) -> Self {
         Self::with_code(NOT_EXECUTABLE, message.into())
@@ -56,6 +67,7 @@ impl Failure {
         Self {
             code: CONFIG,
             message: shown_lines(&error.to_string()),
+            is_page: false,
         }
     }
 
@@ -64,6 +76,7 @@ impl Failure {
         Self {
             code,
             message: shown(&message).into_owned(),
+            is_page: false,
         }
     }
 
@@ -88,7 +101,8 @@ impl Failure {
     /// Says it on stderr and gives the code.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell where stderr is closed.
-        let _ = writeln!(std::io::stderr(), "error: {}", self.message);
+        let prefix = if self.is_page { "" } else { "error: " };
+        let _ = writeln!(std::io::stderr(), "{prefix}{}", self.message.trim_end());
         ExitCode::from(self.code)
     }
 }
