@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
 use kms_agent_core::{
     BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
+    run_blocking,
 };
 use tokio::sync::Mutex;
 
@@ -41,13 +42,13 @@ impl FilesBackend {
         work: impl FnOnce(&mut Folder) -> io::Result<T> + Send + 'static,
     ) -> Result<T, BackendError> {
         let mut folder = Arc::clone(&self.folder).lock_owned().await;
-        let worked = tokio::task::spawn_blocking(move || folder.as_mut().map(work)).await;
+        let worked = run_blocking(move || folder.as_mut().map(work)).await;
         let failed =
             |cause| BackendError::new(BackendErrorKind::Unavailable, context).with_cause(cause);
         match worked {
             Ok(Some(result)) => result.map_err(failed),
             Ok(None) => Err(BackendError::new(BackendErrorKind::Closed, context)),
-            Err(panicked) => Err(failed(io::Error::other(panicked))),
+            Err(error) => Err(failed(io::Error::other(error))),
         }
     }
 }

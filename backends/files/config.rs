@@ -4,7 +4,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
-use kms_agent_core::{CacheBackend, Scope};
+use kms_agent_core::shortage::may_pass;
+use kms_agent_core::{CacheBackend, Scope, run_blocking};
 
 use crate::backend::FilesBackend;
 use crate::folder::Folder;
@@ -46,9 +47,9 @@ impl BackendConfig for FilesConfig {
         let shown = self.path.display();
         match self.path.metadata() {
             Ok(found) if found.is_dir() => Ok(format!("the folder {shown} is there")),
-            Ok(_) => Err(OpenError {
-                message: format!("{shown} is no folder; name another in Cache.Files.Path"),
-            }),
+            Ok(_) => Err(OpenError::configuration(format!(
+                "{shown} is no folder; name another in Cache.Files.Path"
+            ))),
             Err(_) => Ok(format!("the folder {shown} will be made")),
         }
     }
@@ -59,16 +60,21 @@ impl BackendConfig for FilesConfig {
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
         let path = self.path.clone();
-        let opened = tokio::task::spawn_blocking(move || Folder::open(path, context.capacity));
+        let opened = run_blocking(move || Folder::open(path, context.capacity));
         let shown = self.path.display();
         match opened.await {
             Ok(Ok(folder)) => Ok(Arc::new(FilesBackend::new(folder))),
-            Ok(Err(error)) => Err(OpenError {
-                message: format!("the cache's folder {shown} cannot be used: {error}"),
-            }),
-            Err(error) => Err(OpenError {
-                message: format!("the cache's folder {shown} could not be opened: {error}"),
-            }),
+            Ok(Err(error)) => {
+                let message = format!("the cache's folder {shown} cannot be used: {error}");
+                Err(if may_pass(&error) {
+                    OpenError::shortage(message)
+                } else {
+                    OpenError::configuration(message)
+                })
+            }
+            Err(error) => Err(OpenError::shortage(format!(
+                "the cache's folder {shown} could not be opened: {error}"
+            ))),
         }
     }
 }

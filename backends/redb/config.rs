@@ -1,10 +1,10 @@
-use std::path::PathBuf;
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
-use kms_agent_core::{CacheBackend, Scope};
+use kms_agent_core::{CacheBackend, Scope, run_blocking};
 
 use crate::backend::RedbBackend;
 use crate::examine::{examine, last_scope};
@@ -44,6 +44,19 @@ struct RedbConfig {
     key: KeySource,
 }
 
+impl RedbConfig {
+    /// Both paths in full, so that an operator finds the files that messages and the status name.
+    fn in_full(&self) -> (PathBuf, KeySource) {
+        // The working directory may have been removed; then they are as they are written.
+        let in_full = |path: &Path| path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let key = match &self.key {
+            KeySource::File(path) => KeySource::File(in_full(path)),
+            KeySource::Credential(name) => KeySource::Credential(name.clone()),
+        };
+        (in_full(&self.path), key)
+    }
+}
+
 #[async_trait]
 impl BackendConfig for RedbConfig {
     /// The key's folder is written too: `purge --all` replaces the key.
@@ -60,7 +73,8 @@ impl BackendConfig for RedbConfig {
     }
 
     fn examine(&self) -> Result<String, OpenError> {
-        examine(&self.path, &self.key).map_err(|message| OpenError { message })
+        let (path, key) = self.in_full();
+        examine(&path, &key).map_err(OpenError::configuration)
     }
 
     fn last_scope(&self) -> Option<Scope> {
@@ -68,17 +82,21 @@ impl BackendConfig for RedbConfig {
     }
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
+        let (path, key) = self.in_full();
         let place = Place {
-            path: self.path.clone(),
-            key: self.key.clone(),
+            path,
+            key,
             medium: Arc::new(FileSystem),
             clock: context.clock,
         };
         let capacity = context.capacity;
-        let started = tokio::task::spawn_blocking(move || Store::open(place, capacity))
+        let started = run_blocking(move || Store::open(place, capacity))
             .await
-            .unwrap_or_else(|error| Err(format!("the store could not be opened: {error}")))
-            .map_err(|message| OpenError { message })?;
+            .unwrap_or_else(|error| {
+                Err(OpenError::shortage(format!(
+                    "the store could not be opened: {error}"
+                )))
+            })?;
         Ok(Arc::new(RedbBackend::new(started)))
     }
 }

@@ -14,6 +14,20 @@ use crate::store::{Sight, look_into, peek, sealed_otherwise, tell_apart};
 
 /// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
 pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
+    let mut found = examine_files(path, key)?;
+    // Files that are there were found to be trusted by now.
+    let mut doubts = vec![private::judge("store", path)];
+    if let KeySource::File(key) = key {
+        doubts.push(private::judge("key", key));
+    }
+    for doubt in doubts.into_iter().filter_map(|doubt| doubt.ok().flatten()) {
+        found.push_str("; warning: ");
+        found.push_str(&doubt);
+    }
+    Ok(found)
+}
+
+fn examine_files(path: &Path, key: &KeySource) -> Result<String, String> {
     tell_apart(path, key)?;
     let shown = path.display();
     let exists = look(path)?;
@@ -63,9 +77,7 @@ fn look(path: &Path) -> Result<bool, String> {
             "the store {shown} is no file; name one in Cache.Persistent.Path"
         ));
     }
-    if let Some(message) = private::exposed("store", path, &metadata) {
-        return Err(message);
-    }
+    private::judge("store", path).map_err(|why| why.to_string())?;
     if !may(path, Access::READ_OK | Access::WRITE_OK) {
         return Err(format!(
             "the store {shown} may not be read and written; give it to the agent's user"
@@ -89,7 +101,16 @@ fn may_begin(path: &Path) -> Result<(), String> {
         .find(|folder| folder.exists())
         .unwrap_or(folder);
     if existing.is_dir() && may(existing, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(())
+        let Some(name) = path.file_name() else {
+            return Ok(());
+        };
+        private::conclude(
+            "new file",
+            path,
+            kms_agent_trust::judge_folder_of(&existing.join(name)),
+        )
+        .map(drop)
+        .map_err(|why| why.to_string())
     } else {
         Err(format!(
             "{} cannot be made: {} may not be written; give it to the agent's user",

@@ -1,14 +1,15 @@
 //! The key that the store is sealed under, and where it is kept.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use kms_agent_trust::{Kind, Place};
 use zeroize::Zeroizing;
 
-use crate::private;
+use crate::private::{self, Distrust};
 
 /// Bytes in a key file: nothing but the key.
 const KEY_BYTES: usize = 32;
@@ -96,7 +97,7 @@ impl KeySource {
     /// Reads the key.
     pub(crate) fn load(&self) -> Result<RootKey, KeyError> {
         match self {
-            Self::File(path) => read(path, private::exposed).map_err(|error| match error {
+            Self::File(path) => read(path, true).map_err(|error| match error {
                 KeyError::Missing(message) => KeyError::Missing(format!(
                     "{message}; put it back, or remove the store to begin a new one"
                 )),
@@ -109,7 +110,7 @@ impl KeySource {
                          add LoadCredential={name}:/path/to/key to the unit"
                     ))
                 })?;
-                read(&path, |_, _, _| None)
+                read(&path, false)
             }
         }
     }
@@ -127,17 +128,25 @@ impl KeySource {
         matches!(self, Self::File(_))
     }
 
+    /// Makes the folder of a key that is yet to be made, and refuses one that others may write.
+    pub(crate) fn prepare_folder(&self) -> Result<(), KeyError> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        // What cannot be made is told when the key is.
+        let _ = private::make_folder(path);
+        private::heed(private::judge_folder("key", path)).map_err(KeyError::from)
+    }
+
     /// Writes `key` where there is none yet, durably when it returns. Never over another key.
     pub(crate) fn make(&self, key: &RootKey) -> io::Result<()> {
-        self.write(key, |made, path| {
-            // Unlike a rename, a link refuses to replace what turned up meanwhile.
-            fs::hard_link(made, path)
-        })
+        // What turned up meanwhile is not replaced.
+        self.write(key, Place::put_new)
     }
 
     /// Writes `key` over the one that is there, durably when it returns. There is a key at every moment.
     pub(crate) fn replace(&self, key: &RootKey) -> io::Result<()> {
-        self.write(key, |made, path| fs::rename(made, path))
+        self.write(key, Place::put)
     }
 
     /// Removes what a process that was killed left beside the key file: a copy of the key, or one never used.
@@ -159,32 +168,27 @@ impl KeySource {
         Ok(())
     }
 
-    /// Writes `key` beside the key file and lets `place` put it there whole.
+    /// Writes `key` beside the key file and lets `put` place it there whole.
     fn write(
         &self,
         key: &RootKey,
-        place: impl Fn(&Path, &Path) -> io::Result<()>,
+        put: impl Fn(&Place, &OsStr) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Some(path) = self.target() else {
+        let Self::File(path) = self else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        private::make_folder(&path)?;
-        let unique = getrandom::u64().map_err(io::Error::other)?;
-        let made = path.with_file_name(format!("{}{unique:016x}", unplaced(&path)));
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&made)
-            .and_then(|mut file| {
-                file.write_all(key.expose())?;
-                file.sync_all()
-            })
-            .and_then(|()| place(&made, &path));
-        // After a rename there is nothing left to remove.
-        let _ = fs::remove_file(&made);
+        private::make_folder(path)?;
+        let place = Place::find(path)?;
+        let (mut file, made) = place.make_beside(&unplaced(&place.path()?))?;
+        let written = file
+            .write_all(key.expose())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| put(&place, &made));
+        if written.is_err() {
+            let _ = place.remove(&made);
+        }
         written?;
-        private::sync_folder(&path)
+        place.sync()
     }
 }
 
@@ -193,37 +197,30 @@ fn unplaced(path: &Path) -> String {
     format!(".{}.", private::name(path))
 }
 
-/// Reads a key file. `exposed` says why it may not be used.
-fn read(
-    path: &Path,
-    exposed: impl Fn(&str, &Path, &Metadata) -> Option<String>,
-) -> Result<RootKey, KeyError> {
+/// Reads a key file. One of ours `is_judged`: others may not touch it.
+fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
     let shown = path.display();
     let unreadable = |error: io::Error| {
         KeyError::Unreadable(format!(
             "the key {shown} cannot be read: {error}; let the agent's user read it"
         ))
     };
-    // Opening a pipe would wait for somebody to write to it.
-    let no_wait = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(no_wait)
-        .open(path);
-    let mut file = match opened {
+    let opened = match kms_agent_trust::open(path, Kind::Secret) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(KeyError::Missing(format!("the key {shown} does not exist")));
         }
         opened => opened.map_err(unreadable)?,
     };
+    let mut file = opened.file;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(KeyError::Invalid(format!(
             "the key {shown} is no file; name one in Cache.Persistent.KeyFile"
         )));
     }
-    if let Some(message) = exposed("key", path, &metadata) {
-        return Err(KeyError::Exposed(message));
+    if is_judged {
+        private::heed(private::conclude("key", path, Ok(opened.verdict)))
+            .map_err(KeyError::from)?;
     }
     let mut key = RootKey(Zeroizing::new([0; KEY_BYTES]));
     match file.read_exact(&mut *key.0) {
@@ -234,6 +231,15 @@ fn read(
              another one in Cache.Persistent.KeyFile",
             metadata.len()
         ))),
+    }
+}
+
+impl From<Distrust> for KeyError {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::Refused(message) => Self::Exposed(message),
+            Distrust::Failed(_) => Self::Unreadable(format!("the key: {distrust}")),
+        }
     }
 }
 
@@ -326,7 +332,7 @@ mod tests {
         let path = folder.path().join("agent");
         fs::write(&path, [7; KEY_BYTES]).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read(&path, |_, _, _| None).is_ok());
+        assert!(read(&path, false).is_ok());
 
         let source = KeySource::Credential("no-such-credential".to_owned());
         let Err(KeyError::Missing(message)) = source.load() else {

@@ -1,10 +1,12 @@
 //! Files and folders that are nobody else's business.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fmt;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+
+use kms_agent_trust::{Kind, Verdict};
 
 /// The folder `path` stands in; the working directory for a bare name.
 pub(crate) fn folder(path: &Path) -> &Path {
@@ -21,12 +23,10 @@ pub(crate) fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Makes the folder `path` stands in, for this user alone; one that exists stays as it is.
+/// Makes the folder `path` stands in, for this user alone; one that exists stays as it is. Links that others could
+/// have planted are not followed.
 pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder(path))
+    kms_agent_trust::make_folder(folder(path), 0o700)
 }
 
 /// Makes a new, removed or renamed entry of the folder of `path` survive a power cut.
@@ -43,81 +43,98 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Why the file `what` at `path` may not be used: others may touch it. The groups of this process are not
-/// others; an orchestrator that owns the volume hands files to one of them.
-pub(crate) fn exposed(what: &str, path: &Path, metadata: &Metadata) -> Option<String> {
-    let to = if metadata.mode() & 0o007 != 0 {
-        "others".to_owned()
-    } else if metadata.mode() & 0o070 != 0 && !is_own_group(metadata.gid()) {
-        format!(
-            "the group {}, which this process is no member of",
-            metadata.gid()
-        )
-    } else {
-        return None;
-    };
-    Some(format!(
-        "the {what} {} is accessible to {to}; run `chmod 600 {}`",
-        path.display(),
-        quoted(path)
-    ))
+/// Why a file may not be used.
+#[derive(Debug)]
+pub(crate) enum Distrust {
+    /// Others may touch it. The text says what mends it.
+    Refused(String),
+    /// It could not be judged.
+    Failed(io::Error),
 }
 
-/// The path as a shell takes it for one word.
-fn quoted(path: &Path) -> String {
-    let path = path.to_string_lossy();
-    let is_plain = |at: char| at.is_alphanumeric() || "/._-+,:@%=".contains(at);
-    if path.chars().all(is_plain) {
-        path.into_owned()
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(message) => f.write_str(message),
+            Self::Failed(error) => write!(f, "it cannot be told who may use a file: {error}"),
+        }
     }
 }
 
-fn is_own_group(group: u32) -> bool {
-    rustix::process::getegid().as_raw() == group
-        || rustix::process::getgroups()
-            .is_ok_and(|groups| groups.iter().any(|own| own.as_raw() == group))
+/// Judges the file `what` at `path`, which is there: others may neither read nor write it, nor write a folder above
+/// it. The groups of this process are not others; an orchestrator that owns the volume hands files to one of them.
+/// The error says what mends it; what is accepted with a doubt is returned.
+pub(crate) fn judge(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
+    conclude(what, path, kms_agent_trust::judge(path, Kind::Secret))
+}
+
+/// Judges the folder that the file `what` is to be made in.
+pub(crate) fn judge_folder(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
+    conclude(what, path, kms_agent_trust::judge_folder_of(path))
+}
+
+pub(crate) fn conclude(
+    what: &str,
+    path: &Path,
+    verdict: io::Result<Verdict>,
+) -> Result<Option<String>, Distrust> {
+    let shown = path.display();
+    match verdict {
+        Ok(Verdict::Trusted) => Ok(None),
+        Ok(Verdict::Warned(warning)) => Ok(Some(format!("the {what} {shown}: {warning}"))),
+        Ok(Verdict::Refused(refusal)) => Err(Distrust::Refused(format!(
+            "the {what} {shown} is not used: {refusal}"
+        ))),
+        // What is not there cannot be used by others.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Distrust::Failed(error)),
+    }
+}
+
+/// The same, with doubts in the log, each once.
+pub(crate) fn heed(judged: Result<Option<String>, Distrust>) -> Result<(), Distrust> {
+    if let Some(doubt) = judged?
+        && kms_agent_trust::is_new_warning(&doubt)
+    {
+        tracing::warn!(cause = doubt, "A file is not as safe as it should be");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
     use super::*;
 
     #[test]
-    fn a_file_for_others_is_exposed_and_one_for_an_own_group_is_not() {
+    fn a_file_for_others_is_refused_and_one_for_an_own_group_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, b"").unwrap();
         let verdict = |mode| {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            exposed("key", &path, &fs::metadata(&path).unwrap())
+            judge("key", &path).map_err(|why| why.to_string())
         };
-        assert_eq!(verdict(0o600), None);
-        assert_eq!(verdict(0o660), None);
-        let message = verdict(0o604).unwrap();
+        assert_eq!(verdict(0o600), Ok(None));
+        assert_eq!(verdict(0o660), Ok(None));
+        let message = verdict(0o604).unwrap_err();
         assert!(
             message.contains("others")
                 && message.ends_with(&format!("`chmod 600 {}`", path.display())),
             "{message}"
         );
         if chown(&path, None, Some(54_321)).is_ok() {
-            assert!(verdict(0o640).unwrap().contains("the group 54321"));
+            assert!(verdict(0o640).unwrap_err().contains("the group 54321"));
+            chown(&path, None, Some(0)).unwrap();
         }
-    }
-
-    #[test]
-    fn a_path_is_one_word_to_a_shell() {
-        for (path, word) in [
-            ("/a/b.key", "/a/b.key"),
-            ("/a b/$c", "'/a b/$c'"),
-            ("it's", r"'it'\''s'"),
-        ] {
-            assert_eq!(quoted(Path::new(path)), word);
-        }
+        assert_eq!(verdict(0o600), Ok(None));
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let message = judge("key", &path).unwrap_err().to_string();
+        assert!(message.contains("chmod o-w"), "{message}");
+        let of_folder = judge_folder("key", &path).unwrap_err();
+        assert_eq!(of_folder.to_string(), message);
     }
 
     #[test]

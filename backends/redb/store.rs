@@ -29,7 +29,8 @@ use std::thread;
 use std::time::Duration;
 
 use kms_agent_core::backend::{BackendErrorKind, StoreStats};
-use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp};
+use kms_agent_core::registry::OpenError;
+use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp, shortage};
 use tokio::sync::oneshot;
 
 pub(crate) use self::medium::FileSystem;
@@ -70,17 +71,18 @@ pub(crate) struct Started {
 
 impl Store {
     /// Opens the store, or starts in memory where it cannot be opened. The error says what the operator has to
-    /// mend before anything can start.
-    pub(crate) fn open(place: Place, capacity: NonZeroUsize) -> Result<Started, String> {
-        fault::silence_contained_panics();
-        tell_apart(&place.path, &place.key)?;
+    /// mend before anything can start, or what is short.
+    pub(crate) fn open(place: Place, capacity: NonZeroUsize) -> Result<Started, OpenError> {
+        tell_apart(&place.path, &place.key).map_err(OpenError::configuration)?;
         if share_a_folder(&place.path, &place.key) {
             tracing::warn!(
                 store.path = %place.path.display(),
                 "The cache's key lies in the folder of its store; whoever copies that folder has both"
             );
         }
-        let drawn = RootKey::random().map_err(|error| error.to_string())?;
+        let drawn = RootKey::random().map_err(|error| {
+            OpenError::shortage(format!("no key can be drawn for the cache: {error}"))
+        })?;
         let opening = place.open(Keys::Drawn(&drawn));
         let (sealer, drawn) = match (&opening, place.key.load()) {
             (Ok(opened), _) => (Arc::clone(&opened.sealer), None),
@@ -100,7 +102,7 @@ impl Store {
                 resumed.clone_from(&opened.resumed);
                 shared.install(opened);
             }
-            Err(OpenFailure::Refused(message)) => return Err(message),
+            Err(OpenFailure::Refused(message)) => return Err(OpenError::configuration(message)),
             Err(OpenFailure::Barred { word, message }) => shared.go_without_store(word, &message),
             Err(OpenFailure::Failed(failure)) => shared.fail(&failure),
         }
@@ -368,10 +370,15 @@ fn within_reach(state: &State) -> Result<(), BackendError> {
     }
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
         .map(drop)
-        .map_err(|error| format!("the thread {name} cannot be started: {error}"))
+        .map_err(|error| {
+            OpenError::shortage(format!(
+                "the thread {name} cannot be started: {error}. {}",
+                shortage::remedy(&error)
+            ))
+        })
 }

@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Installs alibabacloud-kms-agent as a systemd service, or upgrades it in place. Nothing here reads a secret, so that
 # `sudo bash -x install.sh` shows none.
+# shellcheck disable=SC2128 # The first element is what a shell other than bash lacks.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 name=alibabacloud-kms-agent
 prefix=/usr/local/$name
 etc=/etc/$name
-unit=/etc/systemd/system/$name.service
+units=/etc/systemd/system
+unit=$units/$name.service
+socket=$units/$name.socket
 
 usage() {
     cat <<USAGE
@@ -19,6 +23,9 @@ Usage: sudo bash install.sh [--binary FILE] [--config FILE] [--user USER] [--no-
   --user USER    run the agent as USER, the application's own user. Default: the user kmsagent, and the
                  application's user joins the group kmstoken
   --no-start     install only
+
+ALIBABA_CLOUD_… variables and KMS_TOKEN that are exported here reach the service: they are added to
+$etc/environment, unless it has them already.
 USAGE
 }
 
@@ -57,15 +64,26 @@ done
 # Everything that can be refused is refused before anything is changed.
 [ "$EUID" -eq 0 ] || refuse "must be run as root: sudo bash install.sh"
 [ -d /run/systemd/system ] || refuse "systemd does not run here"
+case $(dpkg-query --show --showformat '${db:Status-Abbrev}' "$name" 2>/dev/null || true) in
+ii*) refuse "the Debian package $name is installed: upgrade it with apt-get, or remove it first" ;;
+esac
 [ -f "$binary" ] || refuse "no program at $binary: copy it there, or name it with --binary"
 "$binary" --version >/dev/null || refuse "$binary does not run on this machine"
 [ ! -e "$etc/config.toml" ] || config=$etc/config.toml
 [ -f "$config" ] || refuse "no config at $config: name one with --config"
-"$binary" check --offline "$config" || refuse "$config must be mended first"
+"$binary" check --offline "$config" || refuse "fix $config first"
+# A User= that was edited in the installed unit, as the official guide has it, is kept.
+if [ -z "$user" ] && [ -f "$unit" ] && [ ! -e "$unit.d/user.conf" ]; then
+    user=$(sed --quiet 's/^User=//p' "$unit" | tail --lines 1)
+    if [ "$user" = kmsagent ]; then user=''; fi
+fi
 if [ -n "$user" ] && [ "$user" != kmsagent ]; then
     uid=$(id -u "$user") || refuse "there is no user $user"
     [ "$uid" -ne 0 ] || refuse "the agent does not run as root; root may read its token anyway"
 fi
+
+port=$(sed --quiet 's/^[[:space:]]*HttpPort[[:space:]]*=[[:space:]]*\([0-9]*\).*/\1/p' "$config" | tail --lines 1)
+port=${port:-2025}
 
 getent group kmstoken >/dev/null || groupadd --system kmstoken
 getent passwd kmsagent >/dev/null || useradd --system --user-group --no-create-home --home-dir /nonexistent \
@@ -82,25 +100,76 @@ ln --symbolic --force --no-dereference "$prefix/$name" "/usr/local/bin/$name"
 [ -e "$etc/config.toml" ] || put "$config" 0640 kmsagent "$etc/config.toml"
 [ -e "$etc/environment" ] || put /dev/null 0600 root "$etc/environment"
 put "$here/$name.service" 0644 root "$unit"
+put "$here/$name.socket" 0644 root "$socket"
+
+# add_exported: writes the variables of the official guide that are exported here to the service's own, those that it
+# lacks. awk takes them from the environment, so that no value is on a command line or in a trace.
+# shellcheck disable=SC2016 # The $ are awk's.
+add_exported() {
+    awk -v file="$etc/environment" '
+        BEGIN {
+            while ((getline line < file) > 0) {
+                sub(/=.*/, "", line)
+                known[line] = 1
+            }
+            for (variable in ENVIRON) {
+                if (variable !~ /^(ALIBABA_CLOUD_[A-Z0-9_]+|KMS_TOKEN)$/ || variable in known) continue
+                value = ENVIRON[variable]
+                if (value == "" || value ~ /\n/) continue
+                if (variable == "KMS_TOKEN" && value ~ /^["\047]?file:\/\/(\/var)?\/run\/kmstoken["\047]?$/) continue
+                gsub(/[\\"$`]/, "\\\\&", value)
+                printf "\n%s=\"%s\"\n", variable, value >> file
+                print "  " variable
+            }
+        }'
+}
+added=$(add_exported)
 
 case $user in
 '') ;; # as it was
 kmsagent) rm --force "$unit.d/user.conf" ;;
 *)
+    # The unit itself is replaced at each upgrade.
     install --directory --mode 0755 "$unit.d"
     printf '[Service]\nUser=%s\n' "$user" >"$unit.d/user.conf"
     ;;
 esac
 
+# systemd holds the configured port. The port 2025 stands in the unit itself.
+if [ "$port" -eq 2025 ] || [ "$port" -eq 0 ]; then
+    rm --force "$socket.d/port.conf"
+else
+    install --directory --mode 0755 "$socket.d"
+    printf '[Socket]\nListenStream=\nListenStream=127.0.0.1:%s\nListenStream=[::1]:%s\n' "$port" "$port" \
+        >"$socket.d/port.conf"
+fi
+
 systemctl daemon-reload
-systemctl enable --quiet "$name"
+systemctl enable --quiet "$name.service" "$name.socket"
+# holds_port: whether systemd has the port already. Then it keeps it while the agent restarts.
+holds_port() {
+    systemctl is-active --quiet "$name.socket" &&
+        systemctl show --value --property Listen "$name.socket" | grep --quiet --fixed-strings "127.0.0.1:$port "
+}
 if [ "$start" = yes ]; then
-    systemctl restart "$name" || refuse "the agent does not start: journalctl --unit $name tells why"
+    if ! holds_port; then
+        systemctl stop "$name.socket" "$name.service"
+        # Where another program has the port, the agent itself says so.
+        systemctl start "$name.socket" || true
+    fi
+    systemctl restart "$name.service" || refuse "the agent does not start: journalctl --unit $name tells why"
 fi
 
 cat <<DONE
 Installed: $("$prefix/$name" --version)
   config       $etc/config.toml
   credentials  $etc/environment (not needed with a RAM role)
+  port         $port
   token        /var/run/kmstoken; let an application's user read it: usermod --append --groups kmstoken USER
 DONE
+if [ -n "$added" ]; then
+    printf 'Added to %s/environment, from the variables exported here:\n%s\n' "$etc" "$added"
+fi
+if [ -n "$user" ]; then
+    printf 'The agent runs as %s (%s.d/user.conf).\n' "$user" "$unit"
+fi

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Removes what install.sh installed. Config, credentials, logs and cache stay, and the user they belong to;
-# with --purge they go too.
+# Removes what install.sh installed. Config, credentials, drop-ins of the units, logs and cache stay, and the user they
+# belong to; with --purge they go too. Keys in /etc/credstore are the operator's and stay in any case.
+# shellcheck disable=SC2128 # The first element is what a shell other than bash lacks.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
 set -euo pipefail
 
 name=alibabacloud-kms-agent
 prefix=/usr/local/$name
 unit=/etc/systemd/system/$name.service
+socket=/etc/systemd/system/$name.socket
 
 refuse() {
     printf 'uninstall.sh: %s\n' "$1" >&2
@@ -20,18 +23,25 @@ case $#:${1:-} in
 esac
 [ "$EUID" -eq 0 ] || refuse "must be run as root: sudo bash uninstall.sh"
 
-if [ -e "$unit" ]; then
-    systemctl disable --quiet --now "$name"
-fi
-rm --recursive --force "$unit" "$unit.d" "$prefix" /run/kmstoken
+for installed in "$socket" "$unit"; do
+    if [ -e "$installed" ]; then
+        systemctl disable --quiet --now "${installed##*/}"
+    fi
+done
+rm --recursive --force "$unit" "$socket" "$prefix" /run/kmstoken
+# Only what install.sh wrote itself; other drop-ins are the operator's.
+rm --force "$unit.d/user.conf" "$socket.d/port.conf"
+for folder in "$unit.d" "$socket.d"; do
+    rmdir --ignore-fail-on-non-empty "$folder" 2>/dev/null || true # there is none
+done
 if [ "$(readlink "/usr/local/bin/$name")" = "$prefix/$name" ]; then
     rm "/usr/local/bin/$name"
 fi
 systemctl daemon-reload
-systemctl reset-failed "$name" 2>/dev/null || true # it has not failed
+systemctl reset-failed "$name.service" "$name.socket" 2>/dev/null || true # they have not failed
 
 if [ "$purge" = yes ]; then
-    rm --recursive --force "/etc/${name:?}" "/var/lib/${name:?}" "/var/log/${name:?}"
+    rm --recursive --force "$unit.d" "$socket.d" "/etc/${name:?}" "/var/lib/${name:?}" "/var/log/${name:?}"
     ! getent passwd kmsagent >/dev/null || userdel kmsagent
     ! getent group kmsagent >/dev/null || groupdel kmsagent
     ! getent group kmstoken >/dev/null || groupdel kmstoken

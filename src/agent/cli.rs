@@ -18,6 +18,7 @@ mod value;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::Failure;
+use crate::process::signal;
 
 /// Hands applications their Alibaba Cloud KMS secrets over loopback HTTP, from a cache that outlives outages.
 #[derive(Debug, Parser)]
@@ -53,7 +54,11 @@ pub(crate) fn run() -> Result<(), Failure> {
     let Some(cli) = usage::parse()? else {
         return Ok(());
     };
-    match cli.command {
+    let command = cli.command;
+    if !matches!(command, Command::Exec(_)) {
+        signal::outlive_file_limit();
+    }
+    match command {
         Command::Agent(args) => agent::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),

@@ -1,46 +1,50 @@
 //! From a config to running parts, in the order in which they depend on each other, and back again.
 
-use std::path::PathBuf;
+mod background;
+mod runtime;
+
 use std::sync::Arc;
 
 use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
 use kms_agent_core::observed::ObservedBackend;
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Timeline};
+use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Tasks, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
+use kms_agent_trust::is_new_warning;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use self::background::Background;
+use crate::config::{Config, ConfigFile};
+use crate::crash;
 use crate::exit::Failure;
 use crate::listen;
 use crate::platform::{Endings, Hangups};
-use crate::process::harden;
+use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
-use crate::process::signal;
 use crate::process::supervisor::Supervisor;
+use crate::process::{orphan, rehearsal, signal};
 use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
+use crate::token::file::FileId;
 use crate::token::source::TokenSource;
-
-/// The most worker threads that are started without being asked for: a sidecar answers from memory, and a few
-/// threads saturate a loopback interface.
-const MOST_WORKERS_BY_DEFAULT: usize = 4;
 
 /// An agent whose files and sockets are open and whose process is hardened, before any thread exists.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     config: Config,
     /// Where the config came from, to be read again on SIGHUP.
-    path: Option<PathBuf>,
+    file: Option<ConfigFile>,
     environment: Environment,
     token: TokenStore,
+    /// The file that the token was read from.
+    token_file: Option<FileId>,
     token_source: TokenSource,
+    /// What the operator should know about the files that were read before there was a log.
+    doubts: Vec<String>,
     listeners: Listeners,
     /// Port that the service manager holds for nothing.
     unused_port: Option<u16>,
@@ -57,26 +61,43 @@ impl Prepared {
     /// Opens what must be open before the process gives up its rights, and gives them up.
     pub(crate) fn open(
         config: Config,
-        path: Option<PathBuf>,
+        file: Option<ConfigFile>,
         environment: Environment,
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
-        // First, while the descriptors that the service manager passed are the only ones.
+        // First the port, while the descriptors that the service manager passed are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
+
+        // Nothing more needs a capability.
+        let circumstances = Circumstances {
+            connections: config.server.http.max_conn,
+            is_trial: file.is_none(),
+        };
+        let mut warnings = harden::give_up_capabilities(circumstances);
+
+        // Every file is opened as it will be opened later, so that what cannot be is known now.
         let log = telemetry::Opened::open(&config.log);
-        let token = TokenStore::new(token_source.open()?);
+        let first = token_source
+            .open()
+            .map_err(|failure| rehearsal::explain(failure, token_source.path()))?;
         let supervisor = Supervisor::from_environment();
-        // The system tells it by files that will be out of reach.
-        let workers = workers(config.server.worker_threads);
-        let reach = Reach::open(&config, path.as_deref(), &environment, &token_source);
-        let (reach, warnings) = harden::harden(reach);
+        let workers = runtime::workers(config.server.worker_threads);
+        let path = file.as_ref().map(|file| file.path.as_path());
+        let reach = Reach::open(&config, path, &environment, token_source.path());
+        warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
+
+        // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.
+        let (reach, more) = harden::confine(reach, circumstances);
+        warnings.extend(more);
         Ok(Self {
             config,
-            path,
+            file,
             environment,
-            token,
+            token: TokenStore::new(first.token),
+            token_file: first.file,
             token_source,
+            doubts: first.warnings,
             listeners: opened.listeners,
             unused_port: opened.unused_port,
             log,
@@ -95,13 +116,28 @@ impl Prepared {
 
     /// Starts the runtime and runs the agent until a signal ends it. `ready` is called once it serves.
     pub(crate) fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
-        let runtime = runtime(self.workers)?;
+        let (runtime, log) = crash::exit_on_panic(|| -> Result<_, Failure> {
+            let runtime = runtime::start(self.workers)?;
+            Ok((runtime, Log::start(self.log, self.rust_log)?))
+        })?;
         // Dropped last, so that the last words are written.
-        let log = Arc::new(Log::start(self.log, self.rust_log)?);
+        let log = Arc::new(log);
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
+        }
         for warning in &self.warnings {
+            tracing::warn!(cause = warning.as_str(), "Process hardening is incomplete");
+        }
+        if !self.reach.missing().is_empty() {
+            tracing::info!(
+                folders = ?self.reach.missing(),
+                "Folders that do not exist are out of reach until a restart, also when they are made"
+            );
+        }
+        for doubt in self.doubts.iter().filter(|doubt| is_new_warning(doubt)) {
             tracing::warn!(
-                cause = warning.as_str(),
-                "The process is hardened less than it should be"
+                cause = doubt.as_str(),
+                "A file is not as safe as it should be"
             );
         }
         if let Some(held) = self.unused_port {
@@ -116,7 +152,7 @@ impl Prepared {
                 |error| Failure::failed(format!("signals cannot be listened for: {error}"));
             let endings = Endings::listen().map_err(no_signals)?;
             let hangups = self
-                .path
+                .file
                 .is_some()
                 .then(Hangups::listen)
                 .transpose()
@@ -127,7 +163,9 @@ impl Prepared {
             register_build(&mut registry);
             log.register(&mut registry);
             let backend = open_backend(&self.config, Arc::clone(&clock)).await?;
+            let tasks = Tasks::register(&mut registry, Arc::clone(&clock));
             let sources = Sources {
+                tasks: Arc::clone(&tasks),
                 environment: self.environment,
                 clock: Arc::clone(&clock),
                 metrics: KmsMetrics::register(&mut registry),
@@ -149,14 +187,22 @@ impl Prepared {
                 token: Arc::clone(&token),
                 settings: self.config.server.http.clone(),
                 metrics: HttpMetrics::register(&mut registry),
+                tasks: Arc::clone(&tasks),
                 registry,
             });
 
             let supervisor = Arc::new(self.supervisor);
-            let mut background = JoinSet::new();
-            background.spawn(Arc::clone(&service).maintain());
-            background.spawn(Arc::clone(&app.prefetch).run(Arc::clone(&service)));
-            background.spawn(self.token_source.watch(token, clock));
+            let mut background = Background::new(tasks);
+            background.keep("maintenance", {
+                let service = Arc::clone(&service);
+                move || Arc::clone(&service).maintain()
+            });
+            background.keep("prefetch", {
+                let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&service));
+                move || Arc::clone(&prefetch).run(Arc::clone(&service))
+            });
+            background.keep("orphans", orphan::reap);
+            self.token_source.follow(&token, self.token_file)?;
             let reloader = Reloader {
                 config: self.config,
                 sources,
@@ -165,8 +211,9 @@ impl Prepared {
                 maintenance,
                 reach: self.reach,
                 supervisor: Arc::clone(&supervisor),
+                is_reloading: false,
             };
-            background.spawn(reloader.run(hangups.zip(self.path)));
+            background.keep("reload", reloader.runner(hangups.zip(self.file)));
             run(app, background, self.listeners, endings, supervisor, ready).await
         });
         // What still runs belongs to nobody any more.
@@ -183,8 +230,7 @@ async fn open_backend(
         capacity: config.cache.size,
         clock,
     };
-    let opened = config.cache.backend.config.open(context).await;
-    opened.map_err(|error| Failure::config(error.to_string()))
+    Ok(config.cache.backend.config.open(context).await?)
 }
 
 /// The read path: backend, source and policy together.
@@ -227,7 +273,7 @@ fn service(
 /// Serves until the first signal, finishes what is in flight and closes. The second signal ends it at once.
 async fn run(
     app: Arc<App>,
-    mut background: JoinSet<()>,
+    mut background: Background,
     listeners: Listeners,
     endings: Endings,
     supervisor: Arc<Supervisor>,
@@ -239,12 +285,17 @@ async fn run(
     let port = listeners.port();
     supervisor.ready(&format!("listening on 127.0.0.1:{port}"));
     ready();
-    let fed = Arc::clone(&supervisor);
-    background.spawn(async move { fed.feed_watchdog(port).await });
+    background.keep("watchdog", {
+        let supervisor = Arc::clone(&supervisor);
+        move || {
+            let supervisor = Arc::clone(&supervisor);
+            async move { supervisor.feed_watchdog(port).await }
+        }
+    });
     let stop = CancellationToken::new();
     let gracefully = async {
         let served = kms_agent_server::serve(Arc::clone(&app), listeners, stop.clone()).await;
-        background.shutdown().await;
+        background.stop().await;
         let closed = app.service.close().await;
         served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
         closed.map_err(|error| Failure::failed(with_cause(&error)))
@@ -267,25 +318,6 @@ fn with_cause(error: &dyn std::error::Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// How many worker threads there will be; 0 asks for the default.
-fn workers(asked: usize) -> usize {
-    match asked {
-        0 => std::thread::available_parallelism()
-            .map_or(1, std::num::NonZero::get)
-            .min(MOST_WORKERS_BY_DEFAULT),
-        given => given,
-    }
-}
-
-fn runtime(workers: usize) -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name("kms-agent")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))
 }
 
 /// `build{version} 1`

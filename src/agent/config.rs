@@ -3,59 +3,121 @@
 mod cache;
 mod file;
 mod log;
+mod official;
 mod server;
+mod source;
+mod trust;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use kms_agent_core::config::{ConfigTable, KeySpec, Problem, Report};
+use kms_agent_core::config::{
+    ConfigTable, KeySpec, Overrides, Problem, RawTable, RawValue, Report,
+};
+use kms_agent_core::shortage;
 use kms_agent_kms::Settings as KmsSettings;
 
 pub(crate) use self::cache::CacheConfig;
 pub(crate) use self::log::{LogConfig, LogFormat, LogLevel, LogTarget};
 pub(crate) use self::server::ServerConfig;
+use self::source::Unreadable;
+use crate::exit::Failure;
 
-/// A validated config file. Nothing has been opened yet but the file itself.
+/// Variables that begin as those of keys do and mean something to the client commands.
+const OF_COMMANDS: [&str; 3] = ["KMS_AGENT_SOCKET", "KMS_AGENT_USER", "KMS_AGENT_CHANGED"];
+
+/// A validated config. Nothing has been opened yet but the file itself.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) server: ServerConfig,
     pub(crate) kms: KmsSettings,
     pub(crate) cache: CacheConfig,
     pub(crate) log: LogConfig,
+    /// Text for the operator about what is accepted and has no effect.
+    pub(crate) warnings: Vec<String>,
+    /// Whether the file sets a key at all.
+    has_keys: bool,
     /// Every key with its value as it would be written, to tell what a reload changes.
     keys: BTreeMap<String, String>,
 }
 
-/// Everything that is wrong with a config file.
+/// A config file, and the environment variables that override it.
+#[derive(Debug)]
+pub(crate) struct ConfigFile {
+    pub(crate) path: PathBuf,
+    pub(crate) overrides: Overrides,
+}
+
+/// Everything that is wrong with a config.
 #[derive(Debug)]
 pub(crate) struct ConfigError {
     name: String,
     problems: Vec<Problem>,
+    /// Whether the file could not be read for a reason that may pass.
+    is_shortage: bool,
 }
 
 impl Config {
-    /// Reads the file at `path`.
-    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        let fail = |message| ConfigError {
-            name: name.clone(),
-            problems: vec![Problem {
-                line: 0,
-                key: String::new(),
-                message,
-            }],
-        };
-        let bytes =
-            std::fs::read(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|_| fail("is not UTF-8 text".to_owned()))?;
-        Self::parse(&text, &name)
+    /// Reads the file at `path`, which `overrides` override.
+    pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::load_text(source::read(path), path, overrides)
     }
 
-    /// Reads `text`; `name` is what problems call it.
+    /// Reads the file at `path` another time. Refused are a file that can be read only once, and one without any key,
+    /// which is most likely one that is being written; but not where the config in force `has_keys` neither.
+    pub(crate) fn load_again(
+        path: &Path,
+        overrides: &Overrides,
+        has_keys: bool,
+    ) -> Result<Self, ConfigError> {
+        let loaded = Self::load_text(source::read_again(path), path, overrides)?;
+        if has_keys && !loaded.has_keys {
+            let message = "is empty; a file without any key is not taken in a reload".to_owned();
+            return Err(ConfigError::of_file(path, message));
+        }
+        Ok(loaded)
+    }
+
+    fn load_text(
+        text: Result<String, Unreadable>,
+        path: &Path,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigError> {
+        let text = text.map_err(|error| match error {
+            Unreadable::Io(error) if shortage::may_pass(&error) => {
+                let remedy = shortage::remedy(&error);
+                let message = format!("cannot be read: {error}. {remedy}");
+                ConfigError {
+                    is_shortage: true,
+                    ..ConfigError::of_file(path, message)
+                }
+            }
+            Unreadable::Io(error) => ConfigError::of_file(path, format!("cannot be read: {error}")),
+            Unreadable::Unusable(reason) => ConfigError::of_file(path, reason.to_owned()),
+        })?;
+        Self::parse_with(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Reads `text` and nothing of the environment; `name` is what problems call it.
     pub(crate) fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
-        let (config, report) = Self::examine(text);
+        Self::parse_with(text, name, &Overrides::default())
+    }
+
+    /// Reads `text`, which `overrides` override.
+    pub(crate) fn parse_with(
+        text: &str,
+        name: &str,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigError> {
+        let Examined {
+            config,
+            report,
+            warnings,
+            has_keys,
+        } = Self::examine(text, overrides);
+        let of_variables = report.variable_warnings(&OF_COMMANDS);
         let mut problems = report.problems;
         match config {
             Some(mut config) if problems.is_empty() => {
@@ -64,6 +126,12 @@ impl Config {
                     .into_iter()
                     .map(|spec| (spec.key, spec.value))
                     .collect();
+                config.has_keys = has_keys;
+                config.warnings = warnings
+                    .iter()
+                    .map(|warning| shown(warning, name))
+                    .chain(of_variables)
+                    .collect();
                 Ok(config)
             }
             _ => {
@@ -71,6 +139,7 @@ impl Config {
                 Err(ConfigError {
                     name: name.to_owned(),
                     problems,
+                    is_shortage: false,
                 })
             }
         }
@@ -78,25 +147,25 @@ impl Config {
 
     /// Every key with its default and what it may hold.
     pub(crate) fn keys() -> Vec<KeySpec> {
-        Self::examine("").1.keys
+        Self::examine("", &Overrides::default()).report.keys
     }
 
     /// Reads `text` and tells everything that came to light.
-    fn examine(text: &str) -> (Option<Self>, Report) {
-        let report = RefCell::new(Report::default());
-        let config = match file::read(text) {
-            Ok(raw) => {
+    fn examine(text: &str, overrides: &Overrides) -> Examined {
+        let report = RefCell::new(Report::overridden_by(overrides.clone()));
+        let mut examined = Examined::default();
+        match file::read(text) {
+            Ok(mut raw) => {
+                examined.has_keys = has_keys(&raw);
+                examined.warnings = official::set_aside(&mut raw);
                 let mut root = ConfigTable::root(raw, &report);
-                let config = Self::resolve(&mut root);
+                examined.config = Self::resolve(&mut root);
                 root.finish();
-                config
             }
-            Err(problems) => {
-                report.borrow_mut().problems = problems;
-                None
-            }
-        };
-        (config, report.into_inner())
+            Err(problems) => report.borrow_mut().problems = problems,
+        }
+        examined.report = report.into_inner();
+        examined
     }
 
     fn resolve(root: &mut ConfigTable<'_>) -> Option<Self> {
@@ -116,6 +185,8 @@ impl Config {
             kms: kms?,
             cache: cache?,
             log: log?,
+            warnings: Vec::new(),
+            has_keys: false,
             keys: BTreeMap::new(),
         })
     }
@@ -129,6 +200,22 @@ impl Config {
             .collect()
     }
 
+    /// Whether the file sets a key at all.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.has_keys
+    }
+
+    /// Takes over what concerns the file of `other` as a whole. Returns the warnings that are new.
+    pub(crate) fn adopt_file(&mut self, other: &mut Self) -> Vec<String> {
+        self.has_keys = other.has_keys;
+        let warnings = std::mem::take(&mut other.warnings);
+        let former = std::mem::replace(&mut self.warnings, warnings.clone());
+        warnings
+            .into_iter()
+            .filter(|warning| !former.contains(warning))
+            .collect()
+    }
+
     /// Takes over `key` and what stands for it, so that it no longer differs.
     pub(crate) fn adopt(&mut self, key: &str, other: &Self) {
         if let (Some(mine), Some(theirs)) = (self.keys.get_mut(key), other.keys.get(key)) {
@@ -137,10 +224,49 @@ impl Config {
     }
 }
 
+/// What came to light in a text.
+#[derive(Default)]
+struct Examined {
+    /// `None` after a problem.
+    config: Option<Config>,
+    report: Report,
+    warnings: Vec<Problem>,
+    has_keys: bool,
+}
+
+/// Whether there is a key in `table` or in a table of it.
+fn has_keys(table: &RawTable) -> bool {
+    table.entries.values().any(|located| match &located.value {
+        RawValue::Table(table) => has_keys(table),
+        _ => true,
+    })
+}
+
 impl ConfigError {
+    fn of_file(path: &Path, message: String) -> Self {
+        Self {
+            name: path.display().to_string(),
+            problems: vec![Problem {
+                message,
+                ..Problem::default()
+            }],
+            is_shortage: false,
+        }
+    }
+
     /// What is wrong, in the order of the lines.
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        if error.is_shortage {
+            Self::failed(error.to_string())
+        } else {
+            Self::problems(&error)
+        }
     }
 }
 
@@ -154,18 +280,27 @@ impl fmt::Display for ConfigError {
             if many {
                 f.write_str("\n  ")?;
             }
-            f.write_str(&self.name)?;
-            if problem.line > 0 {
-                write!(f, ":{}", problem.line)?;
-            }
-            if problem.key.is_empty() {
-                write!(f, ": {}", problem.message)?;
-            } else {
-                write!(f, ": {}: {}", problem.key, problem.message)?;
-            }
+            f.write_str(&shown(problem, &self.name))?;
         }
         Ok(())
     }
+}
+
+/// One line about `problem` of the file that is called `name`. A value of the environment has the variable's name in
+/// place of file and line.
+fn shown(problem: &Problem, name: &str) -> String {
+    let name = problem.variable.as_deref().unwrap_or(name);
+    let mut text = match problem.line {
+        0 => name.to_owned(),
+        line => format!("{name}:{line}"),
+    };
+    for part in [&problem.key, &problem.message] {
+        if !part.is_empty() {
+            text.push_str(": ");
+            text.push_str(part);
+        }
+    }
+    text
 }
 
 #[cfg(test)]

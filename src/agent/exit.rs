@@ -1,13 +1,15 @@
 //! How the process ends, and what it says then.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::shown::{shown, shown_lines};
+use kms_agent_core::registry::{OpenError, OpenErrorKind};
+use kms_agent_core::shortage;
 
 /// Something that failed; the command did not do what it was asked to.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// The command line was wrong; clap uses the same code.
 const USAGE: u8 = 2;
 /// The configuration is wrong (`EX_CONFIG` of `sysexits.h`): starting again will not help.
@@ -80,6 +82,15 @@ impl Failure {
         }
     }
 
+    /// Exit code 1 where `error` may pass, with the remedy for that; else 78 with `advice`.
+    pub(crate) fn of_io(what: impl std::fmt::Display, error: &io::Error, advice: &str) -> Self {
+        if shortage::may_pass(error) {
+            Self::failed(format!("{what}: {error}. {}", shortage::remedy(error)))
+        } else {
+            Self::config(format!("{what}: {error}. {advice}"))
+        }
+    }
+
     /// The same, with what it is about.
     pub(crate) fn about(self, what: impl std::fmt::Display) -> Self {
         Self {
@@ -104,5 +115,14 @@ impl Failure {
         let prefix = if self.is_page { "" } else { "error: " };
         let _ = writeln!(std::io::stderr(), "{prefix}{}", self.message.trim_end());
         ExitCode::from(self.code)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error.kind {
+            OpenErrorKind::Configuration => Self::config(error.message),
+            OpenErrorKind::Shortage => Self::failed(error.message),
+        }
     }
 }

@@ -24,7 +24,11 @@ pub(crate) struct Opened {
 /// then, so that the next startup makes another one.
 pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
     let inherited = platform::inherited_listeners().map_err(|error| {
-        Failure::config(format!("cannot take over an inherited socket: {error}"))
+        Failure::of_io(
+            "cannot take over an inherited socket",
+            &error,
+            "Check what LISTEN_FDS promises, and the .socket unit",
+        )
     })?;
     let adopted = adopt(inherited)?;
     let unused_port = match adopted {

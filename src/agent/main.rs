@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod compose;
 mod config;
+mod crash;
 mod exit;
 mod listen;
 // What systems do differently, with the same items for each.
@@ -28,6 +29,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
+    crash::install_hook();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -1,14 +1,15 @@
 //! SIGHUP: the config file is read again, and what can change without a restart does.
 
-use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Clock, Scope, SecretService, SecretSource};
+use kms_agent_core::{Clock, Scope, SecretService, SecretSource, Tasks, run_blocking};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
+use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, LogTarget};
+use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
@@ -31,6 +32,8 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 /// Makes the fetchers of this process, one after another.
 pub(crate) struct Sources {
+    /// Restarts what keeps a fetcher going.
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) environment: Environment,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: KmsMetrics,
@@ -51,10 +54,16 @@ impl Sources {
             source.resume(scope);
         }
         let maintained = Arc::clone(&source);
-        let maintenance = tokio::spawn(async move { maintained.maintain().await });
-        (source, AbortOnDropHandle::new(maintenance))
+        let maintenance = Arc::clone(&self.tasks).keep("credentials", move || {
+            let maintained = Arc::clone(&maintained);
+            async move { maintained.maintain().await }
+        });
+        (source, AbortOnDropHandle::new(tokio::spawn(maintenance)))
     }
 }
+
+/// A task that can be started more than once.
+type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a reload works with.
 pub(crate) struct Reloader {
@@ -68,28 +77,58 @@ pub(crate) struct Reloader {
     /// What the process may open.
     pub(crate) reach: Reach,
     pub(crate) supervisor: Arc<Supervisor>,
+    /// Whether a reload has begun and not ended, which outlives a panic in it.
+    pub(crate) is_reloading: bool,
 }
 
 impl Reloader {
-    /// Reloads the file at every SIGHUP, for as long as it is polled. Without a file it only keeps the source
-    /// going.
-    pub(crate) async fn run(mut self, hangups: Option<(Hangups, PathBuf)>) {
-        if let Some((mut hangups, path)) = hangups {
-            loop {
-                hangups.next().await;
-                self.supervisor.reloading();
-                let status = self.reload(&path).await;
-                self.supervisor.ready(status);
-            }
+    /// Makes the task that reloads the file at every SIGHUP, for as long as it is polled. Reloader and signals outlive
+    /// each task. Without a file the task only keeps the source going.
+    pub(crate) fn runner(
+        self,
+        hangups: Option<(Hangups, ConfigFile)>,
+    ) -> impl Fn() -> BoxedTask + Send + 'static {
+        let hangups = hangups.map(|(hangups, file)| (hangups, Arc::new(file)));
+        let shared = Arc::new(Mutex::new((self, hangups)));
+        move || {
+            let shared = Arc::clone(&shared);
+            Box::pin(async move {
+                let mut shared = shared.lock().await;
+                let (reloader, hangups) = &mut *shared;
+                reloader.run(hangups.as_mut()).await;
+            })
         }
-        // Ends only with the process.
-        let _ = self.maintenance.await;
+    }
+
+    async fn run(&mut self, hangups: Option<&mut (Hangups, Arc<ConfigFile>)>) {
+        let Some((hangups, file)) = hangups else {
+            return std::future::pending().await;
+        };
+        loop {
+            if std::mem::take(&mut self.is_reloading) {
+                // The service manager waits for the end of a reload that panicked.
+                self.supervisor
+                    .ready("the reload failed; the log says why. Send SIGHUP again");
+            }
+            hangups.next().await;
+            self.supervisor.reloading();
+            self.is_reloading = true;
+            let status = self.reload(file).await;
+            self.is_reloading = false;
+            self.supervisor.ready(status);
+        }
     }
 
     /// Returns how it went, in a few words.
-    async fn reload(&mut self, path: &Path) -> &'static str {
-        let path = path.to_owned();
-        let mut loaded = match tokio::task::spawn_blocking(move || Config::load(&path)).await {
+    async fn reload(&mut self, file: &Arc<ConfigFile>) -> &'static str {
+        // Whatever is wrong with the config: what rotates the log counts on it.
+        let log = self.config.log.clone();
+        self.reopen_log(log.clone(), log).await;
+        let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
+        let environment = self.sources.environment.clone();
+        let read =
+            move || Config::load_trusted_again(&file.path, &file.overrides, &environment, has_keys);
+        let mut loaded = match run_blocking(read).await {
             Ok(Ok(config)) => config,
             Ok(Err(error)) => {
                 tracing::error!(
@@ -98,7 +137,13 @@ impl Reloader {
                 );
                 return "the config file was refused; the old configuration stays in force";
             }
-            Err(_) => return "ending",
+            Err(error) => {
+                tracing::error!(
+                    cause = %error,
+                    "The config file could not be read; the old configuration stays in force. Send SIGHUP again"
+                );
+                return "the config file could not be read; the old configuration stays in force";
+            }
         };
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)
@@ -115,10 +160,19 @@ impl Reloader {
         };
 
         if touches(&["Log."]) {
-            self.log.apply(Opened::open(&loaded.log));
-            self.config.log = loaded.log.clone();
+            let former = std::mem::replace(&mut self.config.log, loaded.log.clone());
+            self.reopen_log(loaded.log.clone(), former).await;
+        }
+        for warning in self.config.adopt_file(&mut loaded) {
+            tracing::warn!("{warning}");
         }
         if touches(&["KMS.", "Credentials."]) {
+            if has_place(&self.config) && !has_place(&loaded) {
+                tracing::warn!(
+                    "The config no longer has KMS.Region or KMS.Endpoint; the region comes from \
+                     ALIBABA_CLOUD_REGION_ID or the metadata service"
+                );
+            }
             self.replace_source(&loaded).await;
             self.config.kms = loaded.kms.clone();
         }
@@ -139,6 +193,18 @@ impl Reloader {
             );
         }
         "the configuration was reloaded; the log names what needs a restart"
+    }
+
+    /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk.
+    async fn reopen_log(&self, config: LogConfig, former: LogConfig) {
+        let log = Arc::clone(&self.log);
+        let reopen = move || log.apply(Opened::again(&config, &former));
+        if let Err(error) = run_blocking(reopen).await {
+            tracing::error!(
+                cause = %error,
+                "The log file could not be reopened; send SIGHUP again"
+            );
+        }
     }
 
     /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin
@@ -178,6 +244,11 @@ impl Reloader {
         // Calls under way hold on to the old source; only its background work ends here.
         self.maintenance = maintenance;
     }
+}
+
+/// Whether the config says where KMS is.
+fn has_place(config: &Config) -> bool {
+    config.kms.kms.region.is_some() || config.kms.kms.endpoint.is_some()
 }
 
 fn is_live(key: &str) -> bool {

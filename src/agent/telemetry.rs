@@ -3,6 +3,8 @@
 mod dropped;
 mod filter;
 mod format;
+mod gate;
+mod json;
 mod rotate;
 mod writer;
 
@@ -18,6 +20,7 @@ use tracing_subscriber::{Registry, fmt};
 
 use self::dropped::DroppedLines;
 use self::format::EitherFormat;
+use self::gate::Gate;
 use self::rotate::RotatingFile;
 use self::writer::Outlet;
 use crate::config::{LogConfig, LogTarget};
@@ -44,18 +47,30 @@ impl Opened {
     pub(crate) fn open(config: &LogConfig) -> Self {
         let (file, trouble) = match &config.target {
             LogTarget::Stderr => (None, None),
-            LogTarget::Folder(folder) => {
-                match RotatingFile::open(folder, config.max_bytes, config.max_backups) {
-                    Ok(file) => (Some(file), None),
-                    Err(error) => (None, Some(error)),
-                }
-            }
+            LogTarget::Folder(folder) => match RotatingFile::open(folder, config) {
+                Ok(file) => (Some(file), None),
+                Err(error) => (None, Some(error)),
+            },
         };
         Self {
             config: config.clone(),
             file,
             trouble,
         }
+    }
+
+    /// Opens the log file again, and removes the rotated files that `former`, the config until now, let be kept and
+    /// `config` does not.
+    pub(crate) fn again(config: &LogConfig, former: &LogConfig) -> Self {
+        let opened = Self::open(config);
+        if let Some(file) = opened
+            .file
+            .as_ref()
+            .filter(|_| config.target == former.target)
+        {
+            file.remove_backups_beyond(former.max_backups);
+        }
+        opened
     }
 }
 
@@ -65,6 +80,8 @@ pub(crate) struct Log {
     override_level: Option<String>,
     format: EitherFormat,
     file: Outlet,
+    /// Shut while both are exchanged.
+    gate: Gate,
     file_filter: reload::Handle<Targets, Registry>,
     stderr_filter: reload::Handle<Targets, Registry>,
     stderr_dropped: ErrorCounter,
@@ -76,14 +93,15 @@ impl Log {
     pub(crate) fn start(opened: Opened, override_level: Option<String>) -> Result<Self, Failure> {
         let format = EitherFormat::default();
         let file = Outlet::default();
+        let gate = Gate::default();
         let (stderr, stderr_worker) = non_blocking(io::stderr());
         let stderr_dropped = stderr.error_counter();
         let (off, file_filter) = reload::Layer::new(Targets::new());
         let file_layer = fmt::layer()
             .event_format(format.clone())
             .with_writer(file.clone())
-            .with_ansi(false)
-            .with_filter(off);
+            .with_ansi(false);
+        let file_layer = gate.before(file_layer).with_filter(off);
         let (off, stderr_filter) = reload::Layer::new(Targets::new());
         let stderr_layer = fmt::layer()
             .event_format(format.clone())
@@ -99,6 +117,7 @@ impl Log {
             override_level,
             format,
             file,
+            gate,
             file_filter,
             stderr_filter,
             stderr_dropped,
@@ -117,24 +136,42 @@ impl Log {
         }));
     }
 
-    /// Goes on as another config says, losing no line.
+    /// Goes on as another config says, losing no line. Waits for the disk.
     pub(crate) fn apply(&self, opened: Opened) {
         let level = filter::level(opened.config.level, self.override_level.as_deref());
-        self.format.set(opened.config.format);
+        let path_before = self.file.path();
         // Without a file stderr is the log; beside one it shows what must not be missed.
-        let (on_file, on_stderr) = match opened.file {
-            Some(file) => {
-                self.file.open(file);
-                (filter::log(level), filter::urgent(level))
-            }
+        let (on_file, on_stderr) = match &opened.file {
+            Some(_) => (filter::log(level), filter::urgent(level)),
             None => (Targets::new(), filter::log(level)),
         };
-        let is_closed = on_file == Targets::new();
+        let is_closed = opened.file.is_none();
+        match opened.file.map(|file| self.file.continue_with(file)) {
+            None => self.format.set(opened.config.format),
+            Some(None) => {}
+            Some(Some(file)) => {
+                // Before the gate is shut: the report of a panic is a line that passes it.
+                let next = self.file.prepare(file);
+                let shut = self.gate.shut();
+                self.format.set(opened.config.format);
+                let former = self.file.open(next);
+                drop(shut);
+                // With the gate open again: the thread that writes may have a line to log.
+                drop(former);
+            }
+        }
         // These fail only when the subscriber is gone, and then nobody logs.
         let _ = self.file_filter.reload(on_file);
         let _ = self.stderr_filter.reload(on_stderr);
         if is_closed {
-            self.file.close();
+            drop(self.file.close());
+        }
+        if let Some(path) = self
+            .file
+            .path()
+            .filter(|path| path_before.as_ref() != Some(path))
+        {
+            tracing::info!(target: READY, "logging to {}", path.display());
         }
         if let Some(error) = opened.trouble {
             tracing::warn!(
@@ -148,7 +185,7 @@ impl Log {
 impl Drop for Log {
     /// The subscriber outlives this and holds the way to the file, so what waits for the file is written now.
     fn drop(&mut self) {
-        self.file.close();
+        drop(self.file.close());
     }
 }
 

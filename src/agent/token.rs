@@ -4,6 +4,9 @@ pub(crate) mod file;
 pub(crate) mod source;
 mod withdraw;
 
+mod follow;
+mod strength;
+
 use std::fmt::Write;
 
 use zeroize::Zeroizing;

@@ -1,15 +1,22 @@
 //! Config tables as the parts of the agent read them: each part takes its own keys, every problem is
 //! collected with its line, and nothing of a value is ever repeated.
+//!
+//! Every key with a single value can also be set by an environment variable, which overrides the file. This holds
+//! for each part, present and future, because they all read their keys through [`ConfigTable`].
 
 mod raw;
 mod report;
+mod unused;
+mod variable;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 pub use self::raw::{Located, RawTable, RawValue};
 pub use self::report::{KeySpec, Problem, Report};
+use self::variable::Kind;
+pub use self::variable::{Overrides, variable_name};
 
 /// One table while its keys are read. Reading a key marks it as known; [`finish`](Self::finish) reports the
 /// rest.
@@ -21,6 +28,10 @@ pub struct ConfigTable<'r> {
     entries: BTreeMap<String, Located>,
     lines: BTreeMap<String, usize>,
     known: Vec<&'static str>,
+    /// The keys that an environment variable has set.
+    overridden: BTreeSet<&'static str>,
+    /// A piece of a list, which no variable names.
+    is_in_list: bool,
 }
 
 impl<'r> ConfigTable<'r> {
@@ -41,6 +52,8 @@ impl<'r> ConfigTable<'r> {
                 .collect(),
             entries: raw.entries,
             known: Vec::new(),
+            overridden: BTreeSet::new(),
+            is_in_list: false,
         }
     }
 
@@ -63,7 +76,10 @@ impl<'r> ConfigTable<'r> {
                 RawTable::default()
             }
         };
-        ConfigTable::new(self.full(key), raw, self.report)
+        ConfigTable {
+            is_in_list: self.is_in_list,
+            ..ConfigTable::new(self.full(key), raw, self.report)
+        }
     }
 
     /// The line of `key`, or of the table where the key is absent; to report a problem found later.
@@ -73,7 +89,7 @@ impl<'r> ConfigTable<'r> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        self.spec(key, default.to_string(), "true or false".to_owned());
+        self.scalar(key, Kind::Boolean, default.to_string(), "true or false");
         match self.take(key) {
             None => default,
             Some(Located {
@@ -98,7 +114,7 @@ impl<'r> ConfigTable<'r> {
         default: u32,
         accept: impl Fn(u32) -> bool,
     ) -> u32 {
-        self.spec(key, default.to_string(), allowed.to_owned());
+        self.scalar(key, Kind::Integer, default.to_string(), allowed);
         match self.take(key) {
             None => default,
             Some(Located {
@@ -159,7 +175,7 @@ impl<'r> ConfigTable<'r> {
         allowed: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.spec(key, format!("\"{default}\""), allowed.to_owned());
+        self.scalar(key, Kind::String, format!("\"{default}\""), allowed);
         let (line, text) = match self.take(key) {
             None => (self.line, default.to_owned()),
             Some(Located {
@@ -184,7 +200,7 @@ impl<'r> ConfigTable<'r> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
         let quoted: Vec<String> = default.iter().map(|text| format!("\"{text}\"")).collect();
-        self.spec(key, format!("[{}]", quoted.join(", ")), allowed.to_owned());
+        self.spec(key, format!("[{}]", quoted.join(", ")), allowed, false);
         let Some((line, items)) = self.take_list(key, allowed)? else {
             return default.iter().map(|text| parse(text).ok()).collect();
         };
@@ -213,7 +229,7 @@ impl<'r> ConfigTable<'r> {
         allowed: &str,
         read: impl Fn(&mut ConfigTable<'r>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        self.spec(key, "[]".to_owned(), allowed.to_owned());
+        self.spec(key, "[]".to_owned(), allowed, false);
         let (_, items) = self.take_list(key, allowed)?.unwrap_or_default();
         // What the tables' own keys are is told once, by `allowed`.
         let known = self.report.borrow().keys.len();
@@ -229,7 +245,10 @@ impl<'r> ConfigTable<'r> {
                     },
                     _ => return self.wrong_type(key, &item, allowed, None),
                 };
-                let mut table = ConfigTable::new(self.full(key), raw, self.report);
+                let mut table = ConfigTable {
+                    is_in_list: true,
+                    ..ConfigTable::new(self.full(key), raw, self.report)
+                };
                 let value = read(&mut table);
                 table.finish();
                 value
@@ -258,9 +277,12 @@ impl<'r> ConfigTable<'r> {
 
     /// Reports a problem of `key` that only the caller can see, such as two keys that do not go together.
     pub fn problem(&self, line: usize, key: &str, message: impl Into<String>) {
+        let full = self.full(key);
+        let variable = self.overridden.contains(key).then(|| variable_name(&full));
         self.report.borrow_mut().problems.push(Problem {
-            line,
-            key: self.full(key),
+            line: if variable.is_some() { 0 } else { line },
+            variable,
+            key: full,
             message: message.into(),
         });
     }
@@ -307,7 +329,21 @@ impl<'r> ConfigTable<'r> {
         }
     }
 
-    fn spec(&mut self, key: &'static str, default: String, allowed: String) {
+    /// Marks `key`, which has a single value, as known, and takes that from the environment where it is set there.
+    fn scalar(&mut self, key: &'static str, kind: Kind, default: String, allowed: &str) {
+        if !self.is_in_list {
+            let name = variable_name(&self.full(key));
+            let set = self.report.borrow().overrides.get(&name, kind);
+            if let Some(value) = set {
+                self.entries
+                    .insert(key.to_owned(), Located { line: 0, value });
+                self.overridden.insert(key);
+            }
+        }
+        self.spec(key, default, allowed, !self.is_in_list);
+    }
+
+    fn spec(&mut self, key: &'static str, default: String, allowed: &str, is_scalar: bool) {
         self.known.push(key);
         let value = self
             .entries
@@ -316,13 +352,22 @@ impl<'r> ConfigTable<'r> {
         self.report.borrow_mut().keys.push(KeySpec {
             key: self.full(key),
             default,
-            allowed,
+            allowed: allowed.to_owned(),
             value,
+            is_scalar,
         });
     }
 
     fn wrong_type<T>(&self, key: &str, found: &Located, allowed: &str, instead: T) -> T {
-        let message = format!("must be {allowed}, not {}", found.value.kind());
+        let is_overridden = self.overridden.contains(key);
+        let message = match &found.value {
+            RawValue::String(text) if is_overridden && text.is_empty() => {
+                format!("is empty; set {allowed}, or do not set the variable")
+            }
+            RawValue::String(_) if is_overridden => format!("must be {allowed}"),
+            RawValue::Other if is_overridden => "is not UTF-8 text".to_owned(),
+            other => format!("must be {allowed}, not {}", other.kind()),
+        };
         self.reject(found.line, key, message, instead)
     }
 

@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod backend;
+pub mod blocking;
 pub mod clock;
 pub mod config;
 mod flight;
@@ -18,6 +19,7 @@ pub mod metric;
 mod negative;
 pub mod observed;
 mod outage;
+pub mod panic;
 pub mod policy;
 pub mod prefetch;
 mod purge;
@@ -25,11 +27,14 @@ mod refresh;
 pub mod registry;
 pub mod secret;
 pub mod service;
+pub mod shortage;
 pub mod source;
+pub mod task;
 pub mod value;
 
 pub use answer::{Answer, CacheStatus, Demand};
 pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed};
+pub use blocking::{BlockingError, run_blocking};
 pub use clock::{Clock, SystemClock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};
 pub use policy::Policy;
@@ -37,4 +42,5 @@ pub use prefetch::Prefetch;
 pub use secret::{Scope, Secret, SecretId, SecretKey, SecretRef, VersionSelector};
 pub use service::SecretService;
 pub use source::{SecretSource, SourceError, SourceErrorKind};
+pub use task::Tasks;
 pub use value::SecretValue;

@@ -89,17 +89,26 @@ impl Prefetch {
             .collect()
     }
 
-    /// Loads every secret of the list, trying again what fails, and returns when all are loaded.
+    /// Loads every secret of the list that is not loaded yet, trying again what fails, and returns when all are
+    /// loaded. A panic in one of the loads becomes a panic of this call, which may be repeated.
     pub async fn run(self: Arc<Self>, service: Arc<SecretService>) {
         let places = Arc::new(Semaphore::new(CONCURRENCY.get()));
         let mut loading = JoinSet::new();
-        for (index, secret) in self.items.iter().cloned().enumerate() {
+        for (index, (secret, state)) in self.list().into_iter().enumerate() {
+            if state == PrefetchState::Done {
+                continue;
+            }
             let (this, service, places) =
                 (Arc::clone(&self), Arc::clone(&service), Arc::clone(&places));
             loading.spawn(async move { this.load(index, secret, &service, &places).await });
         }
-        // A crash in one of them has been reported by its own panic; the others go on.
-        while loading.join_next().await.is_some() {}
+        while let Some(loaded) = loading.join_next().await {
+            if let Err(error) = loaded
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
     }
 
     async fn load(

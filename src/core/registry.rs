@@ -59,13 +59,42 @@ pub struct BackendContext {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The start must not go on: a refused key, a store held by another process. Trouble that a backend can work
-/// around is no such error.
+/// The start must not go on: a refused key, a store held by another process, a shortage. Trouble that a backend
+/// can work around is not such an error.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct OpenError {
+    /// Decides how the process ends.
+    pub kind: OpenErrorKind,
     /// What is wrong, where, and what to do about it.
     pub message: String,
+}
+
+/// Cause of a failed start; each says what the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenErrorKind {
+    /// The operator must change something. Do not start again.
+    Configuration,
+    /// Threads, descriptors, memory or the medium are short. Start again later.
+    Shortage,
+}
+
+impl OpenError {
+    /// An error that the operator must mend.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self {
+            kind: OpenErrorKind::Configuration,
+            message: message.into(),
+        }
+    }
+
+    /// An error that may pass.
+    pub fn shortage(message: impl Into<String>) -> Self {
+        Self {
+            kind: OpenErrorKind::Shortage,
+            message: message.into(),
+        }
+    }
 }
 
 /// The backends built into this agent.

@@ -1,6 +1,7 @@
 //! The read path.
 
 mod fetch;
+mod probe;
 mod read;
 mod tally;
 mod upkeep;
@@ -13,6 +14,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::RwLock;
 
 pub use self::fetch::MAX_STORED_BYTES;
+pub use self::probe::PROBE_SECRET;
+use self::probe::Probing;
 use self::tally::Tally;
 use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend, ScanCursor, ScanPage};
 use crate::clock::Timeline;
@@ -33,6 +36,10 @@ pub struct UpstreamState {
     pub last_success_at: Option<Timestamp>,
     /// What the last failure is called, while no answer has come since; else why none could come.
     pub failing: Option<String>,
+    /// Whether KMS has said anything since the source in use was put in place.
+    pub reached: bool,
+    /// Whether the last thing KMS said of the agent's own identity is that it refuses it.
+    pub identity_refused: bool,
 }
 
 /// Answers reads from the cache and from the source, as the policy says.
@@ -54,6 +61,10 @@ pub struct SecretService {
     outage: Outage,
     /// The last outcome over all keys.
     upstream: Mutex<UpstreamState>,
+    /// Looks for KMS while no reader does.
+    probing: Mutex<Probing>,
+    /// Whether an entry was servable, and when that was looked up, in boot time.
+    servable: tokio::sync::Mutex<Option<(Duration, bool)>>,
     /// What was purged while calls were under way.
     purges: PurgeLog,
     /// Held together by whoever changes one entry, and alone by whoever reads and writes one back.
@@ -95,6 +106,8 @@ impl SecretService {
             negative: NegativeMemory::new(capacity),
             outage: Outage::new(capacity),
             upstream: Mutex::default(),
+            probing: Mutex::default(),
+            servable: tokio::sync::Mutex::default(),
             purges: PurgeLog::default(),
             writing: RwLock::default(),
             metrics,

@@ -6,6 +6,7 @@ mod way;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::service::PROBE_SECRET;
 use kms_agent_core::source::{FetchRequest, Purpose};
 use kms_agent_core::{
     Clock, Scope, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
@@ -20,10 +21,6 @@ use crate::environment::Environment;
 use crate::metric::KmsMetrics;
 use crate::settings::Settings;
 use crate::skew::Skew;
-
-/// What is asked for where nobody names a secret. That it is not there, or not allowed, is the answer hoped for:
-/// whoever is told so was recognised.
-const STRANGER: &str = "alibabacloud-kms-agent-check";
 
 const RECOGNISED: &str = "the credentials are accepted";
 
@@ -172,7 +169,7 @@ fn rounded(duration: Duration) -> String {
 }
 
 async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> Outcome {
-    let stranger = SecretId::parse(STRANGER).map(|id| SecretRef {
+    let stranger = SecretId::parse(PROBE_SECRET).map(|id| SecretRef {
         id,
         selector: VersionSelector::CURRENT,
     });

@@ -26,15 +26,49 @@ pub(crate) use self::parts::{Outlets, Parts};
 pub(crate) use self::sts::Sts;
 pub(crate) use self::uri::is_secure as uri_is_secure;
 use crate::environment::Environment;
+use crate::settings::ProviderChoice;
 
-/// The files that the default chain may read, wherever the environment says that they are.
-pub(crate) fn files(environment: &Environment) -> Vec<PathBuf> {
-    let token = environment.given(oidc::TOKEN_FILE).map(PathBuf::from);
-    let profiles = profile::Place::all(environment);
-    token
-        .into_iter()
-        .chain(profiles.into_iter().flat_map(profile::Place::into_files))
-        .collect()
+/// The files that the provider of `choice` may read, wherever the environment says that they are.
+pub(crate) fn files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
+    match choice {
+        ProviderChoice::Default if environment::is_configured(environment) => Vec::new(),
+        ProviderChoice::Default if oidc::is_configured(environment) => {
+            files(ProviderChoice::Oidc, environment)
+        }
+        ProviderChoice::Default | ProviderChoice::Profile => profile::Place::all(environment)
+            .into_iter()
+            .flat_map(profile::Place::into_files)
+            .collect(),
+        ProviderChoice::Oidc => environment
+            .given(oidc::TOKEN_FILE)
+            .map(PathBuf::from)
+            .into_iter()
+            .collect(),
+        ProviderChoice::Environment | ProviderChoice::EcsRamRole | ProviderChoice::Uri => {
+            Vec::new()
+        }
+    }
+}
+
+/// The files of those that decide who the agent is, as `choice` and the environment have it by now.
+pub(crate) fn deciding_files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
+    let token = || {
+        let token = environment.given(oidc::TOKEN_FILE).map(PathBuf::from);
+        token.into_iter().collect()
+    };
+    match choice {
+        ProviderChoice::Default if environment::is_configured(environment) => Vec::new(),
+        ProviderChoice::Default if oidc::is_configured(environment) => token(),
+        ProviderChoice::Default | ProviderChoice::Profile => {
+            let places = profile::Place::all(environment);
+            profile::Place::first_configured_now(places)
+                .map_or_else(Vec::new, profile::Place::into_files)
+        }
+        ProviderChoice::Oidc => token(),
+        ProviderChoice::Environment | ProviderChoice::EcsRamRole | ProviderChoice::Uri => {
+            Vec::new()
+        }
+    }
 }
 
 /// All that is said of a file that may hold profiles.

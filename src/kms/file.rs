@@ -1,11 +1,13 @@
 //! The only place that reads files.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kms_agent_core::run_blocking;
+use kms_agent_trust::{Kind, Refusal, Verdict};
 use zeroize::Zeroizing;
 
 /// How often files that others may write anew are looked at.
@@ -13,18 +15,33 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Reads a whole file of at most `limit` bytes, off the runtime's threads, into a block that is wiped.
 pub(crate) async fn read(path: PathBuf, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    tokio::task::spawn_blocking(move || read_now(&path, limit))
+    let (bytes, doubt) = run_blocking(move || read_judged(&path, limit))
         .await
-        .map_err(|_| FileError::Other("reading it crashed".to_owned()))?
+        .map_err(|error| FileError::Other(error.to_string()))??;
+    if let Some(doubt) = doubt.filter(|doubt| kms_agent_trust::is_new_warning(doubt)) {
+        tracing::warn!(cause = doubt, "A file is not as safe as it should be");
+    }
+    Ok(bytes)
 }
 
-/// The same at once, for when there is no runtime yet.
+/// The same at once, for when there is no runtime yet, and without a word in the log, which may not be there either.
 pub(crate) fn read_now(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_judged(path, limit).map(|(bytes, _)| bytes)
+}
+
+/// Reads the file, and says what the operator should know about it. One that others may change is not read.
+fn read_judged(path: &Path, limit: usize) -> Result<Judged, FileError> {
     let failed = |error: io::Error| FileError::of(path, &error);
-    let file = open(path).map_err(failed)?;
+    let opened = kms_agent_trust::open(path, Kind::Setting).map_err(failed)?;
+    let file = opened.file;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(FileError::NoFile);
     }
+    let doubt = match opened.verdict {
+        Verdict::Refused(refusal) => return Err(FileError::Untrusted(refusal)),
+        Verdict::Warned(doubt) => Some(doubt),
+        Verdict::Trusted => None,
+    };
     // Room for all that may come, so that the block is never outgrown.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     let wanted = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
@@ -32,33 +49,27 @@ pub(crate) fn read_now(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, 
     if bytes.len() > limit {
         return Err(FileError::Other(format!("is larger than {limit} bytes")));
     }
-    Ok(bytes)
+    Ok((bytes, doubt))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that opens files")]
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
+type Judged = (Zeroizing<Vec<u8>>, Option<String>);
 
-        // Opening a pipe would wait for whoever writes to it.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits();
-        options.custom_flags(i32::try_from(flags).unwrap_or(0));
-    }
-    options.open(path)
+/// Why the file at `path` must not be believed, if it is there and others may change it.
+pub(crate) fn distrust(path: &Path) -> Option<Refusal> {
+    let verdict = kms_agent_trust::judge(path, Kind::Setting).ok()?;
+    verdict.refusal().cloned()
 }
 
 /// Whether nothing at all stands at `path`. What cannot be seen, and a link that leads nowhere, is something.
 pub(crate) async fn is_absent(path: PathBuf) -> bool {
-    // The only failure is the end of the runtime.
-    tokio::task::spawn_blocking(move || is_absent_now(&path))
+    // What could not be looked at counts as there.
+    run_blocking(move || is_absent_now(&path))
         .await
         .unwrap_or(false)
 }
 
-fn is_absent_now(path: &Path) -> bool {
+/// The same at once.
+pub(crate) fn is_absent_now(path: &Path) -> bool {
     let Err(error) = path.symlink_metadata() else {
         return false;
     };
@@ -86,6 +97,8 @@ pub(crate) enum FileError {
     OutOfReach,
     /// A folder, a pipe or a device.
     NoFile,
+    /// Others may change it.
+    Untrusted(Refusal),
     Other(String),
 }
 
@@ -100,15 +113,17 @@ impl FileError {
     }
 
     /// What to do, where that does not depend on what the file is for.
-    pub(crate) fn remedy(&self) -> Option<&'static str> {
-        match self {
+    pub(crate) fn remedy(&self) -> Option<Cow<'static, str>> {
+        let remedy = match self {
             Self::Forbidden => {
-                Some("let the agent's user read it and enter the folders above it (chown, chmod)")
+                "let the agent's user read it and enter the folders above it (chown, chmod)"
             }
-            Self::OutOfReach => Some("restart the agent"),
-            Self::NoFile => Some("put a regular file in its place"),
-            Self::Missing | Self::Other(_) => None,
-        }
+            Self::OutOfReach => "restart the agent",
+            Self::NoFile => "put a regular file in its place",
+            Self::Untrusted(refusal) => return Some(format!("run `{}`", refusal.command).into()),
+            Self::Missing | Self::Other(_) => return None,
+        };
+        Some(remedy.into())
     }
 }
 
@@ -134,6 +149,7 @@ impl fmt::Display for FileError {
                 "it is outside the folders that the process may open since its start"
             }
             Self::NoFile => "it is no regular file",
+            Self::Untrusted(refusal) => &refusal.reason,
             Self::Other(what) => what,
         })
     }

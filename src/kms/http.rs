@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
+use kms_agent_core::run_blocking;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
 use zeroize::Zeroizing;
@@ -203,9 +204,12 @@ impl ReqwestSend {
         };
         let connect_timeout = self.profile.connect_timeout;
         // Loading the machine's CA bundle reads files.
-        tokio::task::spawn_blocking(move || build(plain, anchors, proxy, connect_timeout, connects))
+        run_blocking(move || build(plain, anchors, proxy, connect_timeout, connects))
             .await
-            .map_err(|_| HttpError::new(HttpErrorKind::Setup, "building the HTTP client crashed"))?
+            .map_err(|error| {
+                let text = format!("the HTTP client cannot be built: {error}");
+                HttpError::new(HttpErrorKind::Setup, text)
+            })?
     }
 
     /// The proxy on the way to `url`, without its password.

@@ -9,6 +9,7 @@ use kms_agent_core::config::ConfigTable;
 use crate::credential;
 use crate::endpoint::{self, Endpoint};
 use crate::environment::Environment;
+use crate::file;
 use crate::region::{self, Region};
 
 /// The tables `KMS` and `Credentials`.
@@ -34,12 +35,31 @@ impl Settings {
     /// The files that the fetcher will read, again and again, for whoever confines the process. Some may not
     /// be there yet. A token file that only a profile names is not among them: nothing is read to find out.
     pub fn files(&self, environment: &Environment) -> Vec<PathBuf> {
-        let credentials = credential::files(environment);
+        let credentials = credential::files(self.credentials.provider, environment);
         self.kms
             .ca_file
             .clone()
             .into_iter()
             .chain(credentials)
+            .collect()
+    }
+}
+
+impl Settings {
+    /// What is wrong with the files that decide what KMS is and who the agent is: others may change them. A sentence for
+    /// each.
+    pub fn distrusted(&self, environment: &Environment) -> Vec<String> {
+        let ca = self.kms.ca_file.as_deref();
+        let ca = ca.map(|path| (format!("KMS.CaFile {}", path.display()), path.to_owned()));
+        let credentials = credential::deciding_files(self.credentials.provider, environment)
+            .into_iter()
+            .map(|path| (format!("the credentials file {}", path.display()), path));
+        ca.into_iter()
+            .chain(credentials)
+            .filter_map(|(what, path)| {
+                let refusal = file::distrust(&path)?;
+                Some(format!("{what} is not used: {refusal}"))
+            })
             .collect()
     }
 }
@@ -305,20 +325,57 @@ mod tests {
         );
         assert_eq!(
             settings.files(&environment),
-            [
-                "/etc/kms/ca.pem",
-                "/run/token",
-                "/home/agent/.aliyun/config.json",
-                "/home/agent/.alibabacloud/credentials.ini",
-                "/home/agent/.alibabacloud/credentials",
-            ]
-            .map(Path::new)
+            ["/etc/kms/ca.pem", "/run/token"].map(Path::new)
         );
         assert_eq!(settings.kms.connect_timeout, Duration::from_millis(100));
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
         assert_eq!(settings.kms.max_attempts.get(), 10);
         assert_eq!(settings.kms.max_requests_per_second, None);
         assert_eq!(settings.credentials.provider, ProviderChoice::Oidc);
+    }
+
+    #[test]
+    fn only_the_files_of_the_provider_that_is_asked_are_named() {
+        const PROFILES: &[&str] = &[
+            "/home/agent/.aliyun/config.json",
+            "/home/agent/.alibabacloud/credentials.ini",
+            "/home/agent/.alibabacloud/credentials",
+        ];
+        const HOME: (&str, &str) = ("HOME", "/home/agent");
+        let key = [
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret"),
+        ];
+        let oidc = [
+            ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/app"),
+            (
+                "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+                "acs:ram::1:oidc-provider/ack",
+            ),
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token"),
+        ];
+        let everything = [&key[..], &oidc[..]].concat();
+        for (provider, variables, files) in [
+            (ProviderChoice::Default, &everything[..], &[][..]),
+            (ProviderChoice::Default, &oidc[..], &["/run/token"][..]),
+            (ProviderChoice::Default, &[][..], PROFILES),
+            (ProviderChoice::Profile, &everything[..], PROFILES),
+            (ProviderChoice::Oidc, &everything[..], &["/run/token"][..]),
+            (ProviderChoice::Environment, &[][..], &[][..]),
+            (ProviderChoice::EcsRamRole, &oidc[..], &[][..]),
+            (ProviderChoice::Uri, &[][..], &[][..]),
+        ] {
+            let settings = Settings {
+                credentials: CredentialSettings {
+                    provider,
+                    ..CredentialSettings::default()
+                },
+                ..Settings::default()
+            };
+            let environment = variables.iter().copied().chain([HOME]).collect();
+            let files: Vec<_> = files.iter().map(PathBuf::from).collect();
+            assert_eq!(settings.files(&environment), files, "{provider:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::App;
 use crate::config::MAX_TOKEN_HEADERS;
 use crate::error::{ApiError, Reject};
+use crate::token::TOKEN_LENGTH;
 
 /// The longest request target, in bytes.
 const MAX_URI: usize = 8 * 1024;
@@ -29,8 +30,9 @@ pub(crate) enum Admission {
     Health,
 }
 
-/// Lets a request in or says why not. `port` is the one of the listener it came to.
-pub(crate) fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, ApiError> {
+/// Lets a request in or says why not. `port` is the one of the listener it came to. A token that is not the one in
+/// force may be newer than that: it is judged again after a look at the token's source.
+pub(crate) async fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, ApiError> {
     let head = Head::read(&request.headers, &app.settings.ssrf_headers);
     check_form(request, &head)?;
     check_forwarding(&head)?;
@@ -38,6 +40,12 @@ pub(crate) fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, 
     check_origin(&head)?;
     if is_health(request.uri.path()) {
         return Ok(Admission::Health);
+    }
+    if is_admitted(app, &head) {
+        return Ok(Admission::Token);
+    }
+    if head.shows_token() {
+        app.token.wait_for_look().await;
     }
     check_token(app, &head).map(|()| Admission::Token)
 }
@@ -84,6 +92,12 @@ impl<'a> Head<'a> {
             }
         }
         head
+    }
+
+    /// Whether it carries what could be a token.
+    fn shows_token(&self) -> bool {
+        let mut tokens = self.tokens.iter().flatten();
+        !self.is_token_doubled && tokens.any(|token| TOKEN_LENGTH.contains(&token.len()))
     }
 
     fn note_token(
@@ -174,10 +188,14 @@ fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn check_token(app: &App, head: &Head<'_>) -> Result<(), ApiError> {
+fn is_admitted(app: &App, head: &Head<'_>) -> bool {
     // Every one is looked at, whichever is right.
     let admits = |admitted, token: &&[u8]| admitted | app.token.admits(token);
-    if head.tokens.iter().flatten().fold(false, admits) && !head.is_token_doubled {
+    head.tokens.iter().flatten().fold(false, admits) && !head.is_token_doubled
+}
+
+fn check_token(app: &App, head: &Head<'_>) -> Result<(), ApiError> {
+    if is_admitted(app, head) {
         return Ok(());
     }
     let names: Vec<&str> = app

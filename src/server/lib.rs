@@ -11,6 +11,7 @@ mod error;
 mod guard;
 mod metric;
 mod query;
+mod readiness;
 mod refusal;
 mod render;
 mod router;
@@ -20,7 +21,7 @@ pub mod token;
 
 use std::sync::Arc;
 
-use kms_agent_core::{Prefetch, SecretService, Timestamp};
+use kms_agent_core::{Prefetch, SecretService, Tasks, Timestamp};
 use prometheus_client::registry::Registry;
 
 pub use self::config::{KMS_MEDIA_TYPE, ServerSettings};
@@ -41,6 +42,8 @@ pub struct App {
     pub token: Arc<TokenStore>,
     /// The operator's settings.
     pub settings: ServerSettings,
+    /// The background tasks.
+    pub tasks: Arc<Tasks>,
     /// Every metric of the process, for `/metrics`.
     pub registry: Registry,
     /// The metrics of this layer.

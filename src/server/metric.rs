@@ -8,11 +8,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::readiness::{CHECKS, Readiness};
+
 /// Requests by outcome, and what is looked up only when somebody scrapes.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     entries: Gauge,
     store_bytes: Gauge,
+    checks: [Gauge; CHECKS.len()],
     ok: Counter,
     invalid: Counter,
     forbidden: Counter,
@@ -26,8 +29,14 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    check: &'static str,
+}
+
 impl HttpMetrics {
-    /// Registers `requests{outcome}`, `cache_entries` and `store_bytes` under the registry's prefix.
+    /// Registers `requests{outcome}`, `cache_entries`, `store_bytes` and `check_state{check}` under the registry's
+    /// prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let family = Family::<OutcomeLabels, Counter>::default();
         registry.register("requests", "HTTP requests by outcome", family.clone());
@@ -39,10 +48,17 @@ impl HttpMetrics {
             "Size of the cache's store on disk; 0 without one",
             store_bytes.clone(),
         );
+        let states = Family::<CheckLabels, Gauge>::default();
+        registry.register(
+            "check_state",
+            "State of each check of /readyz: 0 ok, 1 degraded, 2 failed",
+            states.clone(),
+        );
         let counter = |outcome| family.get_or_create(&OutcomeLabels { outcome }).clone();
         Self {
             entries,
             store_bytes,
+            checks: CHECKS.map(|check| states.get_or_create(&CheckLabels { check }).clone()),
             ok: counter("ok"),
             invalid: counter("invalid"),
             forbidden: counter("forbidden"),
@@ -59,6 +75,13 @@ impl HttpMetrics {
             .set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
         self.store_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Takes the states of the checks.
+    pub(crate) fn set_checks(&self, readiness: &Readiness) {
+        for (gauge, level) in self.checks.iter().zip(readiness.levels()) {
+            gauge.set(level as i64);
+        }
     }
 
     pub(crate) fn count(&self, status: StatusCode) {

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ const TELL_AFTER: Duration = Duration::from_mins(1);
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
     let port = listeners.port();
     let listeners = listeners.into_tokio()?;
+    let tasks = Arc::clone(&app.tasks);
     let doorman = Arc::new(Doorman {
         permits: Arc::new(Semaphore::new(app.settings.max_conn)),
         reserve: Reserve::default(),
@@ -41,11 +43,11 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     });
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(Arc::clone(&doorman).accept(listener)))
+        .map(|listener| tokio::spawn(keep_accepting(&tasks, &doorman, listener)))
         .collect();
     stop.cancelled().await;
     for task in accepting {
-        // The loops end by themselves; one that crashed has nothing left to accept.
+        // The loops end by themselves.
         let _ = task.await;
     }
     doorman.connections.close();
@@ -62,6 +64,30 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     Ok(())
 }
 
+/// Accepts on `listener` until the end, also after a panic.
+fn keep_accepting(
+    tasks: &Arc<Tasks>,
+    doorman: &Arc<Doorman>,
+    listener: TcpListener,
+) -> impl Future<Output = ()> + use<> {
+    let listener = Arc::new(listener);
+    let kept = Arc::clone(tasks).keep("accept", {
+        let (doorman, listener) = (Arc::clone(doorman), Arc::clone(&listener));
+        move || {
+            let (doorman, listener) = (Arc::clone(&doorman), Arc::clone(&listener));
+            async move { doorman.accept(&listener).await }
+        }
+    });
+    let doorman = Arc::clone(doorman);
+    async move {
+        kept.await;
+        // An error means that the listener cannot be had, or that nobody is waiting any more.
+        if let Some(listener) = Arc::into_inner(listener) {
+            let _ = doorman.admit_waiting(listener);
+        }
+    }
+}
+
 /// Decides what becomes of a new connection.
 struct Doorman {
     permits: Arc<Semaphore>,
@@ -72,7 +98,7 @@ struct Doorman {
 }
 
 impl Doorman {
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(&self, listener: &TcpListener) {
         let mut trouble = Trouble::default();
         loop {
             let accepted = tokio::select! {
@@ -88,8 +114,6 @@ impl Doorman {
                 }
             }
         }
-        // An error means that the listener cannot be had, or that nobody is waiting any more.
-        let _ = self.admit_waiting(listener);
     }
 
     /// Lets in whoever was waiting at the door when the end came, without waiting for anybody.

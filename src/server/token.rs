@@ -2,14 +2,21 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 /// How long a token may be, in characters.
 pub const TOKEN_LENGTH: RangeInclusive<usize> = 16..=1024;
+
+/// How long a request with another token may wait for a look at the token's source: until one may begin, which is
+/// 100 ms at most, and for the reading itself.
+const LOOK_LIMIT: Duration = Duration::from_millis(150);
 
 /// A valid token. Only its digest is kept.
 #[derive(Clone, Copy)]
@@ -51,6 +58,14 @@ impl Token {
     }
 }
 
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest.ct_eq(&other.digest).into()
+    }
+}
+
+impl Eq for Token {}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(<redacted>)")
@@ -63,6 +78,20 @@ pub struct TokenStore {
     current: ArcSwap<Token>,
     /// The source of tokens gives none at the moment; the last one stays in force.
     stuck: AtomicBool,
+    looks: Looks,
+}
+
+/// Looks at the source of tokens, which requests may ask for.
+#[derive(Debug)]
+struct Looks {
+    /// The source is one that changes, and a thread looks at it.
+    is_followed: AtomicBool,
+    is_wanted: Mutex<bool>,
+    wanted: Condvar,
+    /// How many have begun.
+    begun: AtomicU64,
+    /// How many had begun when the last one ended.
+    done: watch::Sender<u64>,
 }
 
 impl TokenStore {
@@ -71,6 +100,13 @@ impl TokenStore {
         Self {
             current: ArcSwap::from_pointee(token),
             stuck: AtomicBool::new(false),
+            looks: Looks {
+                is_followed: AtomicBool::new(false),
+                is_wanted: Mutex::new(false),
+                wanted: Condvar::new(),
+                begun: AtomicU64::new(0),
+                done: watch::Sender::new(0),
+            },
         }
     }
 
@@ -98,9 +134,107 @@ impl TokenStore {
     }
 }
 
+/// The side of requests.
+impl TokenStore {
+    /// Waits for a look at the source of tokens that begins from now on, so that whoever has just read a new token
+    /// there is not refused. Everybody who waits shares it. Ends at once where nothing follows the source.
+    pub(crate) async fn wait_for_look(&self) {
+        let looks = &self.looks;
+        if !looks.is_followed.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut done = looks.done.subscribe();
+        let already_begun = looks.begun.load(Ordering::SeqCst);
+        *looks
+            .is_wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
+        looks.wanted.notify_one();
+        let later = done.wait_for(|done| *done > already_begun);
+        // Too late is as good as never: the request is judged all the same.
+        let _ = tokio::time::timeout(LOOK_LIMIT, later).await;
+    }
+}
+
+/// The side of the thread that looks at the source.
+impl TokenStore {
+    /// From now on a thread looks at the source, at once when a request wants it to.
+    pub fn set_followed(&self) {
+        self.looks.is_followed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `token` is the one in force.
+    pub fn is_in_force(&self, token: &Token) -> bool {
+        **self.current.load() == *token
+    }
+
+    /// Looks at the source by `look`, for all requests that wait.
+    pub fn look(&self, look: impl FnOnce()) {
+        let looks = &self.looks;
+        *looks
+            .is_wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = false;
+        let begun = looks.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        look();
+        looks.done.send_replace(begun);
+    }
+
+    /// Blocks until a request wants a look, or for `limit`.
+    pub fn wait_until_look_is_wanted(&self, limit: Duration) {
+        let is_wanted = self
+            .looks
+            .is_wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .looks
+            .wanted
+            .wait_timeout_while(is_wanted, limit, |is_wanted| !*is_wanted);
+        drop(waited);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_waits_for_a_look_that_begins_after_it() {
+        let old = Token::parse(b"0123456789abcdef").unwrap();
+        let new = Token::parse(b"fedcba9876543210").unwrap();
+        let store = Arc::new(TokenStore::new(old));
+        // Nothing follows it: no wait.
+        store.wait_for_look().await;
+        store.set_followed();
+        let waiting = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move {
+                store.wait_for_look().await;
+                store.admits(b"fedcba9876543210")
+            }
+        });
+        let looking = tokio::task::spawn_blocking({
+            let store = Arc::clone(&store);
+            move || {
+                store.wait_until_look_is_wanted(Duration::from_secs(30));
+                store.look(|| store.replace(new));
+            }
+        });
+        looking.await.unwrap();
+        assert!(waiting.await.unwrap() || store.is_in_force(&new));
+        assert!(store.admits(b"fedcba9876543210"));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_hangs_holds_a_request_for_a_moment_only() {
+        let store = TokenStore::new(Token::parse(b"0123456789abcdef").unwrap());
+        store.set_followed();
+        // Nobody looks, and this ends.
+        store.wait_for_look().await;
+    }
 
     #[test]
     fn white_space_around_a_token_is_not_part_of_it() {

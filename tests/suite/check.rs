@@ -145,7 +145,7 @@ impl Check {
             assert!(line.contains(word), "{word} is not in: {line}");
         }
         assert_eq!(said.code, Some(code), "{said:?}");
-        assert!(said.stderr.contains("1 of 10 steps failed"), "{said:?}");
+        assert!(said.stderr.contains("1 of 11 steps failed"), "{said:?}");
         said
     }
 
@@ -201,6 +201,7 @@ fn when_all_is_well_every_step_has_a_line_that_says_so() {
         "token",
         "port",
         "cache",
+        "process",
         "region",
         "credentials",
         "dns",
@@ -240,9 +241,9 @@ fn programs_get_the_same_as_json() {
     let report = said.json();
     assert_eq!(report["ok"], true);
     assert_eq!(report["problems"].as_array().unwrap().len(), 0);
-    assert_eq!(report["steps"].as_array().unwrap().len(), 10);
-    assert_eq!(report["steps"][5]["step"], "credentials");
-    assert_eq!(report["steps"][5]["state"], "ok");
+    assert_eq!(report["steps"].as_array().unwrap().len(), 11);
+    assert_eq!(report["steps"][6]["step"], "credentials");
+    assert_eq!(report["steps"][6]["state"], "ok");
 
     let key = cloud.access_key().id().to_owned();
     cloud.set_access_key_enabled(&key, false);
@@ -250,7 +251,7 @@ fn programs_get_the_same_as_json() {
     assert_eq!(said.code, Some(1));
     let report = said.json();
     assert_eq!(report["ok"], false);
-    let kms = &report["steps"][9];
+    let kms = &report["steps"][10];
     assert_eq!(kms["state"], "failed");
     assert!(kms["detail"].as_str().unwrap().contains("Inactive"));
     assert!(kms["remedy"].as_str().unwrap().contains("enable it"));

@@ -221,7 +221,7 @@ fn a_folder_that_cannot_be_used_ends_the_run_with_the_reason() {
     let said = fails("kept", 78, "emulator.json: it is damaged");
     assert!(!said.contains("hunter2"), "{said}");
     write("{}", 0o644);
-    fails("kept", 78, "it is not a file of this user alone");
+    fails("kept", 78, "chmod");
     std::fs::remove_file(&state).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &state).unwrap();
     fails("kept", 78, "emulator.json: ");

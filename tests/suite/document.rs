@@ -211,7 +211,8 @@ fn every_command_of_the_deployment_guide_is_run_by_a_test() {
                 continue;
             }
             // tests/deploy/check.sh: told runs what it is given, and what it is given stands in the guide.
-            assert!(tests.contains(&format!("'{command}'")), "{command}");
+            let quoted = command.replace('\'', r"'\''");
+            assert!(tests.contains(&format!("'{quoted}'")), "{command}");
             command.clear();
             count += 1;
         }

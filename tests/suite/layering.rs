@@ -8,12 +8,16 @@ use serde_json::Value;
 /// Which of our crates each of our crates may use in production code.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-core", &[]),
-    ("kms-agent-kms", &["kms-agent-core"]),
+    ("kms-agent-trust", &[]),
+    ("kms-agent-kms", &["kms-agent-core", "kms-agent-trust"]),
     ("kms-agent-server", &["kms-agent-core"]),
     ("kms-agent-emulator", &[]),
     ("kms-agent-backend-files", &["kms-agent-core"]),
     ("kms-agent-backend-memory", &["kms-agent-core"]),
-    ("kms-agent-backend-redb", &["kms-agent-core"]),
+    (
+        "kms-agent-backend-redb",
+        &["kms-agent-core", "kms-agent-trust"],
+    ),
     (
         "kms-agent-conformance",
         &["kms-agent-core", "kms-agent-test-support"],
@@ -27,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kms-agent-kms",
             "kms-agent-server",
             "kms-agent-emulator",
+            "kms-agent-trust",
             "kms-agent-backend-memory",
             "kms-agent-backend-redb",
         ],

@@ -15,7 +15,7 @@ use crate::cloud::{BINARY, Cloud};
 
 /// Both loopback addresses on one port, where the host has both, as a .socket unit opens them.
 fn held_by_the_service_manager() -> Vec<TcpListener> {
-    for _ in 0..20 {
+    loop {
         let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = v4.local_addr().unwrap().port();
         match TcpListener::bind((Ipv6Addr::LOCALHOST, port)) {
@@ -24,23 +24,23 @@ fn held_by_the_service_manager() -> Vec<TcpListener> {
             Err(_) => return vec![v4],
         }
     }
-    panic!("no port is free on both addresses");
 }
 
 /// Passes `sockets` on as systemd does: from descriptor 3 on, named by `LISTEN_FDS` and `LISTEN_PID`.
 fn activated_by(setup: Setup, sockets: &[impl AsFd]) -> Setup {
-    let mut script = String::new();
+    let mut script = Vec::new();
     for (target, socket) in (3..).zip(sockets) {
         let socket = socket.as_fd();
         fcntl_setfd(socket, FdFlags::empty()).unwrap();
-        script += &format!("exec {}<&{}; ", target + 90, socket.as_raw_fd());
+        script.push(format!("exec {}<&{};", target + 90, socket.as_raw_fd()));
     }
     for target in (3..).take(sockets.len()) {
-        script += &format!("exec {target}<&{0} {0}<&-; ", target + 90);
+        script.push(format!("exec {target}<&{0} {0}<&-;", target + 90));
     }
     setup.by(&format!(
-        "{script} LISTEN_FDS={} LISTEN_PID=$$ exec \"$@\"",
-        sockets.len()
+        "{1} LISTEN_FDS={0} LISTEN_PID=$$ exec \"$@\"",
+        sockets.len(),
+        script.join(" "),
     ))
 }
 

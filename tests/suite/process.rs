@@ -1,10 +1,14 @@
 //! The process as the system sees it: what it has given up, and the places it has to work in.
 
 mod confinement;
+mod file_limit;
 mod limits;
+mod orphans;
+mod shortage;
 mod surroundings;
 
 pub(crate) use self::confinement::{WITHOUT_LANDLOCK, kernel_confines};
+pub(crate) use self::limits::{SWAP, WITHOUT_SECCOMP, with_swap};
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +31,7 @@ fn wait_until_said(agent: &TestAgent, text: &str) {
 }
 
 /// Whether this test may do what only root may; CI must.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         assert!(std::env::var_os("CI").is_none(), "CI runs as root");

@@ -8,6 +8,7 @@ use kms_agent_test_support::TestAgent;
 use rustix::process::Signal;
 
 use crate::cloud::Cloud;
+use crate::log::until;
 
 /// Rewrites the agent's config and has it read, then waits for `said` in what it says.
 fn reload(agent: &TestAgent, change: impl Fn(&str) -> String, said: &str) {
@@ -180,4 +181,111 @@ fn the_log_moves_to_another_file_and_loses_no_line() {
         reads
     );
     assert!(text.contains("Stopped"));
+}
+
+/// Starts an agent whose config is `source`, words of a shell in which `$config` is the path of the config file.
+/// The shell runs `before` first.
+fn config_from(cloud: &Cloud, before: &str, source: &str) -> TestAgent {
+    let script =
+        format!("config=\"${{@: -1}}\"; set -- \"${{@:1:$#-1}}\"; {before}\nexec \"$@\" {source}");
+    cloud.setup().by(&script).start()
+}
+
+#[test]
+fn a_config_that_can_be_read_only_once_starts_an_agent_and_is_not_read_again() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    for (before, source) in [
+        ("", "<(cat \"$config\")"),
+        ("", "/dev/stdin < <(cat \"$config\")"),
+        ("mkfifo pipe; cat \"$config\" >pipe &", "pipe"),
+    ] {
+        let agent = config_from(&cloud, before, source);
+        assert_eq!(agent.read("s").status, 200, "{source}");
+        for time in 1..=2 {
+            agent.signal(Signal::HUP);
+            let refused = "can be read only once; restart the agent to read another config";
+            until("it is refused", || {
+                agent.stderr().matches(refused).count() == time
+            });
+        }
+        let reply = agent.read("s");
+        assert!(
+            reply.header("cache-status").unwrap().contains("; hit"),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn a_config_from_standard_input_that_is_a_file_is_read_again() {
+    let cloud = Cloud::start();
+    let agent = config_from(&cloud, "", "/dev/stdin <\"$config\"");
+    agent.signal(Signal::HUP);
+    until("it is reloaded", || agent.stderr().contains(RELOADED));
+}
+
+#[test]
+fn an_emptied_file_is_refused() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud.setup().start();
+    agent.read("s");
+    for empty in ["", " \n\n", "# [KMS]\n", "[KMS]\n[Log]\n"] {
+        reload(
+            &agent,
+            |_| empty.to_owned(),
+            "a file without any key is not taken in a reload",
+        );
+        let reply = agent.read("s");
+        assert_eq!(reply.status, 200);
+        assert!(reply.header("cache-status").unwrap().contains("; hit"));
+    }
+}
+
+#[test]
+fn an_empty_file_that_started_the_agent_may_stay_empty() {
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud
+        .setup()
+        .config("# The variables say all.\n")
+        .env("KMS_AGENT_SERVER_HTTP_PORT", "0")
+        .env("KMS_AGENT_KMS_ENDPOINT", cloud.base_url())
+        .env("KMS_AGENT_LOG_LOG_PATH", "")
+        .start();
+    assert_eq!(agent.read("s").status, 200);
+    agent.signal(Signal::HUP);
+    until("it is reloaded", || agent.stderr().contains(RELOADED));
+    assert_eq!(agent.read("s").status, 200);
+}
+
+#[test]
+fn a_config_without_a_place_of_kms_is_taken_and_told() {
+    let cloud = Cloud::start();
+    let agent = cloud.setup().start();
+    reload(
+        &agent,
+        |_| "[Server]\nHttpPort = 0\n[Log]\nLogPath = \"\"\n".to_owned(),
+        "The config no longer has KMS.Region or KMS.Endpoint",
+    );
+}
+
+#[test]
+fn a_key_of_the_official_agent_is_warned_of_once() {
+    let cloud = Cloud::start();
+    let config = "[Server]\nHttpPort = 0\n[Log]\nLogPath = \"\"\nMaxAge = 30\nCompress = true\n";
+    let agent = cloud.setup().config(config).start();
+    reload(&agent, |text| format!("{text}# changed\n"), RELOADED);
+    reload(
+        &agent,
+        |text| format!("{text}LocalTime = true\n"),
+        "Log.LocalTime",
+    );
+    let (_, said) = agent.stop();
+    assert_eq!(
+        said.matches("is a key of the official agent").count(),
+        3,
+        "{said}"
+    );
 }

@@ -140,3 +140,98 @@ fn an_unusable_file_leaves_the_last_token_in_force_until_it_is_mended() {
     let (_, log) = agent.stop();
     assert!(!log.contains(ONE) && !log.contains("short\""), "{log}");
 }
+
+/// A token file in a folder of its own, and an agent that follows it.
+fn following(token: &str) -> (tempfile::TempDir, TestAgent) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, token).unwrap();
+    let agent = start(&format!("file://{}", path.display()));
+    (folder, agent)
+}
+
+#[test]
+fn a_client_that_reads_a_replaced_file_is_never_refused() {
+    let (folder, agent) = following(ONE);
+    let path = folder.path().join("token");
+    for round in 0..30 {
+        let token = format!("{round:032x}");
+        let output = std::process::Command::new(BINARY)
+            .arg("token")
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(admits(&agent, &written), "round {round}");
+        // The same by other means.
+        let beside = folder.path().join("beside");
+        std::fs::write(&beside, &token).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        assert!(admits(&agent, &token), "round {round}");
+        assert!(!admits(&agent, &written), "the old token has ended");
+    }
+}
+
+#[test]
+fn clients_that_read_a_replaced_file_are_not_refused_while_others_guess() {
+    let (folder, agent) = following(ONE);
+    let path = folder.path().join("token");
+    let port = agent.port();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let guessers: Vec<_> = (0..8)
+        .map(|_| {
+            let stop = std::sync::Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let guess = [("X-KMS-Token", "ffffffffffffffff")];
+                    assert_eq!(http::get(port, "/no/such/path", &guess).status, 403);
+                }
+            })
+        })
+        .collect();
+    for round in 0..20 {
+        let token = format!("{round:032x}");
+        let beside = folder.path().join("beside");
+        std::fs::write(&beside, &token).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        assert!(admits(&agent, &token), "round {round}");
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for guesser in guessers {
+        guesser.join().unwrap();
+    }
+}
+
+#[test]
+fn half_a_token_written_in_place_is_never_one_and_the_whole_one_soon_is() {
+    let (folder, agent) = following(ONE);
+    let path = folder.path().join("token");
+    let whole = "fedcba9876543210fedcba9876543210";
+    let (half, _) = whole.split_at(20);
+    for _ in 0..20 {
+        // Changes more often than it settles.
+        for text in [half, whole] {
+            std::fs::write(&path, text).unwrap();
+            assert!(!admits(&agent, half), "half a token was taken");
+            assert!(admits(&agent, ONE));
+        }
+    }
+    wait_until("the whole token is honoured", || admits(&agent, whole));
+    assert!(!admits(&agent, ONE) && !admits(&agent, half));
+}
+
+#[test]
+fn a_token_file_that_is_a_pipe_or_large_is_refused_at_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    let large = folder.path().join("large");
+    std::fs::write(&large, "a".repeat(5000)).unwrap();
+    for path in [&pipe, &large] {
+        let setup = Setup::new(BINARY).env("KMS_TOKEN", format!("file://{}", path.display()));
+        let (status, said) = setup.run();
+        assert_eq!(status.code(), Some(78), "{said}");
+    }
+}

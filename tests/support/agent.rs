@@ -156,7 +156,8 @@ impl Setup {
                 for line in lines.map_while(Result::ok) {
                     if let Some((_, port)) = line.split_once("listening on 127.0.0.1:") {
                         // After the first one nobody waits any more.
-                        let _ = found.send(port.trim().parse().expect("a port"));
+                        let digits = port.chars().take_while(char::is_ascii_digit);
+                        let _ = found.send(digits.collect::<String>().parse().expect("a port"));
                     }
                     let mut text = stderr.lock().unwrap_or_else(PoisonError::into_inner);
                     text.push_str(&line);

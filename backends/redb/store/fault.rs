@@ -1,11 +1,9 @@
 //! What can go wrong with the store, told apart by what is to be done about it.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::io;
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 
+use kms_agent_core::panic;
 use redb::StorageError;
 
 /// A call into the store that failed.
@@ -36,6 +34,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let word = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
+            io::ErrorKind::FileTooLarge => "file_too_large",
             io::ErrorKind::ReadOnlyFilesystem => "read_only",
             io::ErrorKind::PermissionDenied => "permission_denied",
             _ => "io_error",
@@ -98,30 +97,9 @@ fault_from!(
     redb::SetDurabilityError
 );
 
-thread_local! {
-    /// Whether this thread is in a call whose panic is a fault like any other.
-    static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Calls into redb, which panics where it stumbles over damaged pages.
 pub(crate) fn contained<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    let before = IS_CONTAINED.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(call));
-    IS_CONTAINED.set(before);
-    result.unwrap_or_else(|panic| Err(Fault::Damaged(text_of(&*panic))))
-}
-
-/// Has nothing said of contained panics, from now on, but what becomes of the fault. Others are told as before.
-pub(crate) fn silence_contained_panics() {
-    static SILENCED: Once = Once::new();
-    SILENCED.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            if !IS_CONTAINED.get() {
-                others(panic);
-            }
-        }));
-    });
+    panic::contained(call).unwrap_or_else(|panic| Err(Fault::Damaged(text_of(&*panic))))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

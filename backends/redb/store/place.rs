@@ -13,7 +13,7 @@ use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
 use super::medium::Medium;
 use crate::key::{KeyError, KeySource, RootKey};
-use crate::private;
+use crate::private::{self, Distrust};
 use crate::record::decode_resumed;
 use crate::seal::{RESUMED, Sealer};
 
@@ -216,6 +216,7 @@ impl Place {
     /// Begins a store where there is none.
     fn begin(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(out_of_reach)?;
+        private::heed(private::judge_folder("store", &self.path))?;
         self.build(sealer, |_| {
             if self.bytes() > 0 {
                 // Somebody else was faster.
@@ -238,9 +239,7 @@ impl Place {
         finish: impl FnOnce(&Disk) -> Result<(), Fault>,
     ) -> Result<Opened, OpenFailure> {
         let built = self.unplaced();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o600);
-        let made = open_file(&built, &mut options);
+        let made = open_or_make(&built);
         if let Err(error) = &made
             && error.kind() == io::ErrorKind::PermissionDenied
         {
@@ -301,6 +300,7 @@ impl Place {
     }
 
     fn make(&self, key: &RootKey) -> Result<Arc<Sealer>, OpenFailure> {
+        self.key.prepare_folder()?;
         let sealer = match self.key.make(key) {
             Ok(()) => Sealer::new(key),
             // Somebody else was faster.
@@ -355,6 +355,15 @@ fn is_unwritable(error: &io::Error) -> bool {
     )
 }
 
+impl From<Distrust> for OpenFailure {
+    fn from(distrust: Distrust) -> Self {
+        match distrust {
+            Distrust::Refused(message) => Self::Refused(message),
+            Distrust::Failed(error) => failed(error),
+        }
+    }
+}
+
 impl From<KeyError> for OpenFailure {
     fn from(error: KeyError) -> Self {
         match error {
@@ -370,6 +379,25 @@ impl From<KeyError> for OpenFailure {
 pub(crate) fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
     options.custom_flags(no_follow).open(path)
+}
+
+/// Opens the file at `path`, which a process that was killed may have left, or makes it for this user alone.
+fn open_or_make(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match open_file(path, &mut options) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    options.create_new(true).mode(0o600);
+    match open_file(path, &mut options) {
+        // Another process was faster; its lock decides.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.create_new(false);
+            open_file(path, &mut options)
+        }
+        made => made,
+    }
 }
 
 /// Refuses what only the operator can mend.
@@ -390,10 +418,8 @@ fn check(path: &Path, opened: io::Result<File>) -> Result<(File, Metadata), Open
     if !metadata.is_file() {
         return Err(refused("no file"));
     }
-    match private::exposed("store", path, &metadata) {
-        Some(message) => Err(OpenFailure::Refused(message)),
-        None => Ok((file, metadata)),
-    }
+    private::heed(private::judge("store", path))?;
+    Ok((file, metadata))
 }
 
 fn failed(error: io::Error) -> OpenFailure {

@@ -1,5 +1,6 @@
 //! The thread that fetches records from the store.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
@@ -19,7 +20,12 @@ pub(crate) struct Lookup {
 /// Answers questions until nobody can ask any more.
 pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
     for lookup in asked {
-        let found = fetch(shared, &lookup.place);
+        // A panic costs this lookup, not those after it; the panic hook reports it.
+        let found = catch_unwind(AssertUnwindSafe(|| fetch(shared, &lookup.place)));
+        let found = found.unwrap_or_else(|_| {
+            shared.lock().failures += 1;
+            None
+        });
         shared.looked_up();
         // Nobody there any more: the record is in memory for the next one.
         let _ = lookup.answer.send(found);

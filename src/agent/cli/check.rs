@@ -10,17 +10,18 @@ use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
 use self::report::Report;
-use super::agent::environment;
+use super::agent::{environment, overrides};
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::shown::shown;
+use crate::shown::shown_lines;
 
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "One line a step: config, token, port, cache, region, credentials, dns, endpoint, clock, kms.\n\
+    after_help = "One line a step: config, token, port, cache, process, region, credentials, dns, endpoint, clock, kms.\n\
     Nothing is made or changed, so it may run beside an agent. Without --secret, KMS is asked for a secret\n\
     that does not exist, which shows whether it knows the credentials. No value is ever printed.\n\
+    Variables KMS_AGENT_<TABLE>_<KEY> override the file, as they do for `agent`.\n\
     Exits 0 when all is well, 78 when the agent would not start with this configuration, else 1.\n\n\
     Example:\n  \
     alibabacloud-kms-agent check --secret app/db /etc/alibabacloud-kms-agent/config.toml\n  \
@@ -43,25 +44,25 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let name = args.config.display().to_string();
-    let config = match Config::load(&args.config) {
+    let config = match Config::load_trusted(&args.config, &overrides(), &environment()) {
         Ok(config) => config,
         Err(error) => {
             if args.json {
                 say(&Report::of_problems(name, error.problems()).json());
             }
-            return Err(Failure::problems(&error));
+            return Err(error.into());
         }
     };
-    let mut report = Report::begin(name.clone());
+    let mut report = Report::begin(name.clone()).warn(&config.warnings);
     if args.offline {
         say(&if args.json {
             report.json()
         } else {
-            shown(&format!("{name}: ok")).into_owned()
+            shown_lines(&report.with_warnings(format!("{name}: ok")))
         });
         return Ok(());
     }
-    report.add_local(local::examine(&config));
+    report.add_local(local::examine(&config, &args.config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {
         report.json()

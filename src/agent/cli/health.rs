@@ -5,9 +5,13 @@ use crate::exit::Failure;
 
 /// Exits 0 when the agent is ready; for container and exec probes, which have no curl.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  \
+#[command(
+    after_help = "Not ready is an agent that cannot answer any secret: without credentials that KMS accepts, a\n\
+    region or a connection to KMS, and without an entry that it may serve; or before the first pass of Prefetch.\n\n\
+    Example:\n  \
     alibabacloud-kms-agent health          # /readyz: it can answer secrets\n  \
-    alibabacloud-kms-agent health --live   # /livez: it runs")]
+    alibabacloud-kms-agent health --live   # /livez: it runs"
+)]
 pub(super) struct Args {
     /// Ask whether it runs, not whether it can answer secrets
     #[arg(long)]

@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use self::origin::Origin;
+use super::agent::overrides;
 use super::token::parse_user;
 use crate::client::{Client, Reply, ShownToken};
 use crate::config::Config;
@@ -49,12 +50,12 @@ impl Target {
         let config = self.read_config()?;
         let origin = Origin::find(&config.server.token_variables)?;
         let path = match &origin.found {
-            Found::Literal(_) => None,
+            Found::Literal { .. } => None,
             Found::File(path) => Some(path.as_path()),
         };
         let trusted = TrustedUsers::of_token(path).and(self.agent_user);
         let bytes = match &origin.found {
-            Found::Literal(text) => Zeroizing::new(text.as_bytes().to_vec()),
+            Found::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
             Found::File(path) => file::read(path).map_err(|error| {
                 Failure::failed(format!("the token {origin} cannot be read: {error}"))
             })?,
@@ -98,10 +99,10 @@ impl Target {
 
     fn read_config(&self) -> Result<Config, Failure> {
         match &self.config {
-            Some(path) => Config::load(path),
-            None => Config::parse("", "the defaults"),
+            Some(path) => Config::load(path, &overrides()),
+            None => Config::parse_with("", "the defaults", &overrides()),
         }
-        .map_err(|error| Failure::problems(&error))
+        .map_err(Failure::from)
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) fn read(text: &str) -> Result<RawTable, Vec<Problem>> {
             .iter()
             .map(|error| Problem {
                 line: error.span().map_or(0, |span| lines.line(&span)),
-                key: String::new(),
                 message: format!("is not TOML: {}", error.message().replace('\n', ", ")),
+                ..Problem::default()
             })
             .collect())
     }

@@ -1,3 +1,5 @@
+use kms_agent_core::config::variable_name;
+
 use super::*;
 
 fn problems(text: &str) -> String {
@@ -100,8 +102,8 @@ fn settings(text: &str) -> Vec<(String, String)> {
 fn the_code_the_sample_file_and_the_readme_name_the_same_keys_and_defaults() {
     let sample = include_str!("../../../config/kms-agent.toml");
     Config::parse(sample, "kms-agent.toml").unwrap();
-    let (_, report) = Config::examine("");
-    let mut keys: Vec<_> = report
+    let mut keys: Vec<_> = Config::examine("", &Overrides::default())
+        .report
         .keys
         .into_iter()
         .map(|spec| (spec.key, spec.default))
@@ -121,4 +123,173 @@ fn the_code_the_sample_file_and_the_readme_name_the_same_keys_and_defaults() {
         .collect();
     rows.sort();
     assert_eq!(rows, keys);
+}
+
+fn overrides(variables: &[(&str, &str)]) -> Overrides {
+    let variables = variables.iter().copied();
+    Overrides::collect(variables.map(|(name, value)| (name.into(), value.into())))
+}
+
+/// Every key with a single value: its variable, its default, and what it allows.
+fn scalar_keys() -> Vec<(String, String, String, String)> {
+    let keys = Config::examine("", &Overrides::default()).report.keys;
+    let scalar = keys.into_iter().filter(|spec| spec.is_scalar);
+    scalar
+        .map(|spec| {
+            let name = variable_name(&spec.key);
+            (name, spec.key, spec.default, spec.allowed)
+        })
+        .collect()
+}
+
+/// Values for a key, of which at least one is valid and not the default.
+fn candidates(default: &str, allowed: &str) -> Vec<String> {
+    let words = allowed.split([' ', ',']);
+    let fixed = [
+        "true",
+        "false",
+        "cn-beijing",
+        "/v9/",
+        "./elsewhere",
+        "127.0.0.1",
+    ];
+    words
+        .chain(fixed)
+        .map(str::to_owned)
+        .filter(|word| !word.is_empty() && word != default && format!("\"{word}\"") != default)
+        .collect()
+}
+
+/// The value of `key` in the config that `text` and `overrides` make, if that is valid.
+fn value_of(key: &str, text: &str, overrides: &Overrides) -> Option<String> {
+    let config = Config::parse_with(text, "config.toml", overrides).ok()?;
+    config.keys.get(key).cloned()
+}
+
+#[test]
+fn every_key_with_a_single_value_is_set_by_its_variable() {
+    let keys = scalar_keys();
+    assert!(keys.len() > 25);
+    for (name, key, default, allowed) in &keys {
+        let sets = |value: &String| {
+            let found = value_of(key, "", &overrides(&[(name, value)]));
+            found.is_some_and(|found| found == *value || found == format!("{value:?}"))
+        };
+        let valid: Vec<_> = candidates(default, allowed)
+            .into_iter()
+            .filter(sets)
+            .collect();
+        assert!(!valid.is_empty(), "no value is taken from {name} for {key}");
+
+        // It wins over the file, also where the file has what would be refused.
+        let (table, last) = key.rsplit_once('.').unwrap();
+        for in_file in [default.as_str(), "{}"] {
+            let text = format!("[{table}]\n{last} = {in_file}\n");
+            let found = value_of(key, &text, &overrides(&[(name, &valid[0])]));
+            assert!(
+                found.is_some_and(|found| found.contains(&valid[0])),
+                "{name} does not override {text}"
+            );
+        }
+    }
+    let names: std::collections::BTreeSet<_> = keys.iter().map(|(name, ..)| name).collect();
+    assert_eq!(names.len(), keys.len(), "two keys have one variable");
+}
+
+#[test]
+fn a_bad_value_of_a_variable_is_reported_with_its_name_and_without_its_text() {
+    let mut refused = 0;
+    for (name, key, default, _) in scalar_keys() {
+        let is_text = default.starts_with('"');
+        for value in ["", "hunter2 \u{7f}", "-1", "1e3", "99999999999999999999999"] {
+            let set = overrides(&[(&name, value)]);
+            match Config::parse_with("", "config.toml", &set) {
+                // Any text is a path.
+                Ok(_) => assert!(is_text, "{name} took {value:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.starts_with(&format!("{name}: {key}: ")), "{text}");
+                    assert!(!text.contains("hunter2"), "{text}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+
+    let set = overrides(&[
+        ("KMS_AGENT_CACHE_TTL_SECONDS", "hunter2"),
+        ("KMS_AGENT_SERVER_HTTP_PORT", "80"),
+        ("KMS_AGENT_CACHE_REFRESH_AHEAD", ""),
+        ("KMS_AGENT_KMS_ENDPOINT", "http://hunter2.example.com"),
+    ]);
+    let text = Config::parse_with("[Server]\nMaxCon = 5\n", "config.toml", &set)
+        .unwrap_err()
+        .to_string();
+    for line in [
+        "config.toml:2: Server.MaxCon: unknown key; did you mean MaxConn?",
+        "KMS_AGENT_CACHE_TTL_SECONDS: Cache.TtlSeconds: must be a whole number from 0 to 86400",
+        "KMS_AGENT_SERVER_HTTP_PORT: Server.HttpPort: must be 0 or a port from 1024 to 65535",
+        "KMS_AGENT_CACHE_REFRESH_AHEAD: Cache.RefreshAhead: is empty; set true or false, or do not set the variable",
+    ] {
+        assert!(
+            text.lines().any(|it| it.trim() == line),
+            "{line} in\n{text}"
+        );
+    }
+    assert!(
+        text.contains("KMS_AGENT_KMS_ENDPOINT: KMS.Endpoint: "),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_variable_that_sets_no_key_is_at_most_a_warning() {
+    let set = overrides(&[
+        ("KMS_AGENT_PORT", "tcp://10.0.0.1:2025"),
+        ("KMS_AGENT_SERVICE_HOST", "10.0.0.1"),
+        ("KMS_AGENT_SERVER_HTTP_PORT", "tcp://10.0.0.1:80"),
+        ("KMS_AGENT_SOCKET", "/run/agent.sock"),
+        ("KMS_AGENTX_CACHE_TTL_SECONDS", "60"),
+        ("KMS_AGENT_CACHE_TTL_SECOND", "60"),
+        ("KMS_AGENT_SERVER_SSRF_HEADERS", "X-Token"),
+        ("KMS_AGENT_UNRELATED_THING", "hunter2"),
+        ("KMS_AGENT_CACHE_PREFETCH_SECRET_ID", "app/db"),
+    ]);
+    let text = "[Cache]\nPrefetch = [\"app/api\"]\n";
+    let config = Config::parse_with(text, "config.toml", &set).unwrap();
+    assert_eq!(config.server.http_port, 2025);
+    assert_eq!(config.cache.prefetch[0].id.as_str(), "app/api");
+    let warned = config.warnings.join("\n");
+    assert_eq!(config.warnings.len(), 4, "{warned}");
+    assert!(
+        warned.contains("did you mean KMS_AGENT_CACHE_TTL_SECONDS?"),
+        "{warned}"
+    );
+    assert!(
+        warned.contains("Server.SSRFHeaders is a list, which only the config file can set"),
+        "{warned}"
+    );
+    assert!(
+        warned.contains("KMS_AGENT_UNRELATED_THING sets no key"),
+        "{warned}"
+    );
+    assert!(!warned.contains("hunter2"), "{warned}");
+}
+
+#[test]
+fn an_empty_file_is_refused_in_a_reload_of_one_that_was_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let none = Overrides::default();
+    for text in ["", "\n \n", "# KMS\n", "[KMS]\n[Cache.Persistent]\n"] {
+        std::fs::write(&path, text).unwrap();
+        assert!(!Config::load(&path, &none).unwrap().has_keys());
+        Config::load_again(&path, &none, false).unwrap();
+        let error = Config::load_again(&path, &none, true).unwrap_err();
+        assert!(error.to_string().contains("is empty"), "{error}");
+    }
+    std::fs::write(&path, "[KMS]\nRegion = \"\"\n").unwrap();
+    Config::load_again(&path, &none, true).unwrap();
 }

@@ -1,11 +1,11 @@
 //! What the agent asks of Unix.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -22,9 +22,10 @@ pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(text)
 }
 
-/// Makes `folder` and what is missing above it, for those that `mode` lets in.
+/// Makes `folder` and what is missing above it, for those that `mode` lets in. Links that others could have planted are
+/// not followed.
 pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(folder)
+    kms_agent_trust::make_folder(folder, mode)
 }
 
 /// Has a file that `options` make be for those that `mode` lets in.
@@ -32,9 +33,9 @@ pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOption
     options.mode(mode)
 }
 
-/// Has `options` open no link.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.custom_flags(flags(OFlags::NOFOLLOW))
+/// Has `options` open no link, and a pipe without waiting for its other end.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
 }
 
 /// Has `options` open a pipe without waiting for its other end.
@@ -44,6 +45,26 @@ pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
 
 fn flags(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).unwrap_or(0)
+}
+
+/// The device and number of a file, which no other file has at the same time.
+pub(crate) fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+/// Whether the open file with this metadata has no name any more.
+pub(crate) fn is_removed(file: &Metadata) -> bool {
+    file.nlink() == 0
+}
+
+/// Takes away every right to `file` that is not in `mode`; a file of somebody else is left as it is.
+pub(crate) fn restrict(file: &File, mode: u32) {
+    let Ok(found) = file.metadata() else { return };
+    let permitted = found.permissions().mode() & 0o7777;
+    if permitted & !mode != 0 {
+        // Refused for the file of another user, which is the operator's own choice.
+        let _ = file.set_permissions(Permissions::from_mode(permitted & mode));
+    }
 }
 
 /// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.
@@ -57,6 +78,11 @@ pub(crate) fn grant(
         fchown(file, owner, group)?;
     }
     file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Whether the permissions are exactly `mode`.
+pub(crate) fn has_mode(metadata: &Metadata, mode: u32) -> bool {
+    metadata.mode() & 0o7777 == mode
 }
 
 /// Whether files may be made in `folder`.

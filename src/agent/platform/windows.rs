@@ -2,7 +2,7 @@
 //! groups do not exist.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::future;
 use std::io;
 use std::net::TcpListener;
@@ -33,8 +33,8 @@ pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptio
     options
 }
 
-/// Has `options` open a link itself instead of what it leads to.
-pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
+/// Has `options` open a link itself instead of what it leads to; opening a pipe does not wait.
+pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
 }
@@ -43,6 +43,19 @@ pub(crate) fn without_links(options: &mut OpenOptions) -> &mut OpenOptions {
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
+
+/// The same for all files: a file that is open cannot be replaced.
+pub(crate) fn identity(_file: &Metadata) -> (u64, u64) {
+    (0, 0)
+}
+
+/// Never: a file that is open keeps its name.
+pub(crate) fn is_removed(_file: &Metadata) -> bool {
+    false
+}
+
+/// Nothing: see above.
+pub(crate) fn restrict(_file: &File, _mode: u32) {}
 
 /// Refuses to give `file` away; its mode means nothing.
 pub(crate) fn grant(
@@ -55,6 +68,11 @@ pub(crate) fn grant(
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ok(())
+}
+
+/// Yes: modes do not exist.
+pub(crate) fn has_mode(_metadata: &Metadata, _mode: u32) -> bool {
+    true
 }
 
 /// Whether files may be made in `folder`, as far as can be told without making one.

@@ -2,7 +2,7 @@
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    RulesetStatus, path_beneath_rules,
+    RulesetStatus, Scope, path_beneath_rules,
 };
 
 use super::reach::Reach;
@@ -20,9 +20,9 @@ pub(super) fn confine(reach: &Reach) -> Result<(), String> {
 }
 
 fn enforce(reach: &Reach) -> Result<RulesetStatus, RulesetError> {
-    let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
-    let write = read
-        | AccessFs::WriteFile
+    let read: BitFlags<AccessFs> = AccessFs::ReadFile.into();
+    let list = read | AccessFs::ReadDir;
+    let write = AccessFs::WriteFile
         | AccessFs::Truncate
         | AccessFs::MakeReg
         | AccessFs::MakeDir
@@ -30,9 +30,14 @@ fn enforce(reach: &Reach) -> Result<RulesetStatus, RulesetError> {
     let status = Ruleset::default()
         // The newest version that was tried. What later ones add is not given up.
         .handle_access(AccessFs::from_all(ABI::V5))?
+        // Neither signals to other programs nor their sockets without a file. A socket that was connected before
+        // stays usable.
+        .scope(Scope::from_all(ABI::V6))?
         .create()?
+        .add_rules(path_beneath_rules(reach.listable(), list))?
         .add_rules(path_beneath_rules(reach.readable(), read))?
-        .add_rules(path_beneath_rules(reach.writable(), write))?
+        .add_rules(path_beneath_rules(reach.writable(), list | write))?
+        .add_rules(path_beneath_rules(reach.only_writable(), write))?
         .restrict_self()?;
     Ok(status.ruleset)
 }

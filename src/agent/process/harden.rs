@@ -1,7 +1,8 @@
-//! What the process gives up before it holds a secret.
+//! What the process gives up before it holds a secret, in the order in which it must: capabilities once the port is
+//! open, so that every file is opened with the rights that will be there later; the rest once all files were opened.
 
 #[cfg(unix)]
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
 use super::reach::Reach;
 
@@ -9,25 +10,75 @@ use super::reach::Reach;
 #[cfg(unix)]
 const ENOUGH_FILES: u64 = 10_240;
 
-/// What did not work; the agent goes on without, and says so once it can.
+/// Calls to KMS and STS that may be under way at the same time.
+#[cfg(unix)]
+const CALLS: u64 = 256;
+
+/// Descriptors for files, listeners and health checks.
+#[cfg(unix)]
+const OTHER_FILES: u64 = 64;
+
+/// Steps that failed; the agent goes on without them and logs each.
 pub(crate) type Warnings = Vec<String>;
 
-/// No core files, no tracing by others of the same user, no new privileges by exec, no swapping where that
-/// can be had, and no files outside `reach`, as far as the system has such things. Must run on the only thread, after
-/// everything is parsed and opened: later threads inherit it, earlier ones would not. Returns what is within reach
-/// from now on.
-pub(crate) fn harden(reach: Reach) -> (Reach, Warnings) {
+/// Details of this run that decide which limits are too low, and which warnings are worth a line.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(unix),
+    expect(dead_code, reason = "limits and users of this kind are those of Unix")
+)]
+pub(crate) struct Circumstances {
+    /// `Server.MaxConn`.
+    pub(crate) connections: usize,
+    /// A run for trying the agent out, which holds no real secret.
+    pub(crate) is_trial: bool,
+}
+
+/// Gives up all capabilities, also as root. Must run on the only thread: later threads inherit that, earlier ones
+/// would not.
+pub(crate) fn give_up_capabilities(circumstances: Circumstances) -> Warnings {
     let mut warnings = Warnings::new();
     #[cfg(unix)]
-    limit(&mut warnings);
+    if geteuid().is_root() && !circumstances.is_trial {
+        warnings.push(
+            "the agent runs as root; give it a user of its own (User= in the unit, user: for a container)"
+                .to_owned(),
+        );
+    }
     #[cfg(target_os = "linux")]
-    seal(&mut warnings);
-    let reach = confine(reach, &mut warnings);
+    if let Err(error) = super::capability::give_up() {
+        warnings.push(format!("capabilities cannot be given up: {error}"));
+    }
+    #[cfg(not(unix))]
+    let _ = circumstances;
+    warnings
+}
+
+/// No core files, no tracing by others of the same user, no new privileges by exec, no swapping where that
+/// can be had, no files outside `reach`, and no system calls that the agent never makes, as far as the system has such
+/// things. Must run on the only thread, after everything is parsed and opened. Returns what is within reach
+/// from now on.
+pub(crate) fn confine(reach: Reach, circumstances: Circumstances) -> (Reach, Warnings) {
+    let mut warnings = Warnings::new();
+    #[cfg(unix)]
+    limit(circumstances, &mut warnings);
+    #[cfg(target_os = "linux")]
+    seal(circumstances, &mut warnings);
+    #[cfg(not(unix))]
+    let _ = circumstances;
+    let reach = shut(reach, &mut warnings);
+    // The last, since it is Landlock's calls that it would otherwise have to let through.
+    #[cfg(target_os = "linux")]
+    if let Err(why) = super::filter::install() {
+        warnings.push(format!(
+            "the process may make every system call (seccomp): {why}"
+        ));
+    }
     (reach, warnings)
 }
 
 #[cfg(unix)]
-fn limit(warnings: &mut Warnings) {
+fn limit(circumstances: Circumstances, warnings: &mut Warnings) {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -46,10 +97,25 @@ fn limit(warnings: &mut Warnings) {
     if let Err(error) = setrlimit(Resource::Nofile, more) {
         warnings.push(format!("the limit on open files cannot be raised: {error}"));
     }
+    warnings.extend(files.maximum.and_then(|most| too_few(most, circumstances)));
+}
+
+/// The warning about a limit of `most` open files.
+#[cfg(unix)]
+fn too_few(most: u64, circumstances: Circumstances) -> Option<String> {
+    let connections = u64::try_from(circumstances.connections).unwrap_or(u64::MAX);
+    let needed = connections.saturating_add(CALLS + OTHER_FILES);
+    (most < needed).then(|| {
+        format!(
+            "the process may open {most} files, and Server.MaxConn = {connections}, {CALLS} calls to KMS and \
+             {OTHER_FILES} others need {needed}; set LimitNOFILE={needed} in the unit, or --ulimit nofile={needed} \
+             for the container, or lower MaxConn"
+        )
+    })
 }
 
 #[cfg(target_os = "linux")]
-fn seal(warnings: &mut Warnings) {
+fn seal(circumstances: Circumstances, warnings: &mut Warnings) {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
@@ -58,37 +124,17 @@ fn seal(warnings: &mut Warnings) {
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
         warnings.push(format!("new privileges cannot be given up: {error}"));
     }
-    warnings.extend(lock_memory().err());
-}
-
-/// Keeps memory out of swap, unless a limit would have later allocations fail.
-#[cfg(target_os = "linux")]
-fn lock_memory() -> Result<(), String> {
-    use rustix::mm::{MlockAllFlags, mlockall};
-
-    if getrlimit(Resource::Memlock).current.is_some() {
-        return Err(
-            "memory may be swapped: RLIMIT_MEMLOCK is limited; set LimitMEMLOCK=infinity in the unit, \
-             or --ulimit memlock=-1 for the container"
-                .to_owned(),
-        );
+    let locked = super::memory::lock();
+    if !circumstances.is_trial {
+        warnings.extend(locked.err());
     }
-    // What is merely mapped and never touched takes no memory.
-    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
-        .map_err(|error| format!("memory may be swapped: it cannot be locked: {error}"))
 }
 
 #[cfg(target_os = "linux")]
-fn confine(reach: Reach, warnings: &mut Warnings) -> Reach {
+fn shut(reach: Reach, warnings: &mut Warnings) -> Reach {
     match super::confine::confine(&reach) {
         Ok(()) => {
-            if reach.may_read(std::path::Path::new("/")) {
-                warnings.push(
-                    "the process may read every file of its user, for the config, the token or another file \
-                     stands in /; put it into a folder of its own"
-                        .to_owned(),
-                );
-            }
+            warnings.extend(reach.warnings());
             reach
         }
         Err(why) => {
@@ -101,6 +147,22 @@ fn confine(reach: Reach, warnings: &mut Warnings) -> Reach {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn confine(_reach: Reach, _warnings: &mut Warnings) -> Reach {
+fn shut(_reach: Reach, _warnings: &mut Warnings) -> Reach {
     Reach::everything()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_enough_for_connections_calls_and_64_more() {
+        let circumstances = Circumstances {
+            connections: 800,
+            is_trial: false,
+        };
+        assert_eq!(too_few(1120, circumstances), None);
+        let said = too_few(1119, circumstances).unwrap();
+        assert!(said.contains("may open 1119 files") && said.contains("need 1120"));
+    }
 }

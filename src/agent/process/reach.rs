@@ -1,14 +1,16 @@
 //! The part of the file system that the agent works in, and that it confines itself to.
 
+mod width;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use kms_agent_kms::Environment;
 
+use self::width::{Homes, Width};
 use crate::config::{Config, LogTarget};
 use crate::platform;
-use crate::token::source::TokenSource;
 
 /// Where name look-up, the CA roots of all distributions and time zones are. What is missing does not matter.
 const SYSTEM: [&str; 10] = [
@@ -29,15 +31,30 @@ const SYSTEM: [&str; 10] = [
 const SYSTEM_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime"];
 
 /// What the TLS library goes by instead of the system's CA roots.
-const CA_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+const CA_FILE: &str = "SSL_CERT_FILE";
+const CA_FOLDERS: &str = "SSL_CERT_DIR";
 
-/// Folders in which everything may be read, and those in which everything may be written too.
+/// Places in which files may be read or written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
+    /// Folders whose files may be listed and read.
+    listable: Vec<PathBuf>,
+    /// Folders whose files may be read by name, and single files.
     readable: Vec<PathBuf>,
+    /// Folders whose files may be listed, read and written.
     writable: Vec<PathBuf>,
+    /// Folders in which files may be written and no others read.
+    only_writable: Vec<PathBuf>,
     /// Nothing is out of reach, wherever it is.
     is_everything: bool,
+    /// Files that the agent reads, whether or not they are there.
+    files: Vec<PathBuf>,
+    /// Those whose folder stays shut, so that only the file that is there now is open.
+    unfollowed: Vec<PathBuf>,
+    /// Folders that are writable and hold more than the store or its key.
+    shared_with_store: Vec<PathBuf>,
+    /// Folders that do not exist, and are out of reach when they do.
+    missing: Vec<PathBuf>,
 }
 
 impl Reach {
@@ -49,61 +66,166 @@ impl Reach {
         }
     }
 
-    /// What the agent needs for `config`, which was read from `path`. Missing folders that it will write to
+    /// The places that the agent needs for `config`, which was read from `path`, and for the file at `token`. Missing folders that it will write to
     /// are made, since only what exists can be left open.
     pub(crate) fn open(
         config: &Config,
         path: Option<&Path>,
         environment: &Environment,
-        token: &TokenSource,
+        token: Option<&Path>,
     ) -> Self {
-        let mut reach = Self::default();
-        let backend = &config.cache.backend.config;
-        for folder in backend.folders() {
+        for folder in config.cache.backend.config.folders() {
             // The backend tells of what cannot be made, when it misses it.
             let _ = platform::make_folder(&folder, 0o700);
-            reach.writable.extend(fs::canonicalize(folder));
         }
-        if let LogTarget::Folder(folder) = &config.log.target {
-            reach.writable.extend(fs::canonicalize(folder));
-        }
-        let files = config.kms.files(environment).into_iter();
-        for file in files
-            .chain(backend.files())
-            .chain(path.map(Path::to_owned))
-            .chain(token.path().map(Path::to_owned))
-            .chain(SYSTEM_FILES.map(PathBuf::from))
-        {
-            reach.read_beside(&file);
-        }
-        let roots = CA_VARIABLES.into_iter().filter_map(env::var_os);
-        for path in roots.flat_map(|value| env::split_paths(&value).collect::<Vec<_>>()) {
-            reach.readable.extend(fs::canonicalize(&path));
-            reach.read_beside(&path);
-        }
+        Self::find(config, path, environment, token)
+    }
+
+    /// The same for a process that makes nothing.
+    pub(crate) fn find(
+        config: &Config,
+        path: Option<&Path>,
+        environment: &Environment,
+        token: Option<&Path>,
+    ) -> Self {
+        let homes = Homes::of(env::var_os(platform::HOME).map(PathBuf::from));
+        let mut reach = Self::default();
         reach
-            .readable
+            .listable
             .extend(SYSTEM.into_iter().flat_map(fs::canonicalize));
-        reach.readable.sort();
-        reach.readable.dedup();
+        let roots = env::var_os(CA_FOLDERS).unwrap_or_default();
+        for folder in env::split_paths(&roots).flat_map(fs::canonicalize) {
+            if homes.width(&folder) == Width::Narrow {
+                reach.listable.push(folder);
+            } else {
+                reach.unfollowed.push(folder);
+            }
+        }
+        let backend = &config.cache.backend.config;
+        for folder in backend.folders().into_iter().flat_map(fs::canonicalize) {
+            if homes.width(&folder) != Width::Narrow {
+                reach.shared_with_store.push(folder.clone());
+            }
+            reach.writable.push(folder);
+        }
+        if let LogTarget::Folder(folder) = &config.log.target
+            && let Ok(folder) = fs::canonicalize(folder)
+        {
+            match homes.width(&folder) {
+                Width::Narrow => reach.writable.push(folder),
+                Width::Exchange | Width::Wide => reach.only_writable.push(folder),
+            }
+        }
+        let files = path
+            .map(Path::to_owned)
+            .into_iter()
+            .chain(token.map(Path::to_owned))
+            .chain(config.kms.files(environment))
+            .chain(backend.files())
+            .chain(env::var_os(CA_FILE).map(PathBuf::from));
+        for file in files {
+            reach.follow(&file, &homes);
+            reach.files.push(file);
+        }
+        for file in SYSTEM_FILES.map(Path::new) {
+            let _ = reach.let_in(file, &homes);
+        }
+        for places in [
+            &mut reach.listable,
+            &mut reach.readable,
+            &mut reach.writable,
+            &mut reach.missing,
+        ] {
+            places.sort();
+            places.dedup();
+        }
         reach
     }
 
-    /// Lets the folder of `file` be read, and that of what it links to. While there is no such folder, the one
-    /// it will be made in stands for it, unless that is the root of everything.
-    fn read_beside(&mut self, file: &Path) {
-        let target = fs::canonicalize(file).ok();
-        for file in [Some(file), target.as_deref()].into_iter().flatten() {
-            if let Ok(found) = fs::canonicalize(folder(file)) {
-                self.readable.push(found);
-                continue;
-            }
-            let above = folder(file)
-                .ancestors()
-                .find_map(|it| fs::canonicalize(it).ok());
-            self.readable
-                .extend(above.filter(|above| above.parent().is_some()));
+    /// Lets `file` be read, and as far as possible a file that replaces it. Records where that is not possible.
+    fn follow(&mut self, file: &Path, homes: &Homes) {
+        match self.let_in(file, homes) {
+            Ok(()) => {}
+            Err(Closed::Missing(folder)) => self.missing.push(folder),
+            Err(Closed::Wide) => self.unfollowed.push(file.to_owned()),
         }
+    }
+
+    /// Lets the folder of `file` be read, and that of what it links to. Of a folder that holds more than the agent's
+    /// files only the file itself is let in, if it is there.
+    fn let_in(&mut self, file: &Path, homes: &Homes) -> Result<(), Closed> {
+        let folder = folder(file);
+        // A folder that is a link may be made to lead elsewhere, as Kubernetes does with `..data`.
+        if folder.is_symlink()
+            && let Some(above) = folder.parent()
+        {
+            let _ = self.let_in_folder(above, homes);
+        }
+        let beside = self.let_in_folder(folder, homes);
+        let Ok(target) = fs::canonicalize(file) else {
+            return beside;
+        };
+        let around = self.let_in_folder(self::folder(&target), homes);
+        if around.is_err() {
+            self.readable.push(target);
+        }
+        around
+    }
+
+    fn let_in_folder(&mut self, folder: &Path, homes: &Homes) -> Result<(), Closed> {
+        let found = fs::canonicalize(folder).map_err(|_| Closed::Missing(folder.to_owned()))?;
+        if self.may_read(&found) {
+            return Ok(());
+        }
+        match homes.width(&found) {
+            Width::Narrow | Width::Exchange => {
+                self.readable.push(found);
+                Ok(())
+            }
+            Width::Wide => Err(Closed::Wide),
+        }
+    }
+
+    /// Warnings about files and folders that an operator should put elsewhere.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let unfollowed = self.unfollowed.iter().map(|file| {
+            format!(
+                "the folder of {} stays shut, since it holds more than the agent's files: another file in that place \
+                 needs a restart; put it into a folder of its own",
+                file.display()
+            )
+        });
+        let written = self.only_writable.iter().map(|folder| {
+            format!(
+                "the process may write every file of its user below {}, where its log is; give the log a folder of its \
+                 own",
+                folder.display()
+            )
+        });
+        let shared = self.shared_with_store.iter().map(|folder| {
+            format!(
+                "the process may read and write every file of its user below {}, where its store or key is; give both \
+                 folders of their own",
+                folder.display()
+            )
+        });
+        unfollowed.chain(written).chain(shared)
+    }
+
+    /// Folders that do not exist, and whose files will be out of reach.
+    pub(crate) fn missing(&self) -> &[PathBuf] {
+        &self.missing
+    }
+
+    /// Files that the agent reads, whether or not they are there.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn listable(&self) -> &[PathBuf] {
+        &self.listable
     }
 
     #[cfg(target_os = "linux")]
@@ -116,16 +238,34 @@ impl Reach {
         &self.writable
     }
 
+    #[cfg(target_os = "linux")]
+    pub(super) fn only_writable(&self) -> &[PathBuf] {
+        &self.only_writable
+    }
+
     /// Whether files may be made in `folder`, which need not exist.
     pub(crate) fn may_write(&self, folder: &Path) -> bool {
-        self.is_everything || is_below(&resolved(folder), &self.writable)
+        let folder = resolved(folder);
+        self.is_everything
+            || is_below(&folder, &self.writable)
+            || is_below(&folder, &self.only_writable)
     }
 
     /// Whether `file`, which need not exist, may be read.
     pub(crate) fn may_read(&self, file: &Path) -> bool {
         let file = resolved(file);
-        self.is_everything || is_below(&file, &self.readable) || is_below(&file, &self.writable)
+        self.is_everything
+            || [&self.listable, &self.readable, &self.writable]
+                .into_iter()
+                .any(|places| is_below(&file, places))
     }
+}
+
+/// The reason why a folder stays shut.
+#[derive(Debug)]
+enum Closed {
+    Missing(PathBuf),
+    Wide,
 }
 
 fn is_below(path: &Path, folders: &[PathBuf]) -> bool {
@@ -149,66 +289,4 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn links_are_followed_to_where_they_lead() {
-        let inside = tempfile::tempdir().unwrap();
-        let outside = tempfile::tempdir().unwrap();
-        let (here, there) = (inside.path(), outside.path());
-        fs::write(there.join("file"), "").unwrap();
-        symlink(there.join("file"), here.join("link")).unwrap();
-        symlink(there, here.join("way-out")).unwrap();
-        let reach = Reach {
-            readable: vec![fs::canonicalize(here).unwrap()],
-            ..Reach::default()
-        };
-        assert!(reach.may_read(&here.join("new")));
-        assert!(reach.may_read(&here.join("new/newer")));
-        for elsewhere in ["link", "way-out/file", "way-out/new", "../new"] {
-            assert!(!reach.may_read(&here.join(elsewhere)), "{elsewhere}");
-        }
-        assert!(!reach.may_write(here));
-        assert!(Reach::everything().may_read(there) && Reach::everything().may_write(there));
-
-        let mut reach = Reach::default();
-        reach.read_beside(&here.join("link"));
-        assert!(reach.may_read(&here.join("link")) && reach.may_read(&here.join("new")));
-    }
-
-    #[test]
-    fn what_the_config_names_is_within_reach_and_missing_folders_are_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for name in ["etc", "token", "ca", "logs"] {
-            fs::create_dir(path(name)).unwrap();
-        }
-        let at = folder.path().display();
-        let text = format!(
-            "[KMS]\nCaFile = \"{at}/ca/root.pem\"\n[Log]\nLogPath = \"{at}/logs\"\n\
-             [Cache]\nCacheType = \"Persistent\"\n\
-             [Cache.Persistent]\nPath = \"{at}/a/b/store\"\nKeyFile = \"{at}/keys/key\"\n"
-        );
-        let config = Config::parse(&text, "config.toml").unwrap();
-        let reach = Reach::open(
-            &config,
-            Some(&path("etc/config.toml")),
-            &Environment::default(),
-            &TokenSource::File(path("token/token")),
-        );
-        for writable in ["logs", "a/b", "keys"] {
-            assert!(reach.may_write(&path(writable)), "{writable}");
-        }
-        for readable in ["etc/config.toml", "token/next", "ca/root.pem", "keys/key"] {
-            assert!(reach.may_read(&path(readable)), "{readable}");
-        }
-        for closed in ["etc", "token", "ca", "a", ""] {
-            assert!(!reach.may_write(&path(closed)), "{closed}");
-        }
-        assert!(!reach.may_read(&path("a/store")));
-        assert!(reach.may_read(Path::new("/etc/resolv.conf")));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The signals that end the agent.
+//! The signals that end the agent, and one that does not.
 
 use crate::platform::Endings;
 
@@ -9,3 +9,21 @@ pub(crate) async fn watch(mut endings: Endings, stop: impl FnOnce()) {
     stop();
     endings.next().await;
 }
+
+/// Turns a write past `RLIMIT_FSIZE` into an error (`EFBIG`) instead of the signal that ends the process. A program
+/// that replaces this one has the default action again.
+#[cfg(unix)]
+pub(crate) fn outlive_file_limit() {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    // A handler is enough; nobody reads the flag. Without it the process is no worse off than before.
+    let _ = signal_hook::flag::register(
+        rustix::process::Signal::XFSZ.as_raw(),
+        Arc::new(AtomicBool::new(false)),
+    );
+}
+
+/// Systems without file size limits.
+#[cfg(not(unix))]
+pub(crate) fn outlive_file_limit() {}

@@ -15,11 +15,41 @@ use crate::client::Client;
 /// How long the service manager may take to have room for a message.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
+/// A socket on which messages are sent.
+#[derive(Debug)]
+struct Socket {
+    socket: UnixDatagram,
+    /// Destination, unless the socket is connected. The listener at a path may be replaced meanwhile.
+    address: Option<SocketAddr>,
+}
+
+impl Socket {
+    /// A socket for the service manager at `name`.
+    fn open(name: OsString) -> io::Result<Self> {
+        let address = address(name)?;
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(SEND_LIMIT))?;
+        // Landlock lets a process send to names that are in no file system only on connections that it has already.
+        let is_connected = address.as_pathname().is_none() && socket.connect_addr(&address).is_ok();
+        Ok(Self {
+            socket,
+            address: (!is_connected).then_some(address),
+        })
+    }
+
+    fn send(&self, message: &[u8]) -> io::Result<usize> {
+        match &self.address {
+            Some(address) => self.socket.send_to_addr(message, address),
+            None => self.socket.send(message),
+        }
+    }
+}
+
 /// Where the service manager listens, if there is one.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     /// The socket is open from the start, so that want of descriptors silences nothing.
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<Socket>,
     /// How often it wants a sign of life.
     watchdog: Option<Duration>,
     /// The last message did not get through, and that has been told.
@@ -30,7 +60,7 @@ impl Supervisor {
     /// The one that `NOTIFY_SOCKET` and `WATCHDOG_USEC` name. A socket of a kind that this system does not have
     /// is none.
     pub(crate) fn from_environment() -> Self {
-        let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|name| connect(name).ok());
+        let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|name| Socket::open(name).ok());
         Self {
             watchdog: socket.as_ref().and_then(|_| sd_notify::watchdog_enabled()),
             socket,
@@ -83,12 +113,12 @@ impl Supervisor {
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some((socket, address)) = &self.socket else {
+        let Some(socket) = &self.socket else {
             return;
         };
         let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
         let message = lines.join("\n");
-        match socket.send_to_addr(message.as_bytes(), address) {
+        match socket.send(message.as_bytes()) {
             Ok(_) => self.is_deaf.store(false, Ordering::Relaxed),
             Err(error) if !self.is_deaf.swap(true, Ordering::Relaxed) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -97,13 +127,6 @@ impl Supervisor {
             Err(_) => {}
         }
     }
-}
-
-fn connect(name: OsString) -> io::Result<(UnixDatagram, SocketAddr)> {
-    let address = address(name)?;
-    let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(SEND_LIMIT))?;
-    Ok((socket, address))
 }
 
 /// A path, or behind `@` a name that is in no file system, which the library does not know of.

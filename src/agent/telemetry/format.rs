@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::json;
 use crate::config::LogFormat;
 
 /// Both formats, and which one counts. Clones change together.
 #[derive(Clone, Debug)]
 pub(super) struct EitherFormat {
     text: Format<Full>,
-    json: Format<Json>,
     is_json: Arc<AtomicBool>,
 }
 
@@ -30,7 +30,6 @@ impl Default for EitherFormat {
     fn default() -> Self {
         Self {
             text: Format::default().with_ansi(false),
-            json: Format::default().json().flatten_event(true),
             is_json: Arc::default(),
         }
     }
@@ -44,11 +43,11 @@ where
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
-        writer: Writer<'_>,
+        mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         if self.is_json.load(Ordering::Relaxed) {
-            self.json.format_event(context, writer, event)
+            writer.write_str(&json::line(event)?)
         } else {
             self.text.format_event(context, writer, event)
         }

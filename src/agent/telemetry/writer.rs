@@ -1,7 +1,8 @@
 //! The way to the log file, which a reload may lead elsewhere.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
@@ -10,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::dropped::{Lost, dropped};
 use super::non_blocking;
 use super::rotate::RotatingFile;
+use crate::config::LogFormat;
 
 /// A disk that stays full is told of this often: short lines may still fit now and then.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
@@ -17,32 +19,80 @@ const TELL_AGAIN: Duration = Duration::from_mins(1);
 /// Writes to the file that was opened last, or nowhere.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outlet {
-    open: Arc<Mutex<Option<(NonBlocking, WorkerGuard)>>>,
+    open: Arc<Mutex<Option<Open>>>,
     lost: Lost,
 }
 
+/// A file with the thread that writes it.
+#[derive(Debug)]
+pub(super) struct Open {
+    writer: NonBlocking,
+    worker: WorkerGuard,
+    path: PathBuf,
+    format: LogFormat,
+    /// The file itself, which the thread keeps locked while the disk takes a line.
+    file: Arc<Mutex<RotatingFile>>,
+}
+
+/// The way to a file that is no longer used. Dropping it writes what waits, which takes a while.
+#[must_use]
+#[derive(Debug)]
+pub(super) struct Former(#[expect(dead_code, reason = "it is dropped")] Option<WorkerGuard>);
+
 impl Outlet {
-    /// Leads to `file` from now on. What waits for the old one is written first.
-    pub(super) fn open(&self, file: RotatingFile) {
-        self.replace(Some(non_blocking(Faultless {
-            file,
+    /// Takes `file` for the one that it leads to, where that is the same file opened again. Returns any other one.
+    pub(super) fn continue_with(&self, file: RotatingFile) -> Option<RotatingFile> {
+        let former = match &*self.lock() {
+            Some(open) if open.path == file.path() && open.format == file.format() => {
+                Arc::clone(&open.file)
+            }
+            _ => return Some(file),
+        };
+        // Without the lock that every logging thread needs: the disk may take its time.
+        *locked(&former) = file;
+        None
+    }
+
+    /// Starts the thread that writes `file`. Panics where no thread can be made, with nothing changed.
+    pub(super) fn prepare(&self, file: RotatingFile) -> Open {
+        let (path, format) = (file.path().to_owned(), file.format());
+        let file = Arc::new(Mutex::new(file));
+        let (writer, worker) = non_blocking(Faultless {
+            file: Arc::clone(&file),
             lost: self.lost.clone(),
             told_at: None,
-        })));
-    }
-
-    /// Leads nowhere from now on. What waits is written first.
-    pub(super) fn close(&self) {
-        self.replace(None);
-    }
-
-    fn replace(&self, next: Option<(NonBlocking, WorkerGuard)>) {
-        let old = std::mem::replace(&mut *self.lock(), next);
-        // Outside the lock: the guard waits for its worker.
-        if let Some((writer, worker)) = old {
-            drop(worker);
-            self.lost.add(dropped(&writer.error_counter()));
+        });
+        Open {
+            writer,
+            worker,
+            path,
+            format,
+            file,
         }
+    }
+
+    /// Leads to `next` from now on. What waits for the former file is still written there.
+    pub(super) fn open(&self, next: Open) -> Former {
+        let former = self.lock().replace(next);
+        self.retire(former)
+    }
+
+    /// Leads nowhere from now on.
+    pub(super) fn close(&self) -> Former {
+        let former = self.lock().take();
+        self.retire(former)
+    }
+
+    fn retire(&self, former: Option<Open>) -> Former {
+        Former(former.map(|former| {
+            self.lost.add(dropped(&former.writer.error_counter()));
+            former.worker
+        }))
+    }
+
+    /// The path of the file.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.lock().as_ref().map(|open| open.path.clone())
     }
 
     /// The lines that the disk has cost, and those that an earlier file had no time for.
@@ -54,25 +104,29 @@ impl Outlet {
     pub(super) fn dropped(&self) -> u64 {
         self.lock()
             .as_ref()
-            .map_or(0, |(writer, _)| dropped(&writer.error_counter()))
+            .map_or(0, |open| dropped(&open.writer.error_counter()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(NonBlocking, WorkerGuard)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        locked(&self.open)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'a> MakeWriter<'a> for Outlet {
     type Writer = OutletWriter;
 
     fn make_writer(&'a self) -> OutletWriter {
-        OutletWriter(self.lock().as_ref().map(|(writer, _)| writer.clone()))
+        OutletWriter(self.lock().as_ref().map(|open| open.writer.clone()))
     }
 }
 
 /// A file whose faults cost lines, which are counted, and nothing else.
 struct Faultless {
-    file: RotatingFile,
+    file: Arc<Mutex<RotatingFile>>,
     lost: Lost,
     /// When it was last told that lines are lost.
     told_at: Option<Instant>,
@@ -80,7 +134,8 @@ struct Faultless {
 
 impl io::Write for Faultless {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.file.write(line) {
+        let result = locked(&self.file).write(line);
+        if let Err(error) = result {
             self.lost.add(1);
             if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
                 self.told_at = Some(Instant::now());
@@ -95,7 +150,7 @@ impl io::Write for Faultless {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        locked(&self.file).flush()
     }
 }
 

@@ -1,10 +1,12 @@
 //! The token file: the token and nothing else, since clients put its bytes straight into a header.
 
-use std::fs::{self, File, OpenOptions};
+use std::fmt;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
-use tempfile::NamedTempFile;
+use kms_agent_trust::{Existing, Kind, Place, Refusal, Verdict, judge_folder_of};
 use zeroize::Zeroizing;
 
 use crate::platform;
@@ -13,156 +15,265 @@ use crate::platform;
 const MAX_BYTES: u64 = 4096;
 
 /// For the owner only.
-pub(crate) const DEFAULT_MODE: u32 = 0o600;
+const DEFAULT_MODE: u32 = 0o600;
 
-/// Who may read a token file.
-#[derive(Clone, Copy, Debug)]
+/// How the name of a token file begins that is not in its place yet.
+const UNPLACED: &str = ".kmstoken-";
+
+/// Read by every user of the machine.
+pub(crate) const READABLE_FOR_OTHERS: u32 = 0o004;
+
+/// Written by every user of the machine.
+pub(crate) const WRITABLE_FOR_OTHERS: u32 = 0o002;
+
+/// The users that may read a token file. What is `None` stays as in the file that is replaced; a new file has mode
+/// 0600 and belongs to the process that writes it.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Access {
-    pub(crate) mode: u32,
-    /// The user it belongs to; `None`: whoever writes it.
+    pub(crate) mode: Option<u32>,
     pub(crate) owner: Option<u32>,
-    /// The group it belongs to; `None`: that of whoever writes it.
     pub(crate) group: Option<u32>,
 }
 
-impl Access {
-    /// For whoever writes it, and nobody else.
-    pub(crate) const PRIVATE: Self = Self {
-        mode: DEFAULT_MODE,
-        owner: None,
-        group: None,
-    };
+/// A token file that was read.
+pub(crate) struct Look {
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) id: FileId,
+    pub(crate) stamp: Stamp,
+    /// What the operator should know about the file.
+    pub(crate) warning: Option<String>,
+}
 
-    /// Gives the file away before it lets anybody in.
-    fn grant(self, file: &File) -> io::Result<()> {
-        platform::grant(file, self.mode, self.owner, self.group)
+/// Tells a file from another that takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    number: (u64, u64),
+    /// Numbers of removed files are used again.
+    made_at: Option<SystemTime>,
+}
+
+/// Changes when a file is written in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    bytes: u64,
+    written_at: Option<SystemTime>,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            number: platform::identity(metadata),
+            made_at: metadata.created().ok(),
+        }
     }
 }
 
-/// The path in `text`: plain, or behind `file://`.
-pub(crate) fn parse_path(text: &str) -> &Path {
-    match text.strip_prefix("file://") {
-        Some(path) => platform::path_of_url(path),
-        None => Path::new(text),
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            bytes: metadata.len(),
+            written_at: metadata.modified().ok(),
+        }
     }
 }
 
-/// Reads the file behind `path`, links followed. Anything but a regular file of at most 4 KiB is an error.
+/// Why a token file cannot be used.
+#[derive(Debug)]
+pub(crate) enum Unusable {
+    /// It cannot be read or made, or is not a small regular file.
+    Failed(io::Error),
+    /// Others may write it, or a folder above it.
+    Untrusted(Refusal),
+}
+
+impl Unusable {
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::Untrusted(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+/// Reads the file behind `path`, links followed, as a client does that hands its content on. Anything but a regular
+/// file of at most 4 KiB is an error.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = platform::without_waiting(OpenOptions::new().read(true)).open(path)?;
+    let opened = kms_agent_trust::open(path, Kind::Token)?;
+    read_small(opened.file).map(|(bytes, _)| bytes)
+}
+
+/// Reads the file as the agent does, which lets in whoever has its content: others may not write it.
+pub(crate) fn look(path: &Path) -> Result<Look, Unusable> {
+    let opened = kms_agent_trust::open(path, Kind::Token)?;
+    let (bytes, metadata) = read_small(opened.file)?;
+    let warning = match opened.verdict {
+        Verdict::Refused(refusal) => return Err(Unusable::Untrusted(refusal)),
+        Verdict::Warned(warning) => Some(warning),
+        Verdict::Trusted => None,
+    };
+    Ok(Look {
+        bytes,
+        id: FileId::of(&metadata),
+        stamp: Stamp::of(&metadata),
+        warning,
+    })
+}
+
+fn read_small(file: File) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let metadata = file.metadata()?;
+    let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no regular file",
-        ));
+        return refuse("it is no regular file");
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(
         usize::try_from(MAX_BYTES).unwrap_or(0) + 1,
     ));
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it has more than 4096 bytes",
-        ));
+        return refuse("it has more than 4096 bytes");
     }
-    Ok(bytes)
+    Ok((bytes, metadata))
 }
 
 /// Makes the file at `path` with `token` in it, or leaves the one that is there. Readers see the whole token
 /// or no file.
-pub(crate) fn create(path: &Path, token: &str) -> io::Result<()> {
-    match temporary(path, token, Access::PRIVATE)?.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.error),
+pub(crate) fn create(path: &Path, token: &str) -> Result<(), Unusable> {
+    let place = Place::find(path)?;
+    if let Verdict::Refused(refusal) = place.verdict() {
+        return Err(Unusable::Untrusted(refusal));
     }
+    let (mut file, made) = place.make_beside(UNPLACED)?;
+    let placed = file
+        .write_all(token.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| place.put_new(&made));
+    if let Err(error) = placed {
+        let _ = place.remove(&made);
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// Whether [`create`] has a folder to write in.
-pub(crate) fn may_be_made(path: &Path) -> io::Result<()> {
-    platform::may_make_files(folder(path))
+pub(crate) fn may_be_made(path: &Path) -> Result<(), Unusable> {
+    if let Verdict::Refused(refusal) = judge_folder_of(path)? {
+        return Err(Unusable::Untrusted(refusal));
+    }
+    Ok(platform::may_make_files(folder(path))?)
 }
 
 /// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
-/// renamed, or, where the file is a mount point or its folder may not be written, in place.
-pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<()> {
-    // A link stays a link; what it points to is replaced.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let renamed = temporary(&path, token, access)
-        .and_then(|file| file.persist(&path).map_err(|error| error.error));
-    match renamed {
-        Ok(_) => Ok(()),
-        Err(error) if path.is_file() => overwrite(&path, token, access).map_err(|_| error),
-        Err(error) => Err(error),
+/// renamed, or, where the file is a mount point or its folder may not be written, in place. Returns what the
+/// operator should know.
+pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<Vec<String>> {
+    let place = Place::find(path)?;
+    let existing = place.existing()?.filter(|existing| existing.is_file);
+    let mut notes = Vec::new();
+    let kept = existing.filter(|existing| {
+        if existing.is_planted {
+            notes.push(format!(
+                "owner and mode of {} are not kept, since the user {} may have put it there",
+                path.display(),
+                existing.user
+            ));
+        }
+        !existing.is_planted
+    });
+    let mode = mode(path, access, kept, &mut notes);
+    let renamed = rename_over(&place, token, access, kept, mode);
+    if let Err(error) = renamed {
+        if existing.is_none() {
+            return Err(error);
+        }
+        let placed = overwrite(&place, token, access, mode).or_else(|_| match kept {
+            // The owner can be kept by nobody but root.
+            Some(_) => {
+                rename_over(&place, token, access, None, mode)?;
+                notes.push(format!("the owner of {} could not be kept", path.display()));
+                Ok(())
+            }
+            None => Err(io::ErrorKind::PermissionDenied.into()),
+        });
+        placed.map_err(|_: io::Error| error)?;
     }
+    Ok(notes)
 }
 
-fn temporary(path: &Path, token: &str, access: Access) -> io::Result<NamedTempFile> {
-    // For its owner only, until it is granted to others.
-    let mut file = tempfile::Builder::new()
-        .prefix(".kmstoken-")
-        .tempfile_in(folder(path))?;
-    file.write_all(token.as_bytes())?;
-    access.grant(file.as_file())?;
-    file.as_file().sync_all()?;
-    Ok(file)
+fn mode(path: &Path, access: Access, kept: Option<Existing>, notes: &mut Vec<String>) -> u32 {
+    let mut mode = access
+        .mode
+        .or(kept.map(|kept| kept.mode & 0o777))
+        .unwrap_or(DEFAULT_MODE);
+    if mode & WRITABLE_FOR_OTHERS != 0 {
+        mode &= !WRITABLE_FOR_OTHERS;
+        notes.push(format!(
+            "{} was writable for others; it no longer is",
+            path.display()
+        ));
+    }
+    if mode & READABLE_FOR_OTHERS != 0 {
+        notes.push(format!(
+            "mode {mode:04o} lets every user of this machine read {}, and with it every secret",
+            path.display()
+        ));
+    }
+    mode
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+fn rename_over(
+    place: &Place,
+    token: &str,
+    access: Access,
+    kept: Option<Existing>,
+    mode: u32,
+) -> io::Result<()> {
+    let (mut file, unplaced) = place.make_beside(UNPLACED)?;
+    let kept = kept.filter(|_| cfg!(unix));
+    let owner = access.owner.or(kept.map(|kept| kept.user));
+    let group = access.group.or(kept.map(|kept| kept.group));
+    let placed = file
+        .write_all(token.as_bytes())
+        // Given away before others are let in.
+        .and_then(|()| platform::grant(&file, mode, owner, group))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| place.put(&unplaced));
+    if placed.is_err() {
+        let _ = place.remove(&unplaced);
+    }
+    placed
 }
 
-fn overwrite(path: &Path, token: &str, access: Access) -> io::Result<()> {
-    let mut file = platform::without_links(OpenOptions::new().write(true)).open(path)?;
-    access.grant(&file)?;
+fn overwrite(place: &Place, token: &str, access: Access, mode: u32) -> io::Result<()> {
+    let mut file = place.open_existing()?;
+    let metadata = file.metadata()?;
+    if access.owner.is_some() || access.group.is_some() || !platform::has_mode(&metadata, mode) {
+        platform::grant(&file, mode, access.owner, access.group)?;
+    }
     file.set_len(0)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()
 }
 
-#[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    #[test]
-    fn an_existing_file_is_never_made_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        create(&path, "first").unwrap();
-        create(&path, "second").unwrap();
-        assert_eq!(read(&path).unwrap().as_slice(), b"first");
-        let access = Access {
-            mode: 0o640,
-            ..Access::PRIVATE
-        };
-        replace(&path, "third", access).unwrap();
-        assert_eq!(read(&path).unwrap().as_slice(), b"third");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o640
-        );
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn only_small_regular_files_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let large = folder.path().join("large");
-        fs::write(&large, vec![b'a'; 4097]).unwrap();
-        assert_eq!(
-            read(&large).unwrap_err().kind(),
-            io::ErrorKind::InvalidInput
-        );
-        assert!(read(folder.path()).is_err());
-        let link = folder.path().join("link");
-        symlink(&large, &link).unwrap();
-        fs::write(&large, "small").unwrap();
-        assert_eq!(read(&link).unwrap().as_slice(), b"small");
-    }
+/// The folder of `path`.
+pub(crate) fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
+
+#[cfg(all(test, unix))]
+mod tests;

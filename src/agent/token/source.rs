@@ -1,26 +1,25 @@
-//! The token as the environment gives it, and the file behind it while the agent runs.
+//! The token as the environment gives it, and the file behind it.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use kms_agent_core::Clock;
-use kms_agent_server::{Token, TokenStore};
+use kms_agent_server::Token;
 use zeroize::Zeroizing;
 
-use super::{draw, file};
+use super::file::{self, FileId, Unusable};
+use super::{draw, strength};
 use crate::exit::Failure;
-
-/// How often the file is looked at. A change counts within two seconds.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the environment says of the token.
 pub(crate) enum Found {
     /// The token itself.
-    Literal(Zeroizing<String>),
+    Literal {
+        text: Zeroizing<String>,
+        /// Quotes stood around it.
+        is_quoted: bool,
+    },
     /// The file that holds it.
     File(PathBuf),
 }
@@ -48,7 +47,8 @@ pub(crate) fn find(
 }
 
 fn parse(value: &str, name: &str) -> Result<Found, String> {
-    let value = unquoted(value.trim());
+    let written = value.trim();
+    let value = unquoted(written);
     if let Some(path) = value.strip_prefix("file://") {
         return if path.is_empty() {
             Err(format!(
@@ -71,7 +71,10 @@ fn parse(value: &str, name: &str) -> Result<Found, String> {
         ));
     }
     match Token::parse(value.as_bytes()) {
-        Ok(_) => Ok(Found::Literal(Zeroizing::new(value.to_owned()))),
+        Ok(_) => Ok(Found::Literal {
+            text: Zeroizing::new(value.to_owned()),
+            is_quoted: value.len() < written.len(),
+        }),
         Err(error) => Err(format!(
             "holds no token: {error}. Write a token, or {name}=file:///path/to/kmstoken"
         )),
@@ -82,9 +85,19 @@ fn parse(value: &str, name: &str) -> Result<Found, String> {
 #[derive(Debug)]
 pub(crate) enum TokenSource {
     /// In the environment itself.
-    Literal(Token),
+    Literal { token: Token, warnings: Vec<String> },
     /// In a file.
     File(PathBuf),
+}
+
+/// The token to begin with.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) token: Token,
+    /// The file that it was read from.
+    pub(crate) file: Option<FileId>,
+    /// What the operator should know about it, without the token.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl TokenSource {
@@ -94,120 +107,172 @@ impl TokenSource {
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Failure> {
         match find(variables, lookup)? {
-            Found::Literal(text) => Self::literal(&text),
+            Found::Literal { text, is_quoted } => {
+                let mut source = Self::literal(&text)?;
+                if let Self::Literal { warnings, .. } = &mut source {
+                    warnings.extend(strength::weakness(text.as_bytes()));
+                    if is_quoted {
+                        warnings.push(QUOTED.to_owned());
+                    }
+                }
+                Ok(source)
+            }
             Found::File(path) => Ok(Self::File(path)),
         }
     }
 
     /// `text` is the token.
     pub(crate) fn literal(text: &str) -> Result<Self, Failure> {
-        Token::parse(text.as_bytes())
-            .map(Self::Literal)
-            .map_err(|error| Failure::config(format!("no valid token: {error}")))
+        let token = Token::parse(text.as_bytes())
+            .map_err(|error| Failure::config(format!("no valid token: {error}")))?;
+        Ok(Self::Literal {
+            token,
+            warnings: Vec::new(),
+        })
     }
 
     /// The file, if it is one.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
-            Self::Literal(_) => None,
+            Self::Literal { .. } => None,
             Self::File(path) => Some(path),
         }
     }
 
     /// The token to begin with. A missing file is made.
-    pub(crate) fn open(&self) -> Result<Token, Failure> {
+    pub(crate) fn open(&self) -> Result<First, Failure> {
         let path = match self {
-            Self::Literal(token) => return Ok(*token),
+            Self::Literal { token, warnings } => {
+                return Ok(First {
+                    token: *token,
+                    file: None,
+                    warnings: warnings.clone(),
+                });
+            }
             Self::File(path) => path,
         };
-        let bytes = match file::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let token = draw().map_err(|error| unusable(path, &error))?;
+        let look = match file::look(path) {
+            Err(error) if error.is_missing() => {
+                let token = draw()
+                    .map_err(|error| Failure::failed(format!("no token can be drawn: {error}")))?;
                 file::create(path, &token)
-                    .and_then(|()| file::read(path))
+                    .and_then(|()| file::look(path))
                     .map_err(|error| cannot_be_made(path, &error))?
             }
-            result => result.map_err(|error| unusable(path, &error))?,
+            look => look.map_err(|error| refused(path, &error))?,
         };
-        Token::parse(&bytes).map_err(|error| unusable(path, &error))
+        let token = Token::parse(&look.bytes).map_err(|error| invalid(path, &error))?;
+        Ok(First {
+            token,
+            file: Some(look.id),
+            warnings: warnings(&look).collect(),
+        })
     }
 
     /// Says what [`open`](Self::open) will find, and makes nothing.
     pub(crate) fn examine(&self) -> Result<String, Failure> {
         let path = match self {
-            Self::Literal(_) => return Ok("in the environment itself".to_owned()),
+            Self::Literal { warnings, .. } => {
+                return Ok(with_warnings("in the environment itself", warnings));
+            }
             Self::File(path) => path,
         };
         let shown = path.display();
-        match file::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => file::may_be_made(path)
+        match file::look(path) {
+            Err(error) if error.is_missing() => file::may_be_made(path)
                 .map(|()| format!("{shown} is missing; the agent will make it"))
                 .map_err(|error| cannot_be_made(path, &error)),
-            result => {
-                let bytes = result.map_err(|error| unusable(path, &error))?;
-                Token::parse(&bytes)
-                    .map(|_| shown.to_string())
-                    .map_err(|error| unusable(path, &error))
-            }
-        }
-    }
-
-    /// Keeps `store` in step with the file, for as long as it is polled. A file that is missing, empty or
-    /// invalid leaves the old token in force.
-    pub(crate) async fn watch(self, store: Arc<TokenStore>, clock: Arc<dyn Clock>) {
-        let Self::File(path) = self else { return };
-        loop {
-            clock.sleep_until(clock.boot() + LOOK_EVERY).await;
-            let read = {
-                let path = path.clone();
-                tokio::task::spawn_blocking(move || look(&path)).await
-            };
-            match read {
-                Ok(Ok(token)) => store.replace(token),
-                Ok(Err(reason)) => {
-                    if !store.is_stuck() {
-                        tracing::warn!(
-                            path = %path.display(),
-                            reason,
-                            "The token file cannot be used; the last token stays in force"
-                        );
-                    }
-                    store.set_stuck(true);
-                }
-                // The runtime is ending.
-                Err(_) => return,
+            look => {
+                let look = look.map_err(|error| refused(path, &error))?;
+                let warnings: Vec<String> = warnings(&look).collect();
+                Token::parse(&look.bytes)
+                    .map(|_| with_warnings(&shown.to_string(), &warnings))
+                    .map_err(|error| invalid(path, &error))
             }
         }
     }
 }
 
-fn cannot_be_made(path: &Path, error: &dyn fmt::Display) -> Failure {
-    unusable(
-        path,
-        &format_args!("it is missing and cannot be made: {error}"),
-    )
+/// What applications do with a quoted variable is not what the agent does with it.
+const QUOTED: &str = "the token in the environment stands in quotes, which are not part of it; an application that \
+                      puts the same variable into its header as it is sends the quotes too and is refused";
+
+/// What the operator should know about a token file.
+pub(super) fn warnings(look: &file::Look) -> impl Iterator<Item = String> {
+    let weakness = strength::weakness(look.bytes.trim_ascii());
+    look.warning.clone().into_iter().chain(weakness)
 }
 
-/// What to do about a token file.
-fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
+fn with_warnings(found: &str, warnings: &[String]) -> String {
+    let mut text = found.to_owned();
+    for warning in warnings {
+        text.push_str("; warning: ");
+        text.push_str(warning);
+    }
+    text
+}
+
+/// The failure to use a token file that exists.
+fn refused(path: &Path, error: &Unusable) -> Failure {
+    match error {
+        Unusable::Untrusted(refusal) => Failure::config(format!(
+            "the token file {} is not used: {refusal}",
+            path.display()
+        )),
+        Unusable::Failed(error) => unreadable(path, error),
+    }
+}
+
+/// The failure to make a missing token file.
+fn cannot_be_made(path: &Path, error: &Unusable) -> Failure {
+    let error = match error {
+        Unusable::Untrusted(_) => return refused(path, error),
+        Unusable::Failed(error) => error,
+    };
     let shown = path.display();
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-    let how = match folder {
+    let advice = match folder {
         Some(folder) => format!(
             "Make the folder {} first, writable for the agent",
             folder.display()
         ),
-        None if path.is_dir() => "Name a file, not a folder".to_owned(),
-        None => format!("Make a new one with: alibabacloud-kms-agent token {shown}"),
+        None => renew(path),
     };
-    Failure::config(format!("the token file {shown}: {error}. {how}"))
+    let what = format_args!("the token file {shown}: it is missing and cannot be made");
+    Failure::of_io(what, error, &advice)
 }
 
-fn look(path: &Path) -> Result<Token, String> {
-    let bytes = file::read(path).map_err(|error| error.to_string())?;
-    Token::parse(&bytes).map_err(|error| error.to_string())
+/// The failure to read a token file that exists.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let advice = match error.kind() {
+        _ if path.is_dir() => "Name a file, not a folder".to_owned(),
+        // A new token would cut off every application, and its file might be unreadable again.
+        io::ErrorKind::PermissionDenied => {
+            "Let the agent's user read it and enter the folders above it (chown, chmod)".to_owned()
+        }
+        _ => renew(path),
+    };
+    Failure::of_io(
+        format_args!("the token file {}", path.display()),
+        error,
+        &advice,
+    )
+}
+
+/// The failure to take what a token file holds for a token.
+fn invalid(path: &Path, error: &dyn fmt::Display) -> Failure {
+    Failure::config(format!(
+        "the token file {}: {error}. {}",
+        path.display(),
+        renew(path)
+    ))
+}
+
+fn renew(path: &Path) -> String {
+    let shown = path.display();
+    format!("Make a new one with: alibabacloud-kms-agent token {shown}")
 }
 
 /// Without the quotes that compose files in the wild put around a value.
@@ -229,7 +294,7 @@ mod tests {
 
     fn parsed(value: &str) -> String {
         match parse(value, "KMS_TOKEN") {
-            Ok(Found::Literal(_)) => "token".to_owned(),
+            Ok(Found::Literal { .. }) => "token".to_owned(),
             Ok(Found::File(path)) => path.display().to_string(),
             Err(message) => message,
         }

@@ -1,10 +1,14 @@
 //! What reading a config file brings to light.
 
-/// Something wrong with a config file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::variable::Overrides;
+
+/// Something wrong with a config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
     /// The line, counted from 1; 0 when it belongs to no line.
     pub line: usize,
+    /// The environment variable that holds the value, where the file does not.
+    pub variable: Option<String>,
     /// The full key, such as `Cache.TtlSeconds`; empty for the file as a whole.
     pub key: String,
     /// What is wrong and what is allowed.
@@ -22,13 +26,27 @@ pub struct KeySpec {
     pub allowed: String,
     /// The value in force, as it would be written in the file. For comparing, not for showing.
     pub value: String,
+    /// Whether the key is one value, which an environment variable can set, and not a list.
+    pub is_scalar: bool,
 }
 
-/// What reading a file brought to light.
+/// What reading a config brought to light.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
     /// Every key that was asked for.
     pub keys: Vec<KeySpec>,
+    /// The environment variables that override the file.
+    pub overrides: Overrides,
+}
+
+impl Report {
+    /// For a config whose file `overrides` override.
+    pub fn overridden_by(overrides: Overrides) -> Self {
+        Self {
+            overrides,
+            ..Self::default()
+        }
+    }
 }

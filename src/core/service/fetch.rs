@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Landed, Landing, SecretService};
+use super::{Landed, Landing, SecretService, UpstreamState};
 use crate::backend::CacheEntry;
 use crate::lifetime::Timestamp;
 use crate::policy::Freshness;
@@ -64,7 +64,7 @@ impl SecretService {
                     self.boot(),
                     error.retry_after(),
                 );
-                self.lock_upstream().failing = Some(error.code().to_owned());
+                self.note_failure(&error);
                 report_failure(&key, &error, first);
                 Err(Arc::new(error))
             }
@@ -146,10 +146,32 @@ impl SecretService {
                 "KMS answers for this secret again"
             );
         }
-        let now = self.timeline.now();
+        self.note_answer();
+    }
+
+    /// KMS answered, be it with a refusal.
+    pub(super) fn note_answer(&self) {
+        *self.lock_upstream() = UpstreamState {
+            last_success_at: Some(self.timeline.now()),
+            failing: None,
+            reached: true,
+            identity_refused: false,
+        };
+    }
+
+    /// KMS could not be asked, or had no answer to give.
+    pub(super) fn note_failure(&self, error: &SourceError) {
         let mut upstream = self.lock_upstream();
-        upstream.last_success_at = Some(now);
-        upstream.failing = None;
+        upstream.failing = Some(error.code().to_owned());
+        match error.kind() {
+            SourceErrorKind::IdentityRefused => {
+                (upstream.reached, upstream.identity_refused) = (true, true);
+            }
+            SourceErrorKind::Throttled
+            | SourceErrorKind::ServerFailure
+            | SourceErrorKind::ClockSkew => upstream.reached = true,
+            _ => {}
+        }
     }
 }
 

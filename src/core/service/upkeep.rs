@@ -13,7 +13,7 @@ use crate::secret::{Scope, SecretId, SecretKey};
 use crate::source::SecretSource;
 
 /// How many entries are looked at in one go where all of them are.
-const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+pub(super) const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -112,6 +112,10 @@ impl SecretService {
     /// Asks `source` from now on. What is under way is finished by the old one.
     pub fn set_source(&self, source: Arc<dyn SecretSource>) {
         self.source.store(Arc::new(source));
+        let mut upstream = self.lock_upstream();
+        (upstream.reached, upstream.identity_refused) = (false, false);
+        drop(upstream);
+        self.forget_probes();
     }
 
     /// Does what must happen without readers, for as long as it is polled.

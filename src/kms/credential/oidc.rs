@@ -70,8 +70,8 @@ impl OidcProvider {
     fn unreadable(&self, error: &FileError) -> CredentialError {
         let remedy = error
             .remedy()
-            .unwrap_or("see that the service account's token is mounted there");
-        self.token_error(&format_args!("cannot be read: {error}"), remedy)
+            .unwrap_or("see that the service account's token is mounted there".into());
+        self.token_error(&format_args!("cannot be read: {error}"), &remedy)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, HttpError> {
         .map_err(|error| {
             let remedy = error
                 .remedy()
-                .unwrap_or("name the file that holds the gateway's CA");
+                .unwrap_or("name the file that holds the gateway's CA".into());
             complain(path, &format_args!("cannot be read: {error}; {remedy}"))
         })
 }

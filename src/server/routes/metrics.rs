@@ -8,6 +8,7 @@ use http_body_util::Full;
 use prometheus_client::encoding::text::encode;
 
 use crate::App;
+use crate::readiness::Readiness;
 use crate::render::Answered;
 
 const OPENMETRICS: HeaderValue =
@@ -18,6 +19,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Answered {
     if let Ok(stats) = app.service.backend_stats().await {
         app.metrics.set_cache(&stats);
     }
+    app.metrics.set_checks(&Readiness::take(&app).await);
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &app.registry);

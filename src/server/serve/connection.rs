@@ -179,7 +179,7 @@ async fn respond(
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
     let format = app.settings.format_of(parts.uri.path());
-    let (admission, mut response) = match admit(context, terms, &parts) {
+    let (admission, mut response) = match admit(context, terms, &parts).await {
         Ok(admission) => {
             let response = if let Some(route) = secret::route(&app.settings, &parts) {
                 // Nearly every request. The router would box it several times over.
@@ -210,7 +210,7 @@ async fn respond(
     Ok(response)
 }
 
-fn admit(
+async fn admit(
     context: &Context,
     terms: &Terms,
     parts: &http::request::Parts,
@@ -226,5 +226,5 @@ fn admit(
             return Err(error);
         }
     }
-    guard::admit(&context.app, context.port, parts)
+    guard::admit(&context.app, context.port, parts).await
 }

@@ -11,7 +11,22 @@ mod agent {
 }
 use agent::{backends, config};
 
+/// In the place of the agent's own: no file is read here.
+#[expect(dead_code, reason = "no file is read here")]
+mod platform {
+    use std::fs::{Metadata, OpenOptions};
+
+    pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+        options
+    }
+
+    pub(crate) fn identity(_file: &Metadata) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
 use config::Config;
+use kms_agent_core::config::{Overrides, variable_name};
 use libfuzzer_sys::fuzz_target;
 
 /// Stands for a secret that somebody wrote where it does not belong.
@@ -54,6 +69,18 @@ fuzz_target!(|text: &str| {
         let (before, after) = text.split_at(text.floor_char_boundary(at * text.len() / KEYS.len()));
         let said = self::problems(&format!("[{table}]\n{key} = {before}{CANARY}{after}\n"));
         assert!(!said.contains(CANARY), "{said}");
+
+        // As the value of a variable, and as a part of the name of one.
+        let name = variable_name(&format!("{table}.{key}"));
+        let value = format!("{before}{CANARY}{after}");
+        for name in [name, format!("KMS_AGENT_{text}")] {
+            let variables = [(name.into(), value.clone().into())];
+            let said = match Config::parse_with("", "config.toml", &Overrides::collect(variables)) {
+                Ok(config) => config.warnings.join("\n"),
+                Err(error) => error.to_string(),
+            };
+            assert!(!said.contains(CANARY) || text.contains(CANARY), "{said}");
+        }
     }
 });
 

@@ -120,8 +120,9 @@ fn whichever_role_the_instance_has_is_another_identity_than_a_key() {
     });
     let said = agent.stderr();
     assert!(said.contains("no RAM role is attached"), "{said}");
-    assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 200);
-    assert_eq!(state(&agent), "degraded");
+    // What is held belongs to the key, and is not answered to the role.
+    assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 503);
+    assert_eq!(state(&agent), "failed");
 
     attach(&cloud, Some("app-role"));
     wait_until(&agent, "the role", || agent.read("s").status == 200);

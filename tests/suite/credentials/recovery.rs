@@ -55,6 +55,8 @@ fn a_profile_that_appears_is_taken() {
     ] {
         let cloud = cloud(None);
         let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join(place).with_file_name("");
+        std::fs::create_dir(beside).unwrap();
         let agent = at_home(&cloud, folder.path(), &[])
             .and_config(lines)
             .start();
@@ -70,6 +72,30 @@ fn a_profile_that_appears_is_taken() {
         attach(&cloud, Some("app-role"));
         assert!(provider(&agent).ends_with("profile"));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_profile_in_a_folder_that_is_made_later_needs_a_restart() {
+    if !crate::process::kernel_confines() {
+        return;
+    }
+    let cloud = cloud(None);
+    let folder = tempfile::tempdir().unwrap();
+    let setup = at_home(&cloud, folder.path(), &[]);
+    let agent = setup.clone().start();
+    assert!(
+        agent.stderr().contains("Folders that do not exist"),
+        "{}",
+        agent.stderr()
+    );
+    let file = cli_file(&format!(r#""mode":"AK",{}"#, access_key(&cloud)));
+    put(folder.path(), ".aliyun/config.json", &file);
+    let said = "outside the folders that the process may open since its start; restart the agent";
+    wait_until(&agent, said, || agent.stderr().contains(said));
+    has_none(&agent);
+    drop(agent);
+    assert_reads(&setup.start());
 }
 
 #[test]

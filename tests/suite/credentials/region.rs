@@ -116,7 +116,7 @@ fn where_nobody_tells_the_region_the_answer_says_which_key_does() {
         let upstream = &ready["checks"]["upstream"];
         assert_eq!(
             (upstream["state"].as_str(), upstream["code"].as_str()),
-            (Some("degraded"), Some("RegionUnknown"))
+            (Some("failed"), Some("RegionUnknown"))
         );
         let status = agent.get("/agent/status").json();
         assert_eq!(status["upstream"]["last_error"], "RegionUnknown");

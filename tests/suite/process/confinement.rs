@@ -16,6 +16,7 @@ use crate::cloud::{BINARY, Cloud};
 
 const NEEDS_RESTART: &str = "These changes need a restart";
 const OTHER: &str = "another-token-0123456789";
+const GIVEN_UP: &str = "root's right to open the files of other users is given up at startup";
 const UNCONFINED: &str = "the process may open every file of its user";
 
 /// Whether this kernel confines; otherwise the test has nothing to see.
@@ -239,4 +240,121 @@ fn a_kernel_without_landlock_is_warned_of_once_and_served_on() {
     });
     let (_, said) = agent.stop();
     assert!(!said.contains(NEEDS_RESTART), "{said}");
+}
+
+/// A home with a private key.
+fn home_with_a_key() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(".ssh")).unwrap();
+    fs::write(home.path().join(".ssh/id"), "private").unwrap();
+    home
+}
+
+#[test]
+fn a_home_is_never_opened_whichever_provider_is_asked() {
+    if !kernel_confines() {
+        return;
+    }
+    let cloud = Cloud::start();
+    for provider in ["Default", "Environment", "Profile", "EcsRamRole"] {
+        let home = home_with_a_key();
+        let agent = cloud
+            .setup()
+            .and_config(&format!("[Credentials]\nProvider = \"{provider}\"\n"))
+            .env("HOME", home.path().to_str().unwrap())
+            .start();
+        let key = home.path().join(".ssh/id");
+        reload_with(&agent, |text| {
+            text.replace("[KMS]", &format!("[KMS]\nCaFile = \"{}\"", key.display()))
+        });
+        wait_until_said(&agent, "outside the folders that the process may open");
+        assert!(
+            agent.stderr().contains("keys=\"KMS.CaFile\""),
+            "{}",
+            agent.stderr()
+        );
+        let said_of_missing = agent.stderr().contains("out of reach until a restart");
+        assert_eq!(said_of_missing, provider == "Profile", "{provider}");
+    }
+}
+
+#[test]
+fn a_token_in_a_home_is_read_and_what_takes_its_place_needs_a_restart() {
+    if !kernel_confines() {
+        return;
+    }
+    let home = home_with_a_key();
+    let token = home.path().join("kmstoken");
+    fs::write(&token, TOKEN).unwrap();
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud
+        .setup()
+        .env("HOME", home.path().to_str().unwrap())
+        .env("KMS_TOKEN", format!("file://{}", token.display()))
+        .start();
+    assert_eq!(read_with(&agent, TOKEN), 200);
+    let said = agent.stderr();
+    assert_eq!(said.matches("stays shut").count(), 1, "{said}");
+    assert!(said.contains("kmstoken"), "{said}");
+
+    let next = home.path().join("next");
+    fs::write(&next, OTHER).unwrap();
+    fs::rename(&next, &token).unwrap();
+    wait_until_said(&agent, "Permission denied");
+    assert_eq!(read_with(&agent, TOKEN), 200);
+}
+
+#[test]
+fn a_token_in_a_folder_of_all_programs_is_followed() {
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    };
+    let (token, next) = (file(TOKEN), file(OTHER));
+    let cloud = Cloud::start();
+    cloud.put("s", "value");
+    let agent = cloud
+        .setup()
+        .env("KMS_TOKEN", format!("file://{}", token.path().display()))
+        .start();
+    assert_eq!(read_with(&agent, TOKEN), 200);
+    fs::rename(next.path(), token.path()).unwrap();
+    wait_until("the new token", || read_with(&agent, OTHER) == 200);
+}
+
+#[test]
+fn files_that_root_may_no_longer_open_are_reported_at_startup() {
+    if !super::is_root() {
+        return;
+    }
+    let cloud = Cloud::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let of_another = |name: &str| {
+        std::os::unix::fs::chown(path(name), Some(54321), Some(54321)).unwrap();
+    };
+    fs::write(path("kmstoken"), TOKEN).unwrap();
+    fs::set_permissions(path("kmstoken"), fs::Permissions::from_mode(0o600)).unwrap();
+    of_another("kmstoken");
+    let token = format!("file://{}", path("kmstoken").display());
+    let (status, said) = cloud.setup().env("KMS_TOKEN", token).run();
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(
+        said.contains(GIVEN_UP) && said.contains("kmstoken"),
+        "{said}"
+    );
+
+    fs::create_dir(path("logs")).unwrap();
+    fs::write(path("logs/kms-agent.log"), "").unwrap();
+    of_another("logs");
+    let logs = path("logs").display().to_string();
+    let agent = cloud
+        .setup()
+        .edit_config(|text| text.replace("LogPath = \"\"", &format!("LogPath = \"{logs}\"")))
+        .start();
+    let (_, said) = agent.stop();
+    assert!(said.contains("the log cannot be rotated"), "{said}");
+    assert!(said.contains(GIVEN_UP), "{said}");
 }

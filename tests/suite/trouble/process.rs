@@ -11,7 +11,9 @@ use rustix::process::Signal;
 use super::row;
 use crate::cloud::{BINARY, Cloud};
 use crate::namespace::{is_inside, may_mount, mount};
-use crate::process::{WITHOUT_LANDLOCK, kernel_confines};
+use crate::process::{
+    SWAP, WITHOUT_LANDLOCK, WITHOUT_SECCOMP, is_root, kernel_confines, with_swap,
+};
 
 pub(super) fn wait_for_line(agent: &TestAgent, text: &str) {
     let began = Instant::now();
@@ -79,7 +81,10 @@ fn a_log_disk_that_is_full() {
 
 #[test]
 fn memory_that_is_not_locked() {
-    let agent = Setup::new(BINARY).by("ulimit -l 64; exec \"$@\"").start();
+    if !is_root() {
+        return;
+    }
+    let agent = Setup::new(BINARY).by(&with_swap(SWAP)).start();
     row("memory is not locked").is_seen_on(&agent);
 }
 
@@ -91,6 +96,16 @@ fn a_kernel_without_landlock() {
         .by(&format!("exec python3 {} \"$@\"", script.path().display()))
         .start();
     row("the kernel has no Landlock").is_seen_on(&agent);
+}
+
+#[test]
+fn a_kernel_that_takes_no_filter() {
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(script.path(), WITHOUT_SECCOMP).unwrap();
+    let agent = Setup::new(BINARY)
+        .by(&format!("exec python3 {} \"$@\"", script.path().display()))
+        .start();
+    row("no filter of system calls").is_seen_on(&agent);
 }
 
 #[test]
@@ -108,7 +123,25 @@ fn a_token_in_the_root_folder() {
              elif [ -d $each ]; then mkdir root$each; mount --rbind $each root$each; fi; done; \
              exec chroot root \"$@\"' bash \"$@\"")
         .start();
-    row("a file in the root folder opens all others").is_seen_on(&agent);
+    row("a file in a home or in the root folder is not followed").is_seen_on(&agent);
+}
+
+#[test]
+fn a_folder_that_is_made_after_the_start() {
+    let home = tempfile::tempdir().unwrap();
+    let agent = Setup::new(BINARY)
+        .env("HOME", home.path().to_str().unwrap())
+        .start();
+    row("a file is made in a folder that was not there").is_seen_on(&agent);
+}
+
+#[test]
+fn a_root_user_and_too_few_descriptors() {
+    let agent = Setup::new(BINARY).by("ulimit -n 500; exec \"$@\"").start();
+    row("the limit on open files is too low").is_seen_on(&agent);
+    if is_root() {
+        row("the agent is root").is_seen_on(&agent);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::*;
 const OLD: u32 = 30;
 const CAPACITY: usize = 100;
 
-fn open_on(folder: &TempDir, medium: &FaultyMedium) -> Result<Store, String> {
+fn open_on(folder: &TempDir, medium: &FaultyMedium) -> Result<Store, OpenError> {
     let place = Place {
         medium: Arc::new(medium.clone()),
         ..place_in(folder)

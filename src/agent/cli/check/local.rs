@@ -1,35 +1,64 @@
 //! What can be seen on this machine: token, port and cache.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kms_agent_server::Listeners;
 use serde_json::Value;
 
+use crate::cli::agent::environment;
 use crate::client::Client;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::port_holder::{self, TrustedUsers};
+use crate::process::harden::{self, Circumstances};
+use crate::process::reach::Reach;
+use crate::process::rehearsal;
 use crate::token::source::TokenSource;
 
 /// How long whoever holds the port may take to show that it is an agent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each step with what was found, or why the agent would not start.
-pub(super) fn examine(config: &Config) -> [(&'static str, Result<String, Failure>); 3] {
+/// The order is that of the agent's startup, and the process gives up what the agent gives up.
+pub(super) fn examine(
+    config: &Config,
+    config_path: &Path,
+) -> [(&'static str, Result<String, Failure>); 4] {
     let token = find_token(config);
     let path = token.as_ref().ok().and_then(TokenSource::path);
-    let trusted = TrustedUsers::of_token(path);
+    let port = port(config.server.http_port, TrustedUsers::of_token(path));
+    let circumstances = Circumstances {
+        connections: config.server.http.max_conn,
+        is_trial: false,
+    };
+    let mut warnings = harden::give_up_capabilities(circumstances);
+    let found = token
+        .as_ref()
+        .map_err(Failure::clone)
+        .and_then(TokenSource::examine)
+        .map_err(|failure| rehearsal::explain(failure, path));
+    let cache = cache(config);
+    // A token file that is refused has its own line already.
+    let path = path.filter(|_| found.is_ok());
+    let reach = Reach::find(config, Some(config_path), &environment(), path);
+    warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
+    let (_, more) = harden::confine(reach, circumstances);
+    warnings.extend(more);
     [
-        (
-            "token",
-            token
-                .as_ref()
-                .map_err(Failure::clone)
-                .and_then(TokenSource::examine),
-        ),
-        ("port", port(config.server.http_port, trusted)),
-        ("cache", cache(config)),
+        ("token", found),
+        ("port", port),
+        ("cache", cache),
+        ("process", Ok(process(&warnings))),
     ]
+}
+
+/// Line about the rights that the process gives up.
+fn process(warnings: &[String]) -> String {
+    if warnings.is_empty() {
+        return "hardened".to_owned();
+    }
+    format!("hardened; warning: {}", warnings.join("; warning: "))
 }
 
 fn find_token(config: &Config) -> Result<TokenSource, Failure> {
@@ -86,5 +115,5 @@ fn cache(config: &Config) -> Result<String, Failure> {
     let found = backend.config.examine();
     found
         .map(|found| format!("{}: {found}", backend.name))
-        .map_err(|error| Failure::config(error.to_string()))
+        .map_err(Failure::from)
 }

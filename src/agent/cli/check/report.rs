@@ -11,6 +11,8 @@ use crate::shown::{shown, shown_json};
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
+    /// What the config has that is accepted without effect.
+    warnings: Vec<String>,
     findings: Vec<Finding>,
     /// Whether one of them would keep the agent from starting whenever it is tried.
     bars_start: bool,
@@ -42,6 +44,12 @@ impl Report {
         report
     }
 
+    /// With the warnings of the config.
+    pub(super) fn warn(mut self, warnings: &[String]) -> Self {
+        self.warnings.extend_from_slice(warnings);
+        self
+    }
+
     pub(super) fn add_local<const N: usize>(
         &mut self,
         steps: [(&'static str, Result<String, Failure>); N],
@@ -65,6 +73,18 @@ impl Report {
         self.findings.extend(findings);
     }
 
+    /// `text`, and below it a line for each warning.
+    pub(super) fn with_warnings(&self, text: String) -> String {
+        let warnings = self.warnings.iter();
+        std::iter::once(text)
+            .chain(
+                warnings
+                    .map(|warning| format!("{:<8} {:<12} {}", "warning", "config", shown(warning))),
+            )
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
     /// One line a step.
     pub(super) fn text(&self) -> String {
         let lines: Vec<String> = self
@@ -82,7 +102,7 @@ impl Report {
                 format!("{state:<8} {step:<12} {}", shown(&told))
             })
             .collect();
-        lines.join("\n")
+        self.with_warnings(lines.join("\n"))
     }
 
     /// One line for programs, with every step that was taken.
@@ -91,15 +111,25 @@ impl Report {
             .problems
             .iter()
             .map(|problem| {
-                json!({"line": problem.line, "key": problem.key, "message": problem.message})
+                let mut value =
+                    json!({"line": problem.line, "key": problem.key, "message": problem.message});
+                if let (Some(name), Some(members)) = (&problem.variable, value.as_object_mut()) {
+                    members.insert("variable".to_owned(), json!(name));
+                }
+                value
             })
             .collect();
         let steps: Vec<Value> = self.findings.iter().map(step).collect();
-        let report = json!({
+        let mut report = json!({
             "ok": self.problems.is_empty() && self.failures() == 0,
             "problems": problems,
             "steps": steps,
         });
+        if !self.warnings.is_empty()
+            && let Some(members) = report.as_object_mut()
+        {
+            members.insert("warnings".to_owned(), json!(self.warnings));
+        }
         shown_json(&report.to_string()).into_owned()
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use kms_agent_core::shortage;
 use kms_agent_emulator::{AccessKey, Emulator, Options, PutSecret};
 use tokio::sync::oneshot;
 
@@ -49,7 +50,10 @@ impl Cloud {
                 }
             })
             .map_err(|error| {
-                Failure::failed(format!("the emulator's thread cannot be started: {error}"))
+                Failure::failed(format!(
+                    "the emulator's thread cannot be started: {error}. {}",
+                    shortage::remedy(&error)
+                ))
             })?;
         let (base_url, port, access_key, versions) = starting
             .recv()

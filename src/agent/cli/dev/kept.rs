@@ -1,11 +1,11 @@
 //! The emulator's identity and secrets, kept in the folder of `--persist`: the cache there counts only for the same
 //! endpoint and access key.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use kms_agent_emulator::AccessKey;
+use kms_agent_trust::Kind;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
@@ -66,18 +66,20 @@ pub(super) fn load(folder: &Path) -> Result<Option<Kept>, Failure> {
             path.display()
         ))
     };
-    let mut options = OpenOptions::new();
-    let file = match platform::without_links(options.read(true)).open(&path) {
+    let opened = match kms_agent_trust::open(&path, Kind::Secret) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(|error| bad(&error))?,
     };
-    if !is_private(&file).map_err(|error| bad(&error))? {
-        return Err(bad(&"it is not a file of this user alone"));
+    if let Some(refusal) = opened.verdict.refusal() {
+        return Err(bad(refusal));
     }
+    let metadata = opened.file.metadata().map_err(|error| bad(&error))?;
+    if !metadata.is_file() {
+        return Err(bad(&"it is not a regular file"));
+    }
+    let mut file = opened.file;
     let mut bytes = Zeroizing::new(Vec::new());
-    (&file)
-        .read_to_end(&mut bytes)
-        .map_err(|error| bad(&error))?;
+    file.read_to_end(&mut bytes).map_err(|error| bad(&error))?;
     // The cause is not told: it may repeat a value.
     let contents: Contents = serde_json::from_slice(&bytes).map_err(|_| bad(&"it is damaged"))?;
     Ok(Some(Kept {
@@ -119,18 +121,4 @@ fn newest(versions: &[Version]) -> Vec<Version> {
     };
     let newest = versions.iter().enumerate().filter(is_newest);
     newest.map(|(_, version)| version.clone()).collect()
-}
-
-#[cfg(unix)]
-fn is_private(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
-    let metadata = file.metadata()?;
-    let is_own = metadata.uid() == platform::own_user();
-    Ok(metadata.is_file() && is_own && metadata.permissions().mode() & 0o077 == 0)
-}
-
-#[cfg(not(unix))]
-fn is_private(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.is_file())
 }

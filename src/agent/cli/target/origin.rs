@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::exit::Failure;
-use crate::token::file;
+use crate::platform;
 use crate::token::source::{Found, find};
 
 /// Names the token file where no token variable is set; the client programs of README read it too.
@@ -34,7 +34,10 @@ impl Origin {
         if let Some(path) = file {
             // A file:// URL is understood as well as a path.
             let path = match path.to_str() {
-                Some(text) => file::parse_path(text).to_owned(),
+                Some(text) => match text.strip_prefix("file://") {
+                    Some(path) => platform::path_of_url(path).to_owned(),
+                    None => path.into(),
+                },
                 None => path.into(),
             };
             return Ok(Self {
@@ -61,8 +64,8 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.found, &self.variable) {
-            (Found::Literal(_), Some(variable)) => write!(f, "in {variable}"),
-            (Found::Literal(_), None) => f.write_str("of the environment"),
+            (Found::Literal { .. }, Some(variable)) => write!(f, "in {variable}"),
+            (Found::Literal { .. }, None) => f.write_str("of the environment"),
             (Found::File(path), Some(variable)) => {
                 write!(f, "in the file {}, which {variable} names,", path.display())
             }

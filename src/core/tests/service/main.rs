@@ -6,4 +6,5 @@ mod freshness;
 mod house;
 mod outage;
 mod purge;
+mod readiness;
 mod refusal;

@@ -101,6 +101,13 @@ impl Place {
         [Some(self.path), token].into_iter().flatten().collect()
     }
 
+    /// The first of `places` that is configured by now, as [`first_configured`](Self::first_configured) says.
+    pub(in crate::credential) fn first_configured_now(places: Vec<Self>) -> Option<Self> {
+        places
+            .into_iter()
+            .find(|place| place.variable.is_some() || !file::is_absent_now(&place.path))
+    }
+
     /// The first of `places` that is configured: named by a variable, or there. One that cannot be seen may be
     /// there, and must not make the agent somebody else.
     pub(in crate::credential) async fn first_configured(places: &[Self]) -> Option<&Self> {

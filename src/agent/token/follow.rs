@@ -1,0 +1,260 @@
+//! The token file while the agent runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kms_agent_server::{Token, TokenStore};
+
+use super::file::{self, FileId, Look, Stamp};
+use super::source::{TokenSource, warnings};
+use crate::exit::Failure;
+
+/// How often the file is looked at when no request asks for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The same while a change in place waits to settle.
+const LOOK_EVERY_UNSETTLED: Duration = Duration::from_millis(500);
+
+/// Requests can have the file looked at ten times a second.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A file that is written in place may be half-written; it counts once it has been unchanged for so long.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Little is done on the thread.
+const STACK_BYTES: usize = 256 * 1024;
+
+impl TokenSource {
+    /// Keeps `store` in step with the file from now on, on a thread of its own: the runtime's threads for blocking
+    /// work may all be busy. `first` is the file that the token in force was read from.
+    pub(crate) fn follow(
+        self,
+        store: &Arc<TokenStore>,
+        first: Option<FileId>,
+    ) -> Result<(), Failure> {
+        let Self::File(path) = self else {
+            return Ok(());
+        };
+        let mut follower = Follower {
+            path,
+            in_force: first,
+            unsettled: None,
+        };
+        let store = Arc::clone(store);
+        store.set_followed();
+        std::thread::Builder::new()
+            .name("kms-token".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                loop {
+                    let look = AssertUnwindSafe(|| follower.run(&store));
+                    if catch_unwind(look).is_err() {
+                        tracing::error!("Looking at the token file crashed; it goes on");
+                        std::thread::sleep(LOOK_EVERY);
+                    }
+                }
+            })
+            .map(drop)
+            .map_err(|error| {
+                Failure::failed(format!(
+                    "the thread that looks at the token file cannot be started: {error}"
+                ))
+            })
+    }
+}
+
+/// What is known of the file.
+#[derive(Debug)]
+struct Follower {
+    path: PathBuf,
+    /// The file that the token in force was read from, unless it is gone.
+    in_force: Option<FileId>,
+    unsettled: Option<Unsettled>,
+}
+
+/// A change in place.
+#[derive(Debug)]
+struct Unsettled {
+    stamp: Stamp,
+    token: Token,
+    since: Instant,
+}
+
+impl Follower {
+    /// Looks at the file for ever.
+    fn run(&mut self, store: &TokenStore) {
+        loop {
+            let began = Instant::now();
+            store.look(|| self.look(store, began));
+            let pause = match self.unsettled {
+                Some(_) => LOOK_EVERY_UNSETTLED,
+                None => LOOK_EVERY,
+            };
+            store.wait_until_look_is_wanted(pause.saturating_sub(began.elapsed()));
+            std::thread::sleep(LEAST_PAUSE.saturating_sub(began.elapsed()));
+        }
+    }
+
+    /// Looks at the file once. A file that is missing, empty or invalid leaves the old token in force.
+    fn look(&mut self, store: &TokenStore, now: Instant) {
+        let parsed = file::look(&self.path)
+            .map_err(|error| {
+                if error.is_missing() {
+                    // What comes in its place is another file, whatever its number.
+                    self.in_force = None;
+                }
+                error.to_string()
+            })
+            .and_then(|look| match Token::parse(&look.bytes) {
+                Ok(token) => Ok((look, token)),
+                Err(error) => Err(error.to_string()),
+            });
+        match parsed {
+            Ok((look, token)) => self.judge(store, &look, token, now),
+            Err(reason) => {
+                self.unsettled = None;
+                if !store.is_stuck() {
+                    tracing::warn!(
+                        path = %self.path.display(),
+                        reason,
+                        "The token file cannot be used; the last token stays in force"
+                    );
+                }
+                store.set_stuck(true);
+            }
+        }
+    }
+
+    fn judge(&mut self, store: &TokenStore, look: &Look, token: Token, now: Instant) {
+        let is_new = !store.is_in_force(&token);
+        if is_new && self.in_force == Some(look.id) && !self.has_settled(look, token, now) {
+            return;
+        }
+        self.unsettled = None;
+        self.in_force = Some(look.id);
+        store.replace(token);
+        if is_new {
+            tracing::info!(path = %self.path.display(), "The token was replaced; the old one has ended");
+        }
+        for warning in warnings(look) {
+            if kms_agent_trust::is_new_warning(&warning) {
+                tracing::warn!(path = %self.path.display(), cause = warning, "The token file is not as safe as it should be");
+            }
+        }
+    }
+
+    /// Whether a change in place has been there, and unchanged, for long enough.
+    fn has_settled(&mut self, look: &Look, token: Token, now: Instant) -> bool {
+        match &self.unsettled {
+            Some(known) if known.stamp == look.stamp && known.token == token => {
+                now.duration_since(known.since) >= SETTLED_AFTER
+            }
+            _ => {
+                self.unsettled = Some(Unsettled {
+                    stamp: look.stamp,
+                    token,
+                    since: now,
+                });
+                false
+            }
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const ONE: &str = "1111111111111111";
+    const TWO: &str = "2222222222222222";
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        store: TokenStore,
+        follower: Follower,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("token");
+            fs::write(&path, ONE).unwrap();
+            let first = file::look(&path).unwrap();
+            Self {
+                store: TokenStore::new(Token::parse(ONE.as_bytes()).unwrap()),
+                follower: Follower {
+                    path,
+                    in_force: Some(first.id),
+                    unsettled: None,
+                },
+                folder,
+                now: Instant::now(),
+            }
+        }
+
+        fn look_after(&mut self, millis: u64) -> &TokenStore {
+            self.now += Duration::from_millis(millis);
+            self.follower.look(&self.store, self.now);
+            &self.store
+        }
+
+        fn write(&self, text: &str) {
+            fs::write(&self.follower.path, text).unwrap();
+        }
+
+        fn rename_over(&self, text: &str) {
+            let made = self.folder.path().join("made");
+            fs::write(&made, text).unwrap();
+            fs::rename(made, &self.follower.path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_over_counts_at_the_first_look() {
+        let mut bench = Bench::new();
+        bench.rename_over(TWO);
+        assert!(bench.look_after(0).admits(TWO.as_bytes()));
+        assert!(!bench.store.admits(ONE.as_bytes()));
+        fs::remove_file(&bench.follower.path).unwrap();
+        assert!(bench.look_after(0).is_stuck());
+        bench.write(ONE);
+        assert!(bench.look_after(0).admits(ONE.as_bytes()));
+        assert!(!bench.store.is_stuck());
+    }
+
+    #[test]
+    fn a_file_written_in_place_counts_once_it_is_unchanged_for_two_seconds() {
+        let mut bench = Bench::new();
+        let half = "fedcba98765432100123";
+        let whole = "fedcba987654321001234567";
+        bench.write(half);
+        for _ in 0..3 {
+            assert!(!bench.look_after(500).admits(half.as_bytes()));
+        }
+        bench.write(whole);
+        for _ in 0..4 {
+            assert!(!bench.look_after(500).admits(whole.as_bytes()));
+        }
+        assert!(bench.store.admits(ONE.as_bytes()) && !bench.store.is_stuck());
+        assert!(bench.look_after(500).admits(whole.as_bytes()));
+        assert!(!bench.store.admits(ONE.as_bytes()));
+    }
+
+    #[test]
+    fn an_unusable_file_leaves_the_last_token_in_force_until_it_is_as_it_was() {
+        let mut bench = Bench::new();
+        for bad in ["", "short", "0123456789 abcdef"] {
+            bench.write(bad);
+            assert!(bench.look_after(5000).is_stuck(), "{bad:?}");
+            assert!(bench.store.admits(ONE.as_bytes()));
+        }
+        bench.write(ONE);
+        assert!(!bench.look_after(0).is_stuck());
+    }
+}

@@ -1,0 +1,110 @@
+//! One rule for every file that decides something: token, key, store, config, CA and profile files.
+//!
+//! The rule is that of `StrictModes` in OpenSSH. A file is trusted when it belongs to root or to the user of this
+//! process, when no other user and no group of strangers may write it, and when the same holds for each folder
+//! above it and for each folder that holds a symbolic link on the way. A path is walked one component at a time by
+//! file descriptor, so what was judged is what is opened.
+//!
+//! Exceptions, in the order in which they are looked at:
+//!
+//! - What lies on a read-only mount counts as writable for nobody, whoever owns it.
+//! - A sticky folder that others may write is accepted while what the path takes from it belongs to root or to this
+//!   user.
+//! - A folder that is a mount point, belongs to root and is open to all (`emptyDir` of Kubernetes) is accepted with
+//!   a warning, and the folders above it are not looked at.
+//! - An owner that this user namespace cannot name is accepted with a warning.
+//! - A group-writable folder or file is accepted where the group is one of this process, or root's own.
+//!
+//! ACL entries for strangers count as the ACL's mask. On systems other than Unix everything is trusted: the access
+//! list of the folder decides there.
+
+#[cfg(unix)]
+mod acl;
+#[cfg(unix)]
+mod identity;
+#[cfg(unix)]
+mod judge;
+#[cfg(not(unix))]
+mod open_to_all;
+#[cfg(unix)]
+mod place;
+#[cfg(unix)]
+mod walk;
+mod warned;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+#[cfg(not(unix))]
+pub use self::open_to_all::{Existing, Place, judge, judge_folder_of, make_folder, open};
+#[cfg(unix)]
+pub use self::place::{Existing, Place, make_folder};
+#[cfg(unix)]
+pub use self::walk::{judge, judge_folder_of, open};
+pub use self::warned::is_new_warning;
+
+/// How strictly a file is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A cache key or a store: others may neither read nor write it.
+    Secret,
+    /// A token: it may belong to any user, and one that every user may read is warned of.
+    Token,
+    /// A config, CA, profile or credential token file: others may not write it.
+    Setting,
+}
+
+/// The result of judging a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Only root and this user decide what the file holds.
+    Trusted,
+    /// Accepted; the text says what the operator should know.
+    Warned(String),
+    /// Not to be used.
+    Refused(Refusal),
+}
+
+impl Verdict {
+    /// The refusal, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Trusted | Self::Warned(_) => None,
+        }
+    }
+
+    /// The warning, if it is one.
+    pub fn warning(&self) -> Option<&str> {
+        match self {
+            Self::Warned(warning) => Some(warning),
+            Self::Trusted | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// The reason why a path is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A clause such as `/etc/kms is writable for others`.
+    pub reason: String,
+    /// The command that mends it.
+    pub command: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; run `{}`", self.reason, self.command)
+    }
+}
+
+/// A file that is open, and the verdict on it and on the way to it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file, opened for reading without waiting for a writer. It need not be a regular file.
+    pub file: File,
+    /// The verdict. A refused file is open all the same, so that callers can tell both faults.
+    pub verdict: Verdict,
+    /// The path without symbolic links.
+    pub path: PathBuf,
+}

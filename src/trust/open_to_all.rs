@@ -1,0 +1,141 @@
+//! Systems other than Unix, where the access list of a folder says who may do what in it: everything is trusted.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{Kind, Opened, Verdict};
+
+/// Opens the file at `path` for reading.
+pub fn open(path: &Path, _kind: Kind) -> io::Result<Opened> {
+    Ok(Opened {
+        file: File::open(path)?,
+        verdict: Verdict::Trusted,
+        path: path.to_owned(),
+    })
+}
+
+/// Finds out whether `path` exists.
+pub fn judge(path: &Path, _kind: Kind) -> io::Result<Verdict> {
+    fs::metadata(path).map(|_| Verdict::Trusted)
+}
+
+/// Trusts every folder.
+pub fn judge_folder_of(_path: &Path) -> io::Result<Verdict> {
+    Ok(Verdict::Trusted)
+}
+
+/// Makes the folder `path` and what is missing above it.
+pub fn make_folder(path: &Path, _bits: u32) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// A path at which a file is, or will be made.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+}
+
+/// A file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// Always 0: users have no numbers.
+    pub user: u32,
+    /// Always 0: groups have no numbers.
+    pub group: u32,
+    /// Always 0600: modes do not exist.
+    pub mode: u32,
+    /// It is a regular file.
+    pub is_file: bool,
+    /// Always false.
+    pub is_planted: bool,
+}
+
+impl Place {
+    /// Finds the place that `path` leads to.
+    pub fn find(path: &Path) -> io::Result<Self> {
+        // A link stays a link; what it points to is replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Self { path })
+    }
+
+    /// The path without links.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        Ok(self.path.clone())
+    }
+
+    /// Trusts every folder.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::Trusted
+    }
+
+    /// The file that is there.
+    pub fn existing(&self) -> io::Result<Option<Existing>> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            found => Ok(Some(Existing {
+                user: 0,
+                group: 0,
+                mode: 0o600,
+                is_file: found?.is_file(),
+                is_planted: false,
+            })),
+        }
+    }
+
+    /// Makes a new file beside the place, under a name that begins with `prefix`.
+    pub fn make_beside(&self, prefix: &str) -> io::Result<(File, OsString)> {
+        let unique = RandomState::new().build_hasher().finish();
+        let name = OsString::from(format!("{prefix}{unique:016x}"));
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.beside(&name))?;
+        Ok((file, name))
+    }
+
+    /// Puts the file `made` into the place, over what is there.
+    pub fn put(&self, made: &OsStr) -> io::Result<()> {
+        fs::rename(self.beside(made), &self.path)
+    }
+
+    /// Puts the file `made` into the place unless something is there, which is an error.
+    pub fn put_new(&self, made: &OsStr) -> io::Result<()> {
+        fs::hard_link(self.beside(made), &self.path)?;
+        self.remove(made)
+    }
+
+    /// Removes `made` from the folder.
+    pub fn remove(&self, made: &OsStr) -> io::Result<()> {
+        fs::remove_file(self.beside(made))
+    }
+
+    /// Opens the file that is there for writing, with its content.
+    pub fn open_existing(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(&self.path)
+    }
+
+    /// Opens the file that is there for appending, or makes one.
+    pub fn open_appending(&self, _bits: u32) -> io::Result<File> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)
+    }
+
+    /// Does nothing: folders cannot be synced.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn beside(&self, name: &OsStr) -> PathBuf {
+        self.path.with_file_name(name)
+    }
+}

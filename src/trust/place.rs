@@ -1,0 +1,179 @@
+//! Places at which files and folders are made, held by the descriptor of their folder.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, OFlags, linkat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::Verdict;
+use crate::judge::{self, Facts};
+use crate::walk::{End, Walk, mode};
+
+/// How often a name that turns out to be taken is drawn again.
+const ATTEMPTS: u32 = 16;
+
+/// A path at which a file is, or will be made. Links on the way were followed only where no stranger could have
+/// planted them, and the folder stays the same whatever happens to its path meanwhile.
+#[derive(Debug)]
+pub struct Place {
+    walk: Walk,
+    name: OsString,
+}
+
+/// A file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// The user it belongs to.
+    pub user: u32,
+    /// The group it belongs to.
+    pub group: u32,
+    /// The permission bits.
+    pub mode: u32,
+    /// It is a regular file.
+    pub is_file: bool,
+    /// A stranger may have put it there: the folder is writable for others, and the file belongs neither to root, to
+    /// this user nor to the folder's owner.
+    pub is_planted: bool,
+}
+
+impl Place {
+    /// Finds the place that `path` leads to. A link that a stranger could have planted is an error of the kind
+    /// `PermissionDenied`, whose text says why.
+    pub fn find(path: &Path) -> io::Result<Self> {
+        let mut walk = Walk::start_warily(path, None)?;
+        match walk.follow()? {
+            End::File {
+                name,
+                is_magic: false,
+            } => Ok(Self { walk, name }),
+            End::File { .. } => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is an open file of a process",
+            )),
+            End::Folder => Err(Errno::ISDIR.into()),
+        }
+    }
+
+    /// The path without links.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        Ok(self.walk.folder()?.path.join(&self.name))
+    }
+
+    /// The verdict on the folders for a file of this process.
+    pub fn verdict(&self) -> Verdict {
+        self.walk.verdict_on_folders(None)
+    }
+
+    /// The file that is there.
+    pub fn existing(&self) -> io::Result<Option<Existing>> {
+        let folder = self.walk.folder()?;
+        match statat(&folder.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            stat => {
+                let stat = stat?;
+                let facts = Facts::of(&stat);
+                Ok(Some(Existing {
+                    user: facts.user,
+                    group: facts.group,
+                    mode: facts.mode & 0o7777,
+                    is_file: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+                    is_planted: judge::is_planted(&folder.facts, &facts),
+                }))
+            }
+        }
+    }
+
+    /// Makes a new file of mode 0600 beside the place, under a name that begins with `prefix`.
+    pub fn make_beside(&self, prefix: &str) -> io::Result<(File, OsString)> {
+        let mut last = Errno::EXIST;
+        for _ in 0..ATTEMPTS {
+            let unique = RandomState::new().build_hasher().finish();
+            let name = OsString::from(format!("{prefix}{unique:016x}"));
+            match self.open(&name, OFlags::CREATE | OFlags::EXCL | OFlags::RDWR, 0o600) {
+                Ok(file) => return Ok((file, name)),
+                Err(Errno::EXIST) => last = Errno::EXIST,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last.into())
+    }
+
+    /// Puts the file `made` into the place, over what is there.
+    pub fn put(&self, made: &OsStr) -> io::Result<()> {
+        let folder = &self.walk.folder()?.fd;
+        Ok(renameat(folder, made, folder, &self.name)?)
+    }
+
+    /// Puts the file `made` into the place unless something is there, which is an error.
+    pub fn put_new(&self, made: &OsStr) -> io::Result<()> {
+        let folder = &self.walk.folder()?.fd;
+        #[cfg(target_os = "linux")]
+        {
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(folder, made, folder, &self.name, flags) {
+                // Some file systems know no such renaming.
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                renamed => return Ok(renamed?),
+            }
+        }
+        linkat(folder, made, folder, &self.name, AtFlags::empty())?;
+        self.remove(made)
+    }
+
+    /// Removes `made` from the folder.
+    pub fn remove(&self, made: &OsStr) -> io::Result<()> {
+        Ok(unlinkat(&self.walk.folder()?.fd, made, AtFlags::empty())?)
+    }
+
+    /// Opens the file that is there for writing, with its content. It must be a regular file of one name.
+    pub fn open_existing(&self) -> io::Result<File> {
+        let file = self.open(&self.name, OFlags::WRONLY | OFlags::NONBLOCK, 0)?;
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink > 1 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a regular file of one name",
+            ));
+        }
+        Ok(file)
+    }
+
+    /// Opens the file that is there for appending, or makes one with `bits`. A pipe is not waited for.
+    pub fn open_appending(&self, bits: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK;
+        match self.open(&self.name, flags, 0) {
+            Err(Errno::NOENT) => {}
+            opened => return Ok(opened?),
+        }
+        match self.open(&self.name, flags | OFlags::CREATE | OFlags::EXCL, bits) {
+            Err(Errno::EXIST) => Ok(self.open(&self.name, flags, 0)?),
+            made => Ok(made?),
+        }
+    }
+
+    /// Makes what happened in the folder survive a power cut.
+    pub fn sync(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat(&self.walk.folder()?.fd, ".", flags, mode(0))?;
+        Ok(rustix::fs::fsync(&folder)?)
+    }
+
+    fn open(&self, name: &OsStr, flags: OFlags, bits: u32) -> Result<File, Errno> {
+        let folder = self.walk.folder().map_err(|_| Errno::NOENT)?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(openat(&folder.fd, name, flags, mode(bits))?.into())
+    }
+}
+
+/// Makes the folder `path` and what is missing above it, with the permissions `bits`. Links on the way are followed
+/// as in [`Place::find`].
+pub fn make_folder(path: &Path, bits: u32) -> io::Result<()> {
+    match Walk::start_warily(path, Some(bits))?.follow()? {
+        End::Folder => Ok(()),
+        End::File { .. } => Err(Errno::NOTDIR.into()),
+    }
+}
