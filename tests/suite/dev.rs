@@ -74,7 +74,7 @@ impl Dev {
             .lines
             .iter()
             .find(|line| line.starts_with("curl ") && line.ends_with(&end));
-        line.unwrap_or_else(|| panic!("no line for {name}: {:?}", self.lines))
+        line.expect("there is a line for each secret")
     }
 
     fn stop(mut self) {

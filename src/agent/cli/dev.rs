@@ -128,9 +128,9 @@ fn changed(kept: Option<&Kept>, cloud: &Cloud) -> BTreeSet<String> {
     let Some(kept) = kept else {
         return BTreeSet::new();
     };
-    let is_new = |id: &str| !kept.versions.iter().any(|version| version.version_id == id);
+    let is_new = |id: &str| !kept.versions.iter().any(|version| version.id == id);
     let new = cloud.versions.iter();
-    new.filter(|version| is_new(&version.version_id))
+    new.filter(|version| is_new(&version.id))
         .map(|version| version.name.clone())
         .collect()
 }

@@ -14,6 +14,7 @@ use crate::cloud::{BINARY, Cloud};
 type Member = (&'static str, Option<&'static str>);
 
 /// Values that do not survive being read into a model of JSON.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn values() -> Vec<(String, Vec<Member>)> {
     let with = |value: &str, members: &[Member]| (value.to_owned(), members.to_vec());
     let deep = |inner: &str| format!("{}{inner}{}", "[".repeat(400), "]".repeat(400));
@@ -159,7 +160,9 @@ fn given_byte_for_byte(response_type: u8) {
         let name = format!("app/{index}");
         let output = client(&agent, &["get", &name]);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), *value);
-        for (field, expected) in members {
+        // Where it is hardest; for the others `exec` asks for the same members below.
+        let asked = members.iter().filter(|_| response_type == 2);
+        for (field, expected) in asked {
             let output = client(&agent, &["get", &name, "--field", field]);
             let found = output
                 .status

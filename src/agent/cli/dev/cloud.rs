@@ -99,7 +99,7 @@ fn emulate(
         for version in &all {
             let order = PutSecret::new(&version.name, &version.value);
             emulator
-                .put_secret(order.version_id(&version.version_id))
+                .put_secret(order.version_id(&version.id))
                 .map_err(|error| fail(&error))?;
         }
         for (name, value) in secrets {
@@ -107,14 +107,10 @@ fn emulate(
             if current.is_some_and(|version| version.value == value) {
                 continue;
             }
-            let version_id = emulator
+            let id = emulator
                 .put_secret(PutSecret::new(&name, &value))
                 .map_err(|error| Failure::usage(format!("--secret {name}: {error}")))?;
-            all.push(Version {
-                name,
-                value,
-                version_id,
-            });
+            all.push(Version { name, id, value });
         }
         let _ = started.send(Ok((
             emulator.base_url().to_owned(),

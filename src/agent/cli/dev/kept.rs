@@ -31,7 +31,7 @@ pub(super) struct Kept {
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) name: String,
-    pub(super) version_id: String,
+    pub(super) id: String,
     pub(super) value: String,
 }
 
