@@ -12,6 +12,7 @@ mod purge;
 mod status;
 mod target;
 mod token;
+mod usage;
 mod value;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -25,7 +26,7 @@ use crate::process::signal;
     name = "alibabacloud-kms-agent",
     version,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 78 bad configuration.\n\n\
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 78 bad configuration. exec: see exec --help.\n\n\
         Try it without a cloud account:\n  alibabacloud-kms-agent dev"
 )]
 struct Cli {
@@ -44,16 +45,16 @@ enum Command {
     Status(status::Args),
     Purge(purge::Args),
     Health(health::Args),
-    #[command(hide = true)]
     Completions(completions::Args),
-    #[command(hide = true)]
     Man(man::Args),
 }
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> Result<(), Failure> {
-    // Prints help and usage errors itself, with exit codes 0 and 2.
-    let command = Cli::parse().command;
+    let Some(cli) = usage::parse()? else {
+        return Ok(());
+    };
+    let command = cli.command;
     if !matches!(command, Command::Exec(_)) {
         signal::outlive_file_limit();
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use kms_agent_server::KMS_MEDIA_TYPE;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
@@ -27,21 +28,26 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// What went wrong, in whichever form the agent's ResponseType tells it.
-    pub(crate) fn refusal(&self) -> Failure {
+    /// Code and message of an error, in whichever of the three forms the agent answered.
+    pub(crate) fn error(&self) -> Option<(String, String)> {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let text = |name: &str| body.get(name).and_then(Value::as_str);
-        let told = match (
+        let (code, message) = match (
             text("Code").or(text("__type")),
             text("Message").or(text("message")),
         ) {
-            (Some(code), Some(message)) => Some(format!("{code}: {message}")),
-            _ => body
-                .pointer("/errors/0")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
+            (Some(code), Some(message)) => (code, message),
+            _ => body.pointer("/errors/0")?.as_str()?.split_once(": ")?,
         };
-        Failure::failed(told.unwrap_or_else(|| format!("the agent answered {}", self.status)))
+        Some((code.to_owned(), message.to_owned()))
+    }
+
+    /// What went wrong.
+    pub(crate) fn refusal(&self) -> Failure {
+        Failure::failed(match self.error() {
+            Some((code, message)) => format!("{code}: {message}"),
+            None => format!("the agent answered {}", self.status),
+        })
     }
 }
 
@@ -79,6 +85,15 @@ impl Client {
         self.send(&Method::GET, target, LIMIT)
     }
 
+    /// Asks for `target`, a secret, in the form of KMS: it alone has every value byte for byte. An agent that does not
+    /// know the request for it answers in the form of its ResponseType.
+    pub(crate) fn get_as_kms(&self, target: &str) -> Result<Reply, Failure> {
+        run(
+            LIMIT,
+            self.exchange(&Method::GET, target, Some(KMS_MEDIA_TYPE)),
+        )
+    }
+
     /// Orders `target`, which is a path and query.
     pub(crate) fn post(&self, target: &str) -> Result<Reply, Failure> {
         self.send(&Method::POST, target, LIMIT)
@@ -90,19 +105,20 @@ impl Client {
     }
 
     fn send(&self, method: &Method, target: &str, limit: Duration) -> Result<Reply, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
-        runtime.block_on(async {
-            tokio::time::timeout(limit, self.ask(method, target))
-                .await
-                .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
-        })
+        run(limit, self.ask(method, target))
     }
 
     /// Sends one request, for as long as the caller waits.
     pub(crate) async fn ask(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
+        self.exchange(method, target, None).await
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        target: &str,
+        accept: Option<&'static str>,
+    ) -> Result<Reply, Failure> {
         let port = self.port;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::failed(format!(
@@ -131,6 +147,9 @@ impl Client {
         if let Some(shown) = &self.token {
             request = request.header(&shown.header, shown.token.as_slice());
         }
+        if let Some(accept) = accept {
+            request = request.header(header::ACCEPT, accept);
+        }
         let request = request
             .body(Empty::<Bytes>::new())
             .map_err(|error| Failure::usage(format!("this cannot be asked for: {error}")))?;
@@ -149,4 +168,20 @@ impl Client {
             body: Zeroizing::new(body.to_bytes().to_vec()),
         })
     }
+}
+
+/// Waits for `exchange`, for at most `limit`.
+fn run(
+    limit: Duration,
+    exchange: impl Future<Output = Result<Reply, Failure>>,
+) -> Result<Reply, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
+    runtime.block_on(async {
+        tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
+    })
 }

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use kms_agent_core::config::{ConfigTable, Overrides, Problem, RawTable, RawValue, Report};
+use kms_agent_core::config::{
+    ConfigTable, KeySpec, Overrides, Problem, RawTable, RawValue, Report,
+};
 use kms_agent_core::shortage;
 use kms_agent_kms::Settings as KmsSettings;
 
@@ -143,6 +145,11 @@ impl Config {
         }
     }
 
+    /// Every key with its default and what it may hold.
+    pub(crate) fn keys() -> Vec<KeySpec> {
+        Self::examine("", &Overrides::default()).report.keys
+    }
+
     /// Reads `text` and tells everything that came to light.
     fn examine(text: &str, overrides: &Overrides) -> Examined {
         let report = RefCell::new(Report::overridden_by(overrides.clone()));
@@ -258,7 +265,7 @@ impl From<ConfigError> for Failure {
         if error.is_shortage {
             Self::failed(error.to_string())
         } else {
-            Self::config(error.to_string())
+            Self::problems(&error)
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::config::ConfigError;
+use crate::shown::{shown, shown_lines};
 use kms_agent_core::registry::{OpenError, OpenErrorKind};
 use kms_agent_core::shortage;
 
@@ -13,35 +15,70 @@ const USAGE: u8 = 2;
 /// The configuration is wrong (`EX_CONFIG` of `sysexits.h`): starting again will not help.
 const CONFIG: u8 = 78;
 
+/// The command that `exec` was to become was found and cannot be run; shells use the same code.
+const NOT_EXECUTABLE: u8 = 126;
+/// The command that `exec` was to become was not found; shells use the same code.
+const NO_COMMAND: u8 = 127;
+
 /// An end that is not success. Its message is for a person and holds no secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
+    /// Whether the message has its own beginning, as the pages on wrong usage have.
+    is_page: bool,
 }
 
 impl Failure {
     /// Exit code 1.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self {
-            code: FAILED,
-            message: message.into(),
-        }
+        Self::with_code(FAILED, message.into())
     }
 
     /// Exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self {
-            code: USAGE,
-            message: message.into(),
-        }
+        Self::with_code(USAGE, message.into())
     }
 
     /// Exit code 78.
     pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::with_code(CONFIG, message.into())
+    }
+
+    /// Exit code 2, with a text that is printed as it is.
+    pub(crate) fn page(text: impl Into<String>) -> Self {
+        Self {
+            code: USAGE,
+            message: text.into(),
+            is_page: true,
+        }
+    }
+
+    /// Exit code 126.
+    pub(crate) fn not_executable(message: impl Into<String>) -> Self {
+        Self::with_code(NOT_EXECUTABLE, message.into())
+    }
+
+    /// Exit code 127.
+    pub(crate) fn no_command(message: impl Into<String>) -> Self {
+        Self::with_code(NO_COMMAND, message.into())
+    }
+
+    /// Exit code 78, with a line for each problem of a config file.
+    pub(crate) fn problems(error: &ConfigError) -> Self {
         Self {
             code: CONFIG,
-            message: message.into(),
+            message: shown_lines(&error.to_string()),
+            is_page: false,
+        }
+    }
+
+    /// One line: what others wrote into it cannot begin another one.
+    fn with_code(code: u8, message: String) -> Self {
+        Self {
+            code,
+            message: shown(&message).into_owned(),
+            is_page: false,
         }
     }
 
@@ -57,7 +94,7 @@ impl Failure {
     /// The same, with what it is about.
     pub(crate) fn about(self, what: impl std::fmt::Display) -> Self {
         Self {
-            message: format!("{what}: {}", self.message),
+            message: format!("{}: {}", shown(&what.to_string()), self.message),
             ..self
         }
     }
@@ -75,7 +112,8 @@ impl Failure {
     /// Says it on stderr and gives the code.
     pub(crate) fn report(self) -> ExitCode {
         // Nobody is left to tell where stderr is closed.
-        let _ = writeln!(std::io::stderr(), "error: {}", self.message);
+        let prefix = if self.is_page { "" } else { "error: " };
+        let _ = writeln!(std::io::stderr(), "{prefix}{}", self.message.trim_end());
         ExitCode::from(self.code)
     }
 }

@@ -15,6 +15,7 @@ mod platform;
 mod port_holder;
 mod process;
 mod reload;
+mod shown;
 mod telemetry;
 mod token;
 

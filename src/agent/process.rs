@@ -4,6 +4,7 @@
 mod capability;
 #[cfg(target_os = "linux")]
 mod confine;
+pub(crate) mod dumps;
 #[cfg(target_os = "linux")]
 mod filter;
 pub(crate) mod harden;

@@ -6,6 +6,10 @@ use kms_agent_core::config::ConfigTable;
 /// The query-style secret route.
 pub(crate) const SECRET_BY_QUERY: &str = "/secretsmanager/get";
 
+/// In the `Accept` header of a request for a secret it asks for the form of KMS, whatever [`ResponseType`] is set. Only
+/// that form has every value byte for byte.
+pub const KMS_MEDIA_TYPE: &str = "application/vnd.alibabacloud-kms+json";
+
 /// How many headers may carry the token.
 pub(crate) const MAX_TOKEN_HEADERS: usize = 8;
 

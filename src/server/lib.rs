@@ -24,7 +24,7 @@ use std::sync::Arc;
 use kms_agent_core::{Prefetch, SecretService, Tasks, Timestamp};
 use prometheus_client::registry::Registry;
 
-pub use self::config::ServerSettings;
+pub use self::config::{KMS_MEDIA_TYPE, ServerSettings};
 pub use self::metric::HttpMetrics;
 pub use self::serve::{BindError, Listeners, serve};
 pub use self::token::{Token, TokenStore};

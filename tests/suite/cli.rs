@@ -2,6 +2,8 @@
 
 mod page;
 mod token;
+mod usage;
+mod value;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -245,7 +247,7 @@ fn check_offline_tells_every_problem_of_a_file() {
     );
     assert_eq!(
         stdout(&check(&["--json"])).trim_end(),
-        r#"{"ok":true,"problems":[]}"#
+        r#"{"ok":true,"problems":[],"steps":[{"detail":"config.toml","state":"ok","step":"config"}]}"#
     );
 
     std::fs::write(
@@ -262,6 +264,8 @@ fn check_offline_tells_every_problem_of_a_file() {
     let bad = check(&["--json"]);
     assert_eq!(bad.status.code(), Some(78));
     let report: serde_json::Value = serde_json::from_slice(&bad.stdout).unwrap();
+    assert_eq!(report["steps"][0]["step"], "config");
+    assert_eq!(report["steps"][0]["state"], "failed");
     assert_eq!(report["problems"][1]["line"], 4);
     assert_eq!(report["problems"][1]["key"], "KMS.Regoin");
     assert!(!stdout(&bad).contains("hunter2") && !stderr(&bad).contains("hunter2"));

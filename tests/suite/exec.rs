@@ -1,6 +1,7 @@
 //! `exec`: a command that finds its secrets in its environment.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
@@ -61,7 +62,6 @@ fn the_command_finds_what_was_asked_for_in_its_environment_and_nothing_else_is_n
     let expected = [
         ("HOST", "b"),
         ("KEPT", "app"),
-        ("KMS_TOKEN", TOKEN),
         ("PASSWORD", PASSWORD),
         ("PATH", "/usr/bin:/bin"),
         ("PLAIN", "text"),
@@ -69,6 +69,84 @@ fn the_command_finds_what_was_asked_for_in_its_environment_and_nothing_else_is_n
     ];
     assert_eq!(found, BTreeMap::from(expected));
     assert_eq!(cloud.reads(), 2, "a secret is read once");
+}
+
+#[test]
+fn the_command_gets_the_token_only_when_that_is_asked_for() {
+    let (_cloud, agent) = house();
+    let tokens = |mut command: Command| {
+        command.envs([
+            ("KMS_SESSION_TOKEN", TOKEN),
+            ("KMS_CONTAINER_AUTHORIZATION_TOKEN", TOKEN),
+        ]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .filter(|line| line.contains("TOKEN="))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(exec(&agent, &["PLAIN=plain"], &["env"])), [""; 0]);
+    // A variable that is asked for is no token of the agent's.
+    assert_eq!(
+        tokens(exec(&agent, &["KMS_TOKEN=plain"], &["env"])),
+        ["KMS_TOKEN=text"]
+    );
+    let mut keeping = Command::new(BINARY);
+    keeping
+        .args([
+            "exec",
+            "--keep-token",
+            "--port",
+            &agent.port().to_string(),
+            "-e",
+            "X=plain",
+            "--",
+            "env",
+        ])
+        .env_clear()
+        .envs([("KMS_TOKEN", TOKEN), ("PATH", "/usr/bin:/bin")]);
+    assert_eq!(tokens(keeping).len(), 3);
+}
+
+#[test]
+fn core_files_are_off_for_exec_itself_and_as_before_for_the_command() {
+    let (cloud, agent) = house();
+    let limits = |text: &str| -> String {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        line.expect("every process has one").to_owned()
+    };
+    let before = limits(&std::fs::read_to_string("/proc/self/limits").unwrap());
+    let output = exec(&agent, &["PLAIN=plain"], &["cat", "/proc/self/limits"])
+        .output()
+        .unwrap();
+    assert_eq!(limits(&String::from_utf8(output.stdout).unwrap()), before);
+
+    // While it waits for KMS its own limit can be seen.
+    cloud
+        .fault(kms_agent_emulator::Fault::new(
+            kms_agent_emulator::FaultKind::Hang,
+        ))
+        .unwrap();
+    let mut child = exec(&agent, &["SLOW=app/slow"], &["true"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let own = format!("/proc/{}/limits", child.id());
+    let began = std::time::Instant::now();
+    loop {
+        let text = std::fs::read_to_string(&own).unwrap();
+        if limits(&text).split_whitespace().nth(4) == Some("0") {
+            break;
+        }
+        assert!(began.elapsed().as_secs() < 30, "core files stay on");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -146,8 +224,33 @@ fn what_stands_in_the_way_is_told() {
     let wanted = ["PLAIN=plain"];
     fails(
         exec(&agent, &wanted, &["no-such-command"]),
-        1,
+        127,
         "there is no such command",
+    );
+    fails(
+        exec(&agent, &wanted, &["/no/such/command"]),
+        127,
+        "there is no such command",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text, mode, why) in [
+        ("data", "x", 0o644, "Permission denied"),
+        (
+            "script",
+            "#!/no/such/interpreter\n",
+            0o755,
+            "the interpreter in its first line is missing",
+        ),
+    ] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        fails(exec(&agent, &wanted, &[path.to_str().unwrap()]), 126, why);
+    }
+    fails(
+        exec(&agent, &wanted, &[folder.path().to_str().unwrap()]),
+        126,
+        "cannot be run",
     );
     fails(
         exec(&agent, &["HUGE=huge"], &["true"]),

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use clap::ValueHint;
 use kms_agent_core::config::Overrides;
 use kms_agent_kms::Environment;
 
@@ -25,6 +26,7 @@ use crate::token::source::TokenSource;
     Under systemd: Type=notify-reload and WatchdogSec= work; the watchdog is fed while the agent answers itself.")]
 pub(super) struct Args {
     /// The config file (TOML)
+    #[arg(value_hint = ValueHint::FilePath)]
     config: PathBuf,
 }
 

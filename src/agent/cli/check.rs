@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueHint;
 use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
@@ -12,6 +13,7 @@ use self::report::Report;
 use super::agent::{environment, overrides};
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::shown::shown_lines;
 
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]
@@ -28,6 +30,7 @@ use crate::exit::Failure;
 )]
 pub(super) struct Args {
     /// The config file (TOML)
+    #[arg(value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// Look at the file only; ask nobody
     #[arg(long)]
@@ -46,21 +49,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Ok(config) => config,
         Err(error) => {
             if args.json {
-                say(&Report::of_problems(error.problems()).json());
+                say(&Report::of_problems(name, error.problems()).json());
             }
             return Err(error.into());
         }
     };
+    let mut report = Report::begin(name.clone()).warn(&config.warnings);
     if args.offline {
-        let report = Report::default().warn(&config.warnings);
         say(&if args.json {
             report.json()
         } else {
-            report.with_warnings(format!("{name}: ok"))
+            shown_lines(&report.with_warnings(format!("{name}: ok")))
         });
         return Ok(());
     }
-    let mut report = Report::begin(name).warn(&config.warnings);
     report.add_local(local::examine(&config, &args.config));
     report.add(remote(&config, args.secret.clone())?);
     say(&if args.json {

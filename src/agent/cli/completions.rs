@@ -1,10 +1,12 @@
+mod bash;
+
 use std::io::{self, Write};
 
 use clap_complete::Shell;
 
 use crate::exit::Failure;
 
-/// Prints what a shell needs to complete this command line.
+/// Prints a script with which a shell completes this command line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  \
     alibabacloud-kms-agent completions bash > /usr/share/bash-completion/completions/alibabacloud-kms-agent")]
@@ -14,14 +16,36 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, mut command: clap::Command) -> Result<(), Failure> {
-    let name = command.get_name().to_owned();
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command, &name, &mut script);
-    // For bash the library spells a name with hyphens in two ways, and then completes no option of any command
-    // (clap-rs/clap#6421).
-    let script = String::from_utf8_lossy(&script)
-        .replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
+    let script = match args.shell {
+        // The library's script offers no files for arguments, nothing after `--`, and misspells names with hyphens.
+        Shell::Bash => bash::script(&command),
+        shell => {
+            let name = command.get_name().to_owned();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, &name, &mut script);
+            let script = String::from_utf8_lossy(&script).into_owned();
+            with_groups(shell, &script)
+        }
+    };
     io::stdout()
         .write_all(script.as_bytes())
         .map_err(|error| Failure::failed(format!("the script cannot be written: {error}")))
+}
+
+/// `script` with the system's groups for `--group`, for which the library has no hint.
+fn with_groups(shell: Shell, script: &str) -> String {
+    match shell {
+        Shell::Zsh => script.replace(":GROUP:_default'", ":GROUP:_groups'"),
+        Shell::Fish => script
+            .lines()
+            .map(|line| {
+                if line.contains(" -l group ") {
+                    format!("{line} -f -a '(__fish_complete_groups)'\n")
+                } else {
+                    format!("{line}\n")
+                }
+            })
+            .collect(),
+        _ => script.to_owned(),
+    }
 }

@@ -1,22 +1,35 @@
+mod cloud;
+mod kept;
+
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
 
-use kms_agent_core::shortage;
-use kms_agent_emulator::{AccessKey, Emulator, Options, PutSecret};
-use tokio::sync::oneshot;
+use clap::ValueHint;
+use http::HeaderName;
+use zeroize::Zeroizing;
 
+use self::cloud::Cloud;
+use self::kept::Kept;
+use super::target::encoded;
+use crate::client::{Client, ShownToken};
 use crate::compose::Prepared;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::port_holder::TrustedUsers;
+use crate::shown::shown;
 use crate::token::draw;
 use crate::token::source::TokenSource;
 
 /// Runs an agent and a built-in KMS emulator in one process: no cloud account, no config file.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Keys and token are drawn anew each run. Ctrl-C ends it and leaves nothing behind.\n\n\
+    after_help = "Prints a curl command for each secret, then the token for client commands in another terminal.\n\
+    The token is drawn anew each run. Without --persist so are the emulator's keys, and Ctrl-C leaves nothing behind.\n\n\
+    With --persist the folder keeps the cache (encrypted, with its key beside it) and the emulator's port, access key\n\
+    and secrets (in plain text, for this user alone), so that the next run answers from the cache. A secret that is\n\
+    given another value gets a new version.\n\n\
+    Warnings and errors go to stderr; RUST_LOG=info or debug shows more.\n\n\
     Example:\n  \
     alibabacloud-kms-agent dev --secret app/db='{\"user\":\"app\",\"password\":\"example\"}'"
 )]
@@ -27,8 +40,8 @@ pub(super) struct Args {
     /// The agent's port; 0 draws a free one
     #[arg(long, default_value_t = 2025, value_parser = parse_port)]
     port: u16,
-    /// Keep the cache in this folder, encrypted, instead of in memory
-    #[arg(long, value_name = "DIR")]
+    /// Keep the cache and the emulator in this folder, for the next run
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     persist: Option<PathBuf>,
 }
 
@@ -37,16 +50,36 @@ const DEMO: (&str, &str) = (
     r#"{"user":"demo","password":"correct horse battery staple"}"#,
 );
 
+const DEFAULT_PORT: u16 = 2025;
+
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let secrets: Vec<_> = std::iter::once((DEMO.0.to_owned(), DEMO.1.to_owned()))
-        .chain(args.secret)
-        .collect();
-    let cloud = Cloud::start(secrets)?;
-    let config = Config::parse(
-        &config_text(&cloud.base_url, args.port, args.persist.as_deref())?,
-        "dev",
-    )
-    .map_err(|error| Failure::usage(error.to_string()))?;
+    let folder = args.persist.as_deref();
+    let kept = match folder {
+        None => None,
+        Some(folder) => {
+            kept::make_folder(folder)?;
+            kept::load(folder)?
+        }
+    };
+    let cloud = Cloud::start(kept.as_ref(), secrets(kept.as_ref(), args.secret))?;
+    if let Some(kept) = kept.as_ref().filter(|kept| kept.port != cloud.port) {
+        let _ = writeln!(
+            io::stderr(),
+            "warning: port {}, which the emulator had in the last run, is taken; what the cache holds is not used in this run",
+            kept.port
+        );
+    }
+    if let Some(folder) = folder {
+        let port = kept.as_ref().map_or(cloud.port, |kept| kept.port);
+        let kept = Kept {
+            port,
+            access_key: cloud.access_key.clone(),
+            versions: cloud.versions.clone(),
+        };
+        kept::save(folder, &kept)?;
+    }
+    let config = Config::parse(&config_text(&cloud.base_url, args.port, folder)?, "dev")
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let environment = [
         ("ALIBABA_CLOUD_ACCESS_KEY_ID", cloud.access_key.id()),
         (
@@ -67,99 +100,101 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         std::env::var("RUST_LOG").ok(),
     )?;
     let port = agent.port();
-    let line = format!(
-        "curl -H 'X-KMS-Token: {}' 'http://127.0.0.1:{port}/secretsmanager/get?secretId={}'",
-        *token, DEMO.0
-    );
-    agent.run(|| {
-        // Who has closed stdout does not want to know.
-        let _ = writeln!(io::stdout(), "{line}");
+    let changed = changed(kept.as_ref(), &cloud);
+    let text = announcement(port, &token, &cloud, folder);
+    agent.run(move || {
+        if changed.is_empty() {
+            say(&text);
+            return;
+        }
+        // The agent serves once this returns.
+        std::thread::spawn(move || {
+            drop_entries(port, &token, &changed);
+            say(&text);
+        });
     })
 }
 
-/// The emulator, on a thread of its own until this is dropped.
-struct Cloud {
-    base_url: String,
-    access_key: AccessKey,
-    /// Dropped first: the thread ends when its other end is gone.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+/// The secrets to begin with: those asked for, and the demo unless it is there already.
+fn secrets(kept: Option<&Kept>, asked: Vec<(String, String)>) -> Vec<(String, String)> {
+    let has_demo =
+        kept.is_some_and(|kept| kept.versions.iter().any(|version| version.name == DEMO.0));
+    let demo = (!has_demo).then(|| (DEMO.0.to_owned(), DEMO.1.to_owned()));
+    demo.into_iter().chain(asked).collect()
 }
 
-impl Cloud {
-    fn start(secrets: Vec<(String, String)>) -> Result<Self, Failure> {
-        let (started, starting) = mpsc::sync_channel(1);
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("emulator".to_owned())
-            .spawn(move || {
-                let result = emulate(secrets, stopped, &started);
-                if let Err(failure) = result {
-                    // Nobody listens any more once the start succeeded.
-                    let _ = started.send(Err(failure));
-                }
-            })
-            .map_err(|error| {
-                Failure::failed(format!(
-                    "the emulator's thread cannot be started: {error}. {}",
-                    shortage::remedy(&error)
-                ))
-            })?;
-        let (base_url, access_key) = starting
-            .recv()
-            .unwrap_or_else(|_| Err(Failure::failed("the emulator ended at once")))?;
-        Ok(Self {
-            base_url,
-            access_key,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A crash of the emulator has been printed by its thread.
-            let _ = thread.join();
-        }
-    }
-}
-
-type Started = Result<(String, AccessKey), Failure>;
-
-fn emulate(
-    secrets: Vec<(String, String)>,
-    stopped: oneshot::Receiver<()>,
-    started: &mpsc::SyncSender<Started>,
-) -> Result<(), Failure> {
-    let fail = |error: &dyn std::fmt::Display| {
-        Failure::failed(format!("the emulator cannot be started: {error}"))
+/// Names of secrets that got a new version, of which the cache may hold the old one.
+fn changed(kept: Option<&Kept>, cloud: &Cloud) -> BTreeSet<String> {
+    let Some(kept) = kept else {
+        return BTreeSet::new();
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| fail(&error))?;
-    runtime.block_on(async {
-        let emulator = Emulator::start(Options::default()).map_err(|error| fail(&error))?;
-        for (name, value) in secrets {
-            emulator
-                .put_secret(PutSecret::new(&name, value))
-                .map_err(|error| Failure::usage(format!("--secret {name}: {error}")))?;
-        }
-        let _ = started.send(Ok((
-            emulator.base_url().to_owned(),
-            emulator.access_key().clone(),
-        )));
-        // Either way it is over.
-        let _ = stopped.await;
-        emulator.stop().await;
-        Ok(())
-    })
+    let is_new = |id: &str| !kept.versions.iter().any(|version| version.id == id);
+    let new = cloud.versions.iter();
+    new.filter(|version| is_new(&version.id))
+        .map(|version| version.name.clone())
+        .collect()
 }
 
-/// The config of a development agent: the emulator for KMS, stderr for the log.
+/// Purges `names` from the agent, so that their new values are read.
+fn drop_entries(port: u16, token: &Zeroizing<String>, names: &BTreeSet<String>) {
+    let client = Client {
+        port,
+        token: Some(ShownToken {
+            header: HeaderName::from_static("x-kms-token"),
+            token: Zeroizing::new(token.as_bytes().to_vec()),
+            trusted: TrustedUsers::of_token(None),
+        }),
+    };
+    for name in names {
+        // A failure leaves the old value until it expires.
+        let _ = client.post(&format!("/agent/purge?secretId={}", encoded(name)));
+    }
+}
+
+/// What the terminal shows: a `curl` command for each secret first, and the way out last. All of it may be pasted into
+/// a shell.
+fn announcement(port: u16, token: &str, cloud: &Cloud, folder: Option<&Path>) -> String {
+    let names: BTreeSet<&str> = cloud
+        .versions
+        .iter()
+        .map(|version| version.name.as_str())
+        .filter(|name| *name != DEMO.0)
+        .collect();
+    let mut lines: Vec<String> = std::iter::once(DEMO.0)
+        .chain(names)
+        .map(|name| {
+            let name = encoded(name).replace("%2F", "/");
+            format!(
+                "curl -H 'X-KMS-Token: {token}' 'http://127.0.0.1:{port}/secretsmanager/get?secretId={name}'"
+            )
+        })
+        .collect();
+    let port_option = if port == DEFAULT_PORT {
+        String::new()
+    } else {
+        format!(" --port {port}")
+    };
+    lines.extend([
+        "# For get, exec, status and purge in another terminal:".to_owned(),
+        format!("export KMS_TOKEN={token}"),
+        format!("alibabacloud-kms-agent get demo --field password{port_option}"),
+    ]);
+    if let Some(folder) = folder {
+        lines.push(format!(
+            "# Kept in {} for the next run",
+            shown(&folder.display().to_string())
+        ));
+    }
+    lines.push("# Ctrl-C ends it".to_owned());
+    lines.join("\n")
+}
+
+fn say(text: &str) {
+    // In one piece, so that no log line stands in the middle. Nobody reads a stdout that is closed.
+    let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
+}
+
+/// The config of a development agent: the emulator for KMS, warnings on stderr for the log.
 fn config_text(endpoint: &str, port: u16, persist: Option<&Path>) -> Result<String, Failure> {
     let cache = match persist {
         None => String::new(),
@@ -180,14 +215,15 @@ fn config_text(endpoint: &str, port: u16, persist: Option<&Path>) -> Result<Stri
         }
     };
     Ok(format!(
-        "[Server]\nHttpPort = {port}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{endpoint}\"\n[Log]\nLogPath = \"stderr\"\n{cache}"
+        "[Server]\nHttpPort = {port}\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{endpoint}\"\n\
+         [Log]\nLogPath = \"stderr\"\nLogLevel = \"Warn\"\n{cache}"
     ))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port == 0 || port >= 1024 => Ok(port),
-        _ => Err("0 or a port from 1024 to 65535".to_owned()),
+        _ => Err("write 0 or a port from 1024 to 65535".to_owned()),
     }
 }
 

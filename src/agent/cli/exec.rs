@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::Path;
 use std::process::Command;
 
+use clap::ValueHint;
 use http::StatusCode;
 use zeroize::Zeroizing;
 
@@ -11,12 +13,17 @@ use super::value;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::platform;
+use crate::process::dumps;
 
 /// Reads secrets through a running agent into the environment of a command and becomes it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The command gets this environment and the variables asked for, in place of ones of the same name.\n\
-    It is not started unless every secret could be read. Values are never on a command line.\n\n\
+    It is not started unless every secret could be read. Values are never on a command line.\n\
+    The variables that may hold the agent's token (see Server.SSRFEnvVariables) are taken out of its environment,\n\
+    unless --keep-token is given. A member is given as it is written in the value (see get).\n\n\
+    Exit codes: those of the command; 127 if there is no such command, 126 if it cannot be run. Before that: 1 a\n\
+    secret could not be read, 2 wrong usage, 78 bad configuration.\n\n\
     Example:\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent exec \\\n    \
     -e DB_USER=app/db#user -e DB_PASSWORD=app/db#password -- ./server --port 8080"
@@ -25,10 +32,13 @@ pub(super) struct Args {
     /// A variable and the secret it gets, or the field of its JSON value (dots go deeper); may be given many times
     #[arg(short, long, required = true, value_name = "VAR=SECRET_ID[#field]", value_parser = Variable::parse)]
     env: Vec<Variable>,
+    /// Leave the variables that may hold the agent's token in the command's environment
+    #[arg(long)]
+    keep_token: bool,
     #[command(flatten)]
     target: Target,
     /// The command to become, and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }
 
@@ -67,26 +77,39 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         return Err(Failure::usage("there is no command to become"));
     };
+    let dumps = dumps::forbid();
     let values = read(&args.env, &args.target)?;
     let mut command = Command::new(program);
+    if !args.keep_token {
+        for name in args.target.token_variables()? {
+            command.env_remove(name);
+        }
+    }
     command.args(arguments).envs(
         values
             .iter()
             .filter_map(|(name, value)| Some((name, platform::variable(value)?))),
     );
+    dumps.restore_limit();
     let error = platform::become_command(&mut command);
-    let why = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such command".to_owned(),
-        io::ErrorKind::ArgumentListTooLong => {
-            "the values are too large for an environment; read them from the agent instead"
-                .to_owned()
+    Err(not_run(program, &error))
+}
+
+/// The failure to become `program`, with the exit codes of shells and of `env`.
+fn not_run(program: &OsStr, error: &io::Error) -> Failure {
+    let name = program.display();
+    let failed = |why: &str| format!("{name} cannot be run: {why}");
+    match error.kind() {
+        // A file that is there and cannot be found is a script whose interpreter is missing.
+        io::ErrorKind::NotFound if Path::new(program).is_file() => {
+            Failure::not_executable(failed("the interpreter in its first line is missing"))
         }
-        _ => error.to_string(),
-    };
-    Err(Failure::failed(format!(
-        "{} cannot be run: {why}",
-        program.display()
-    )))
+        io::ErrorKind::NotFound => Failure::no_command(failed("there is no such command")),
+        io::ErrorKind::ArgumentListTooLong => Failure::failed(failed(
+            "the values are too large for an environment; read them from the agent instead",
+        )),
+        _ => Failure::not_executable(failed(&error.to_string())),
+    }
 }
 
 /// The variables' values. A secret that several of them come from is read once, so that they belong together.
@@ -105,7 +128,7 @@ fn read<'a>(
         } = variable;
         let failed = |failure: Failure| failure.about(format_args!("{name} from {secret_id}"));
         if !secrets.contains_key(secret_id) {
-            secrets.insert(secret_id, ask(&client, secret_id).map_err(failed)?);
+            secrets.insert(secret_id, ask(&client, target, secret_id).map_err(failed)?);
         }
         let Some(whole) = secrets.get(secret_id) else {
             continue;
@@ -126,14 +149,14 @@ fn read<'a>(
     Ok(values)
 }
 
-fn ask(client: &Client, secret_id: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let reply = client.get(&format!(
+fn ask(client: &Client, target: &Target, secret_id: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let reply = client.get_as_kms(&format!(
         "/secretsmanager/get?secretId={}",
         encoded(secret_id)
     ))?;
     if reply.status == StatusCode::OK {
         value::of(&reply.body)
     } else {
-        Err(reply.refusal())
+        Err(target.refusal(&reply))
     }
 }

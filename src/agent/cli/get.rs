@@ -2,25 +2,33 @@ use std::io::{self, IsTerminal, Write};
 
 use http::StatusCode;
 
-use super::target::{Target, encoded};
+use super::target::{Target, encoded, parse_name};
 use super::value;
 use crate::exit::Failure;
+use crate::process::dumps;
+use crate::shown::shown_json;
 
 /// Reads a secret through a running agent and prints its value.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The value is printed as it is; a line break follows only on a terminal.\n\n\
+    after_help = "The value is printed byte for byte; a line break follows only on a terminal.\n\n\
+    A member is printed as it is written in the value, numbers digit for digit, a string without quotes and\n\
+    escapes. A dot goes deeper, into an array by number. A member whose own name has the dots comes first. Of\n\
+    several members of one name the last counts.\n\n\
+    The token: KMS_TOKEN (see Server.SSRFEnvVariables), else the file that KMS_TOKEN_FILE names, else\n\
+    /var/run/kmstoken.\n\n\
     Example:\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent get app/db --field password"
 )]
 pub(super) struct Args {
     /// The secret's name or ARN
+    #[arg(value_parser = parse_name)]
     secret_id: String,
     /// Print the agent's whole answer
     #[arg(long, conflicts_with = "field")]
     json: bool,
     /// Print one member of a JSON value; dots go deeper
-    #[arg(long, value_name = "a.b")]
+    #[arg(long, value_name = "a.b", value_parser = parse_name)]
     field: Option<String>,
     /// The version with this id
     #[arg(long)]
@@ -36,24 +44,30 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let reply = args.target.client()?.get(&args.query())?;
-    if reply.status != StatusCode::OK {
-        return Err(reply.refusal());
-    }
-    let output = if args.json {
-        reply.body
+    let _dumps = dumps::forbid();
+    let client = args.target.client()?;
+    let reply = if args.json {
+        client.get(&args.query())
     } else {
-        let value = value::of(&reply.body)?;
-        match &args.field {
-            Some(field) => value::member(&value, field)?,
-            None => value,
-        }
-    };
+        client.get_as_kms(&args.query())
+    }?;
+    if reply.status != StatusCode::OK {
+        return Err(args.target.refusal(&reply));
+    }
     let mut stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let output = match &args.field {
+        _ if args.json => match std::str::from_utf8(&reply.body) {
+            Ok(text) if is_terminal => shown_json(text).into_owned().into_bytes().into(),
+            _ => reply.body,
+        },
+        Some(field) => value::member(&value::of(&reply.body)?, field)?,
+        None => value::of(&reply.body)?,
+    };
     stdout
         .write_all(&output)
         .and_then(|()| {
-            if stdout.is_terminal() {
+            if is_terminal {
                 stdout.write_all(b"\n")
             } else {
                 Ok(())

@@ -3,12 +3,15 @@ use std::io::{self, Write};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::target::{Target, encoded};
+use super::target::{Target, encoded, parse_name};
+use crate::client::Reply;
 use crate::exit::Failure;
 
 /// Drops entries from a running agent's cache, durably.
 #[derive(Debug, clap::Args)]
 #[command(
+    override_usage = "alibabacloud-kms-agent purge [OPTIONS] <SECRET_ID>\n       \
+    alibabacloud-kms-agent purge [OPTIONS] --all [--force]",
     after_help = "A secret is dropped with all its versions, whether it was asked for by name or by ARN.\n\n\
     Example:\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent purge app/db\n  \
@@ -16,30 +19,45 @@ use crate::exit::Failure;
 )]
 pub(super) struct Args {
     /// The secret's name or ARN
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(conflicts_with = "all", value_parser = parse_name)]
     secret_id: Option<String>,
     /// Drop everything
     #[arg(long)]
     all: bool,
     /// Drop everything even while KMS is failing and nothing can be fetched again
-    #[arg(long, requires = "all")]
+    #[arg(long)]
     force: bool,
     #[command(flatten)]
     target: Target,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let query = match &args.secret_id {
-        Some(id) => format!("secretId={}", encoded(id)),
-        None if args.force => "all=true&force=true".to_owned(),
-        None => "all=true".to_owned(),
+    let query = match (&args.secret_id, args.all, args.force) {
+        (Some(id), _, false) => format!("secretId={}", encoded(id)),
+        (None, true, false) => "all=true".to_owned(),
+        (None, true, true) => "all=true&force=true".to_owned(),
+        (None, false, false) => {
+            return Err(Failure::usage(
+                "name a secret, or write --all to drop every entry",
+            ));
+        }
+        (None, false, true) => {
+            return Err(Failure::usage(
+                "--force goes with --all: purge --all --force",
+            ));
+        }
+        (Some(_), _, true) => {
+            return Err(Failure::usage(
+                "--force goes with --all; a single secret needs none",
+            ));
+        }
     };
     let reply = args
         .target
         .client()?
         .post(&format!("/agent/purge?{query}"))?;
     if reply.status != StatusCode::OK {
-        return Err(reply.refusal());
+        return Err(refusal(args, &reply));
     }
     let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let count = answer.get("purged").and_then(Value::as_u64).unwrap_or(0);
@@ -47,4 +65,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     // Who has closed stdout does not want to know.
     let _ = writeln!(io::stdout(), "{count} {entries} purged");
     Ok(())
+}
+
+/// What the agent says, in the words of the command line.
+fn refusal(args: &Args, reply: &Reply) -> Failure {
+    match reply.error() {
+        Some((code, message)) if args.all && code == "InvalidParameter" => {
+            Failure::failed(message.replace("force=true", "--force"))
+        }
+        _ => args.target.refusal(reply),
+    }
 }

@@ -1,21 +1,30 @@
 mod table;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use http::StatusCode;
 use serde_json::Value;
 
 use super::target::Target;
 use crate::exit::Failure;
+use crate::platform;
+use crate::shown::shown_json;
 
 /// Shows what a running agent holds: entries, upstream health, credential expiry. Never a value.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  \
-    KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent status")]
+#[command(
+    after_help = "STATE fresh: LEFT is the time until the copy expires. STATE expired: LEFT is the time for which it may still\n\
+    stand in while KMS fails; then it is dead.\n\n\
+    Example:\n  \
+    KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent status"
+)]
 pub(super) struct Args {
     /// Print the agent's whole answer
     #[arg(long)]
     json: bool,
+    /// Cut nothing to fit the terminal
+    #[arg(long, conflicts_with = "json")]
+    wide: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -23,19 +32,25 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let reply = args.target.client()?.get("/agent/status")?;
     if reply.status != StatusCode::OK {
-        return Err(reply.refusal());
+        return Err(args.target.refusal(&reply));
     }
+    let no_answer = || Failure::failed("the process on this port did not answer as the agent does");
+    let text = std::str::from_utf8(&reply.body).map_err(|_| no_answer())?;
+    let status: Value = serde_json::from_str(text).map_err(|_| no_answer())?;
     let mut output = if args.json {
-        reply.body.to_vec()
+        shown_json(text).into_owned()
     } else {
-        let status: Value = serde_json::from_slice(&reply.body)
-            .map_err(|_| Failure::failed("what answered on this port is not the agent"))?;
-        table::render(&status).into_bytes()
+        let columns = if args.wide || !io::stdout().is_terminal() {
+            None
+        } else {
+            platform::terminal_columns()
+        };
+        table::render(&status, columns)
     };
-    if !output.ends_with(b"\n") {
-        output.push(b'\n');
+    if !output.ends_with('\n') {
+        output.push('\n');
     }
-    // Who has closed stdout does not want to know.
-    let _ = io::stdout().write_all(&output);
+    // Nobody reads a stdout that is closed.
+    let _ = io::stdout().write_all(output.as_bytes());
     Ok(())
 }

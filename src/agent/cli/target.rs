@@ -1,32 +1,37 @@
 //! The running agent that a client command means.
 
-use std::ffi::OsString;
+mod origin;
+
 use std::path::PathBuf;
 
+use clap::ValueHint;
+use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use self::origin::Origin;
 use super::agent::overrides;
 use super::token::parse_user;
-use crate::client::{Client, ShownToken};
+use crate::client::{Client, Reply, ShownToken};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::port_holder::{TrustedUsers, Uid};
 use crate::token::file;
-use crate::token::source::{Found, find};
+use crate::token::source::Found;
 
 /// Which agent to ask.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
     /// Take port, token variables and header from the agent's config file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// The agent's port, instead of the config file's or 2025
-    #[arg(long)]
+    #[arg(long, value_parser = parse_port)]
     port: Option<u16>,
     /// The user that the agent runs as, by name or number, if it is neither root, nor the caller, nor the owner of the
     /// token file: the token is sent to no other user's process
-    #[arg(long, value_name = "USER", env = "KMS_AGENT_USER", value_parser = parse_user)]
+    #[arg(long, value_name = "USER", env = "KMS_AGENT_USER", hide_env_values = true, value_parser = parse_user,
+        value_hint = ValueHint::Username)]
     agent_user: Option<Uid>,
 }
 
@@ -40,23 +45,19 @@ impl Target {
         })
     }
 
-    /// A client with the token that the environment gives, as the agent itself would find it.
+    /// A client with the token that the environment gives, or that lies where the deployment files put it.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
-        let lookup = |name: &str| -> Option<OsString> { std::env::var_os(name) };
-        let found = find(&config.server.token_variables, lookup)?;
-        let path = match &found {
+        let origin = Origin::find(&config.server.token_variables)?;
+        let path = match &origin.found {
             Found::Literal { .. } => None,
             Found::File(path) => Some(path.as_path()),
         };
         let trusted = TrustedUsers::of_token(path).and(self.agent_user);
-        let bytes = match &found {
+        let bytes = match &origin.found {
             Found::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
             Found::File(path) => file::read(path).map_err(|error| {
-                Failure::failed(format!(
-                    "the token file {} cannot be read: {error}",
-                    path.display()
-                ))
+                Failure::failed(format!("the token {origin} cannot be read: {error}"))
             })?,
         };
         let header = config.server.http.ssrf_headers.into_iter().next();
@@ -68,6 +69,32 @@ impl Target {
                 trusted,
             }),
         })
+    }
+
+    /// Names of the environment variables that may hold the agent's token.
+    pub(super) fn token_variables(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.read_config()?.server.token_variables)
+    }
+
+    /// What `reply`, which is not a success, says, in the words of a client.
+    pub(super) fn refusal(&self, reply: &Reply) -> Failure {
+        let is_about_token = reply.status == StatusCode::FORBIDDEN
+            && reply
+                .error()
+                .is_some_and(|(code, _)| code == "InvalidToken");
+        if !is_about_token {
+            return reply.refusal();
+        }
+        let Ok(origin) = self
+            .token_variables()
+            .and_then(|variables| Origin::find(&variables))
+        else {
+            return reply.refusal();
+        };
+        Failure::failed(format!(
+            "InvalidToken: the agent does not accept the token {origin}. Take that agent's token, or name another agent \
+             with --port or --config"
+        ))
     }
 
     fn read_config(&self) -> Result<Config, Failure> {
@@ -87,4 +114,21 @@ pub(super) fn encoded(text: &str) -> String {
         .remove(b'.')
         .remove(b'~');
     utf8_percent_encode(text, RESERVED).to_string()
+}
+
+/// A port that an agent can listen on.
+fn parse_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port) if port >= 1024 => Ok(port),
+        _ => Err("write a port from 1024 to 65535".to_owned()),
+    }
+}
+
+/// Text that is not empty.
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("it may not be empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
 }

@@ -2,6 +2,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
+use clap::ValueHint;
+
 use crate::exit::Failure;
 use crate::platform;
 use crate::token::draw;
@@ -18,12 +20,13 @@ use crate::token::file::{self, Access, WRITABLE_FOR_OTHERS};
 )]
 pub(super) struct Args {
     /// A path, or a file:// URL
+    #[arg(value_hint = ValueHint::FilePath)]
     path: String,
     /// The file's permissions, in octal; default: those of the file that is replaced, else 0600
     #[arg(long, value_parser = parse_mode)]
     mode: Option<u32>,
     /// The user the file is given to, by name or number; needs root; default: the owner of the file that is replaced
-    #[arg(long, value_name = "USER", value_parser = parse_user)]
+    #[arg(long, value_name = "USER", value_parser = parse_user, value_hint = ValueHint::Username)]
     owner: Option<u32>,
     /// The group the file is given to, by name or number; default: that of the file that is replaced
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]

@@ -133,6 +133,12 @@ pub(crate) fn group(name: &str) -> Option<u32> {
     Some(group.gid.as_raw())
 }
 
+/// Width of the terminal that stdout is.
+pub(crate) fn terminal_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// `bytes` as the value of a variable, which can hold anything but zero bytes.
 pub(crate) fn variable(bytes: &[u8]) -> Option<&OsStr> {
     (!bytes.contains(&0)).then(|| OsStr::from_bytes(bytes))

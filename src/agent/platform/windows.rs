@@ -113,6 +113,12 @@ pub(crate) fn group(_name: &str) -> Option<u32> {
     None
 }
 
+/// Width of the terminal that stdout is: one that every window has.
+#[expect(clippy::unnecessary_wraps, reason = "on Unix it may be unknown")]
+pub(crate) fn terminal_columns() -> Option<usize> {
+    Some(80)
+}
+
 /// `bytes` as the value of a variable, which can hold text without zero bytes.
 pub(crate) fn variable(bytes: &[u8]) -> Option<&OsStr> {
     let text = std::str::from_utf8(bytes).ok()?;

@@ -1,12 +1,13 @@
 //! The two routes that read a secret.
 
+use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use kms_agent_core::secret::SecretArn;
 
 use crate::App;
 use crate::access::{self, Record};
-use crate::config::{ResponseType, SECRET_BY_QUERY, ServerSettings};
+use crate::config::{KMS_MEDIA_TYPE, ResponseType, SECRET_BY_QUERY, ServerSettings};
 use crate::error::{ApiError, Reject};
 use crate::query::{self, Question};
 use crate::render::Answered;
@@ -57,7 +58,16 @@ pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Answered 
     respond(app, question, headers).await
 }
 
+/// The form of the answer: the operator's choice, unless the caller asks for that of KMS.
+fn format(app: &App, headers: &HeaderMap) -> ResponseType {
+    match headers.get(ACCEPT) {
+        Some(accept) if accept == KMS_MEDIA_TYPE => ResponseType::Kms,
+        _ => app.settings.response_type,
+    }
+}
+
 async fn respond(app: &App, question: Result<Question, ApiError>, headers: HeaderMap) -> Answered {
+    let format = format(app, &headers);
     let mut record = None;
     let answered = match question {
         Ok(question) => {
@@ -66,12 +76,11 @@ async fn respond(app: &App, question: Result<Question, ApiError>, headers: Heade
                 version: question.secret.selector.to_string(),
                 cache: "-".to_owned(),
             });
-            read(app, &question, headers, record.as_mut()).await
+            read(app, &question, format, headers, record.as_mut()).await
         }
         Err(error) => Err(error),
     };
-    let mut response =
-        answered.unwrap_or_else(|error| render::error(app.settings.response_type, &error));
+    let mut response = answered.unwrap_or_else(|error| render::error(format, &error));
     if let Some(record) = record {
         response.extensions_mut().insert(record);
     }
@@ -81,11 +90,11 @@ async fn respond(app: &App, question: Result<Question, ApiError>, headers: Heade
 async fn read(
     app: &App,
     question: &Question,
+    format: ResponseType,
     headers: HeaderMap,
     record: Option<&mut Record>,
 ) -> Result<Answered, ApiError> {
     let id = &question.secret.id;
-    let format = app.settings.response_type;
     // Needed for what names a region or must be told one.
     let region = match (id.arn(), format) {
         (None, ResponseType::Kms | ResponseType::Vault) => None,

@@ -87,6 +87,29 @@ impl Listeners {
         Self::complete(v4, v6, port)
     }
 
+    /// Addresses that [`open`](Self::open) would listen on at `port`. Nothing listens, and on Linux an agent that starts
+    /// meanwhile gets the port.
+    pub fn probe(port: u16) -> Result<Vec<String>, BindError> {
+        #[cfg(target_os = "linux")]
+        {
+            let addresses = [
+                ("127.0.0.1", SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+                ("[::1]", SocketAddr::from((Ipv6Addr::LOCALHOST, port))),
+            ];
+            let mut free = Vec::new();
+            for (name, address) in addresses {
+                match bind_without_listening(address) {
+                    Ok(()) => free.push(address.to_string()),
+                    Err(error) if address.is_ipv6() && has_no_ipv6(&error) => {}
+                    Err(error) => return Err(refused(name, port, error)),
+                }
+            }
+            Ok(free)
+        }
+        #[cfg(not(target_os = "linux"))]
+        Self::open(port).map(|listeners| listeners.addresses())
+    }
+
     fn open_once(port: u16) -> Result<Self, BindError> {
         Self::complete(None, None, port)
     }
@@ -146,6 +169,21 @@ impl Listeners {
             })
             .collect()
     }
+}
+
+/// Binds a socket and closes it. With `SO_REUSEADDR`, as listeners have it, sockets that do not listen do not keep each
+/// other from a port; one that listens keeps them all.
+#[cfg(target_os = "linux")]
+fn bind_without_listening(address: SocketAddr) -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(bind(&socket, &address)?)
 }
 
 /// The host has no IPv6, or no `[::1]`: then nobody else can listen there either.

@@ -28,7 +28,7 @@ fn every_command_has_a_manual_page() {
             continue;
         };
         assert!(
-            page.contains(".TH") && page.contains("Example"),
+            page.contains(".TH") && page.contains("EXAMPLES"),
             "{path}:\n{page}"
         );
     }
@@ -55,23 +55,158 @@ fn bash_completes_every_command() {
              function=${{registered#*-F }}; function=${{function%% *}}; \
              COMP_WORDS=(alibabacloud-kms-agent {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
              $function alibabacloud-kms-agent \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; \
-             echo \"${{COMPREPLY[@]}}\""
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         let output = Command::new("bash")
             .args(["--norc", "-c", &ask])
             .current_dir(folder.path())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        stdout(&output)
+        assert!(output.status.success(), "{words}: {}", stderr(&output));
+        let mut offered: Vec<String> = stdout(&output)
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect();
+        offered.sort();
+        offered.dedup();
+        offered
     };
     let offered = complete("''");
     for command in commands(folder.path()) {
+        assert!(offered.contains(&command), "{command}: {offered:?}");
+    }
+    std::fs::write(folder.path().join("my config.toml"), "").unwrap();
+    std::fs::create_dir(folder.path().join("pages")).unwrap();
+    for (words, expected) in [
+        ("exe", &["exec"][..]),
+        ("get --version-s", &["--version-stage"]),
+        ("agent ''", &["my config.toml", "pages", "script"]),
+        ("agent my", &["my config.toml"]),
+        ("check --offline my", &["my config.toml"]),
+        ("get --config my", &["my config.toml"]),
+        ("get --config = my", &["my config.toml"]),
+        ("exec --config my", &["my config.toml"]),
+        ("man ''", &["pages"]),
+        ("dev --persist p", &["pages"]),
+        ("token my", &["my config.toml"]),
+        ("token t --owner roo", &["root"]),
+        ("token t --group roo", &["root"]),
+        ("get --agent-user roo", &["root"]),
+        ("get --field ''", &[]),
+        ("completions fi", &["fish"]),
+        ("help stat", &["status"]),
+        ("exec -e X=a -- basenam", &["basename"]),
+        ("exec -e X=a -- cat my", &["my config.toml"]),
+        ("exec -e X=a --keep", &["--keep-token"]),
+    ] {
+        assert_eq!(complete(words), expected, "{words}");
+    }
+    for option in ["--json", "--field", "--refresh", "--agent-user"] {
         assert!(
-            offered.split_whitespace().any(|word| word == command),
-            "{command}: {offered}"
+            complete("get ''").iter().any(|offered| offered == option),
+            "{option}"
         );
     }
-    assert_eq!(complete("exe").trim(), "exec");
-    assert_eq!(complete("get --version-s").trim(), "--version-stage");
+}
+
+/// A page as a terminal shows it, 80 columns wide.
+fn shown(page: &Path) -> Option<String> {
+    let output = Command::new("groff")
+        .args(["-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "-ww", "-rLL=78n"])
+        .arg(page)
+        .output()
+        .ok()?;
+    assert_eq!(stderr(&output), "", "{}", page.display());
+    Some(stdout(&output))
+}
+
+#[test]
+fn pages_have_the_sections_that_readers_look_for() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&["man", "pages"], &[], folder.path());
+    let page = |name: &str| {
+        let path = folder.path().join("pages").join(name);
+        (shown(&path), std::fs::read_to_string(&path).unwrap())
+    };
+    for (name, sections) in [
+        (
+            "alibabacloud-kms-agent.1",
+            &[
+                "NAME",
+                "SYNOPSIS",
+                "SUBCOMMANDS",
+                "FILES",
+                "EXIT STATUS",
+                "EXAMPLES",
+                "SEE ALSO",
+            ][..],
+        ),
+        (
+            "alibabacloud-kms-agent-agent.1",
+            &[
+                "ENVIRONMENT",
+                "SIGNALS",
+                "FILES",
+                "EXIT STATUS",
+                "EXAMPLES",
+                "SEE ALSO",
+            ],
+        ),
+        (
+            "alibabacloud-kms-agent-exec.1",
+            &[
+                "ENVIRONMENT",
+                "FILES",
+                "EXIT STATUS",
+                "EXAMPLES",
+                "SEE ALSO",
+            ],
+        ),
+        (
+            "alibabacloud-kms-agent-man.1",
+            &["EXIT STATUS", "EXAMPLES", "SEE ALSO"],
+        ),
+        (
+            "alibabacloud-kms-agent-completions.1",
+            &["EXIT STATUS", "EXAMPLES", "SEE ALSO"],
+        ),
+        (
+            "alibabacloud-kms-agent.toml.5",
+            &["NAME", "KEYS", "EXAMPLES", "FILES", "SEE ALSO"],
+        ),
+    ] {
+        let (terminal, source) = page(name);
+        for section in sections {
+            assert!(
+                source
+                    .lines()
+                    .any(|line| line.trim_end() == format!(".SH {section}")
+                        || line == format!(".SH \"{section}\"")),
+                "{name} has no {section}:\n{source}"
+            );
+        }
+        assert!(!source.contains("EXTRA"), "{name}");
+        assert!(source.contains("\"Alibaba Cloud KMS agent\""), "{name}");
+        if let Some(terminal) = terminal {
+            assert!(terminal.contains("NAME"), "{terminal}");
+        } else {
+            // Shown where groff is installed.
+            eprintln!("skipped: there is no groff to show {name}");
+        }
+    }
+    let (_, exec) = page("alibabacloud-kms-agent-exec.1");
+    assert!(
+        exec.contains("exec [OPTIONS] \\-\\-env <VAR=SECRET_ID[#field]> \\-\\- <CMD>..."),
+        "{exec}"
+    );
+    let (_, config) = page("alibabacloud-kms-agent.toml.5");
+    for key in [
+        "Server.HttpPort",
+        "Cache.Persistent.KeyFile",
+        "Log.Format",
+        "Credentials.Provider",
+    ] {
+        assert!(config.contains(key), "{key}");
+    }
 }

@@ -68,9 +68,11 @@ fn find_token(config: &Config) -> Result<TokenSource, Failure> {
 }
 
 fn port(port: u16, trusted: TrustedUsers) -> Result<String, Failure> {
-    match Listeners::open(port) {
-        Ok(_) if port == 0 => Ok("a free one is drawn at every start".to_owned()),
-        Ok(listeners) => Ok(format!("{} free", listeners.addresses().join(" and "))),
+    if port == 0 {
+        return Ok("a free one is drawn at every start".to_owned());
+    }
+    match Listeners::probe(port) {
+        Ok(addresses) => Ok(format!("{} free", addresses.join(" and "))),
         Err(error) => {
             held(port, &trusted).unwrap_or_else(|| Err(Failure::config(error.to_string())))
         }

@@ -5,6 +5,7 @@ use kms_agent_kms::{Finding, Outcome};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
+use crate::shown::{shown, shown_json};
 
 /// All findings, in the order of the steps.
 #[derive(Debug, Default)]
@@ -18,10 +19,17 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Of a file that says `problems`, and nothing else was looked at.
-    pub(super) fn of_problems(problems: &[Problem]) -> Self {
+    /// Report on the file `config`, which has `problems`; nothing else was examined.
+    pub(super) fn of_problems(config: String, problems: &[Problem]) -> Self {
         Self {
             problems: problems.to_vec(),
+            findings: vec![Finding {
+                step: "config",
+                outcome: Outcome::Failed {
+                    what: config,
+                    remedy: "fix what `problems` lists".to_owned(),
+                },
+            }],
             ..Self::default()
         }
     }
@@ -69,7 +77,10 @@ impl Report {
     pub(super) fn with_warnings(&self, text: String) -> String {
         let warnings = self.warnings.iter();
         std::iter::once(text)
-            .chain(warnings.map(|warning| format!("{:<8} {:<12} {warning}", "warning", "config")))
+            .chain(
+                warnings
+                    .map(|warning| format!("{:<8} {:<12} {}", "warning", "config", shown(warning))),
+            )
             .collect::<Vec<_>>()
             .join("\n")
     }
@@ -89,13 +100,13 @@ impl Report {
                     Outcome::Failed { what, remedy } => ("FAILED", format!("{what}; {remedy}")),
                     Outcome::Skipped(why) => ("skipped", (*why).to_owned()),
                 };
-                format!("{state:<8} {step:<12} {told}")
+                format!("{state:<8} {step:<12} {}", shown(&told))
             })
             .collect();
         self.with_warnings(lines.join("\n"))
     }
 
-    /// One line for programs. Steps were only made where the file has no problems.
+    /// One line for programs, with every step that was taken.
     pub(super) fn json(&self) -> String {
         let problems: Vec<Value> = self
             .problems
@@ -109,22 +120,18 @@ impl Report {
                 value
             })
             .collect();
+        let steps: Vec<Value> = self.findings.iter().map(step).collect();
         let mut report = json!({
             "ok": self.problems.is_empty() && self.failures() == 0,
             "problems": problems,
+            "steps": steps,
         });
         if !self.warnings.is_empty()
             && let Some(members) = report.as_object_mut()
         {
             members.insert("warnings".to_owned(), json!(self.warnings));
         }
-        if !self.findings.is_empty()
-            && let Some(members) = report.as_object_mut()
-        {
-            let steps = self.findings.iter().map(step).collect();
-            members.insert("steps".to_owned(), Value::Array(steps));
-        }
-        report.to_string()
+        shown_json(&report.to_string()).into_owned()
     }
 
     /// How the command ends.

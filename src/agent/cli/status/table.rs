@@ -1,103 +1,193 @@
-//! The status for people, in 80 columns.
+//! The status for people.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::Value;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// The widest line.
-const COLUMNS: usize = 80;
+use crate::shown::shown;
 
-/// What the columns right of the name take: version, state, age, left, hits and the gaps.
-const OTHER_COLUMNS: usize = 2 + 12 + 2 + 7 + 2 + 8 + 2 + 8 + 2 + 7;
+/// Cells of a version id that is cut, and of a name at the least.
+const CUT_VERSION: usize = 12;
+const SHORTEST_NAME: usize = 8;
 
-/// A few lines on the agent as a whole and a table of its entries.
-pub(super) fn render(status: &Value) -> String {
+/// Width of the columns right of name and version, each with its gap: state, age, left, hits.
+const OTHER_COLUMNS: usize = 2 + 7 + 2 + 8 + 2 + 8 + 2 + 7;
+
+/// The stage of an entry that was asked for without one.
+const CURRENT: &str = "ACSCurrent";
+
+/// A few lines on the agent as a whole and a table of its entries. Version ids and names are cut only where a line
+/// would have more than `columns` cells.
+pub(super) fn render(status: &Value, columns: Option<usize>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write_all(&mut text, status);
+    let _ = write_summary(&mut text, status).and_then(|()| {
+        let rows: Vec<Row> = list(status, "entries").iter().map(Row::new).collect();
+        write_entries(&mut text, &rows, columns)
+    });
+    if status.get("truncated") == Some(&Value::Bool(true)) {
+        text.push_str("… and more, which the agent does not list\n");
+    }
     text
 }
 
-fn write_all(text: &mut String, status: &Value) -> std::fmt::Result {
-    let at = |path: &str| status.pointer(path);
-    let word = |path: &str| at(path).and_then(Value::as_str).unwrap_or("-");
-    let number = |path: &str| at(path).and_then(Value::as_u64).unwrap_or(0);
-    writeln!(
+fn write_summary(text: &mut String, status: &Value) -> std::fmt::Result {
+    let word = |path: &str| word(status.pointer(path));
+    let known = |path: &str| word(path).unwrap_or(Cow::Borrowed("unknown"));
+    let number = |path: &str| number(status.pointer(path));
+    write!(
         text,
-        "agent        {}, pid {}, since {}",
-        word("/version"),
-        number("/pid"),
-        word("/started_at")
+        "agent        {}, pid {}",
+        known("/version"),
+        number("/pid")
     )?;
-    writeln!(
+    write_if(text, ", since ", word("/started_at"))?;
+    write!(
         text,
-        "cache        {}, {} of {} entries",
-        word("/cache/backend"),
+        "\ncache        {}, {} of {} entries",
+        known("/cache/backend"),
         number("/cache/entries"),
         number("/cache/capacity")
     )?;
-    if at("/cache/store").is_some_and(Value::is_object) {
-        writeln!(
+    if status.pointer("/cache/store").is_some_and(Value::is_object) {
+        write!(
             text,
-            "store        {}, {} bytes, {}, committed {}",
-            word("/cache/store/state"),
+            "\nstore        {}, {} bytes, {}",
+            known("/cache/store/state"),
             number("/cache/store/bytes"),
-            word("/cache/store/path"),
-            word("/cache/store/committed_at")
+            known("/cache/store/path")
         )?;
+        match word("/cache/store/committed_at") {
+            Some(at) => write!(text, ", last written {at}")?,
+            None => text.push_str(", not written yet"),
+        }
     }
-    let error = at("/upstream/last_error").and_then(Value::as_str);
-    let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
-    writeln!(
-        text,
-        "upstream     {}{error}, last answer {}",
-        word("/upstream/state"),
-        word("/upstream/last_success_at")
-    )?;
-    writeln!(
-        text,
-        "credentials  {}, until {}",
-        word("/credentials/provider"),
-        word("/credentials/expires_at")
-    )?;
+    write!(text, "\nupstream     {}", known("/upstream/state"))?;
+    if let Some(error) = word("/upstream/last_error") {
+        write!(text, " ({error})")?;
+    }
+    match word("/upstream/last_success_at") {
+        Some(at) => write!(text, ", KMS last answered {at}")?,
+        None => text.push_str(", KMS has not answered yet"),
+    }
+    match word("/credentials/provider") {
+        None => text.push_str("\ncredentials  none yet"),
+        Some(provider) => {
+            write!(text, "\ncredentials  {provider}")?;
+            match word("/credentials/expires_at") {
+                Some(at) => write!(text, ", expire {at}")?,
+                None => text.push_str(", without an end"),
+            }
+        }
+    }
     for item in list(status, "prefetch") {
-        let field = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or("-");
-        writeln!(
+        let field = |name: &str| self::word(item.get(name));
+        write!(
             text,
-            "prefetch     {} {} {}",
-            field("name"),
-            field("state"),
-            field("error")
+            "\nprefetch     {}, {}",
+            field("name").unwrap_or_default(),
+            field("state").unwrap_or_default()
         )?;
+        write_if(text, ": ", field("error"))?;
     }
-    let entries = list(status, "entries");
-    if entries.is_empty() {
+    text.push('\n');
+    Ok(())
+}
+
+fn write_entries(text: &mut String, rows: &[Row<'_>], columns: Option<usize>) -> std::fmt::Result {
+    if rows.is_empty() {
         return Ok(());
     }
-    let width = COLUMNS - OTHER_COLUMNS;
-    writeln!(
-        text,
-        "\n{:width$}  {:12}  {:7}  {:>8}  {:>8}  {:>7}",
-        "NAME", "VERSION", "STATE", "AGE", "LEFT", "HITS"
-    )?;
-    for entry in entries {
-        let field = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or("-");
-        let count = |name: &str| entry.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let widest = |cell: for<'r> fn(&'r Row<'_>) -> &'r str, title: &str| {
+        rows.iter()
+            .map(|row| cell(row).width())
+            .fold(title.len(), usize::max)
+    };
+    let mut name_width = widest(|row| &row.name, "NAME");
+    let mut version_width = widest(|row| &row.version, "VERSION");
+    if let Some(columns) = columns {
+        let room = columns.saturating_sub(OTHER_COLUMNS + 2);
+        if name_width + version_width > room {
+            // A name says more than the end of a version id.
+            version_width = version_width.min(CUT_VERSION.max(room.saturating_sub(name_width)));
+            name_width = name_width.min(SHORTEST_NAME.max(room.saturating_sub(version_width)));
+        }
+    }
+    text.push('\n');
+    let mut line = |cells: [&str; 6]| {
+        let [name, version, state, age, left, hits] = cells;
         writeln!(
             text,
-            "{:width$}  {:12}  {:7}  {:>8}  {:>8}  {:>7}",
-            shortened(field("name"), width),
-            shortened(field("version_id"), 12),
-            field("state"),
-            duration(count("age_seconds")),
-            duration(count("usable_seconds")),
-            count("hits")
-        )?;
-    }
-    if status.get("truncated") == Some(&Value::Bool(true)) {
-        writeln!(text, "… and more")?;
+            "{}  {}  {state:7}  {age:>8}  {left:>8}  {hits:>7}",
+            fitted(name, name_width),
+            fitted(version, version_width)
+        )
+    };
+    line(["NAME", "VERSION", "STATE", "AGE", "LEFT", "HITS"])?;
+    for row in rows {
+        line([
+            &row.name,
+            &row.version,
+            &row.state,
+            &duration(row.age),
+            &row.left.map(duration).unwrap_or_default(),
+            &row.hits.to_string(),
+        ])?;
     }
     Ok(())
+}
+
+/// One entry, ready to be shown.
+struct Row<'a> {
+    /// With the version or stage asked for, unless that is the current one.
+    name: Cow<'a, str>,
+    version: Cow<'a, str>,
+    state: Cow<'a, str>,
+    age: u64,
+    /// Seconds until the entry leaves its state; `None` for one that does not.
+    left: Option<u64>,
+    hits: u64,
+}
+
+impl<'a> Row<'a> {
+    fn new(entry: &'a Value) -> Self {
+        let field = |name: &str| word(entry.get(name)).unwrap_or_default();
+        let name = match field("selector") {
+            selector if selector.is_empty() || selector == CURRENT => field("name"),
+            selector => Cow::Owned(format!("{} ({selector})", field("name"))),
+        };
+        let state = field("state");
+        let left = match &*state {
+            "fresh" => Some(number(entry.get("ttl_seconds"))),
+            "expired" => Some(number(entry.get("usable_seconds"))),
+            _ => None,
+        };
+        Self {
+            name,
+            version: field("version_id"),
+            state,
+            age: number(entry.get("age_seconds")),
+            left,
+            hits: number(entry.get("hits")),
+        }
+    }
+}
+
+fn write_if(text: &mut String, before: &str, word: Option<Cow<'_, str>>) -> std::fmt::Result {
+    match word {
+        Some(word) => write!(text, "{before}{word}"),
+        None => Ok(()),
+    }
+}
+
+fn word(value: Option<&Value>) -> Option<Cow<'_, str>> {
+    value.and_then(Value::as_str).map(shown)
+}
+
+fn number(value: Option<&Value>) -> u64 {
+    value.and_then(Value::as_u64).unwrap_or(0)
 }
 
 fn list<'a>(status: &'a Value, name: &str) -> &'a [Value] {
@@ -107,15 +197,26 @@ fn list<'a>(status: &'a Value, name: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// `text` in at most `width` characters; what is cut is shown as cut.
-fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
+/// `text` in exactly `width` cells of a terminal; a cut is marked.
+fn fitted(text: &str, width: usize) -> String {
+    let mut fitted = String::new();
+    let mut used = text.width();
+    if used <= width {
+        fitted.push_str(text);
+    } else {
+        used = 1;
+        for character in text.chars() {
+            let wider = used + character.width().unwrap_or(0);
+            if wider > width {
+                break;
+            }
+            fitted.push(character);
+            used = wider;
+        }
+        fitted.push('…');
     }
-    text.chars()
-        .take(width.saturating_sub(1))
-        .chain(['…'])
-        .collect()
+    fitted.extend(std::iter::repeat_n(' ', width.saturating_sub(used)));
+    fitted
 }
 
 /// The two largest units: `3m12s`, `5h07m`, `2d01h`.
@@ -129,33 +230,4 @@ fn duration(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn ages_are_told_in_two_units() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (192, "3m12s"),
-            (18_420, "5h07m"),
-            (176_400, "2d01h"),
-        ] {
-            assert_eq!(duration(seconds), text);
-        }
-    }
-
-    #[test]
-    fn no_line_of_the_table_is_wider_than_a_terminal() {
-        let entry = json!({"name": "n".repeat(200), "version_id": "v".repeat(64), "state": "expired",
-            "age_seconds": 9_000_000, "usable_seconds": 9_000_000, "hits": 1_234_567});
-        let text = render(&json!({"entries": [entry], "truncated": true}));
-        assert!(text.contains('…'));
-        assert!(
-            text.lines().all(|line| line.chars().count() <= COLUMNS),
-            "{text}"
-        );
-    }
-}
+mod tests;

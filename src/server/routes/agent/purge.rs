@@ -38,8 +38,26 @@ async fn carry_out(app: &App, query: &str) -> Result<usize, ApiError> {
             app.service.purge_all().await
         }
     };
-    result.map_err(|_| {
-        Reject::StoreUnavailable
-            .because("The store failed, so not everything is purged; the log says why. Try again.")
-    })
+    match result {
+        Ok(purged) => Ok(purged),
+        Err(_) => Err(Reject::StoreUnavailable.because(store_failed(app).await)),
+    }
+}
+
+/// What to do about a purge that the store did not take.
+async fn store_failed(app: &App) -> String {
+    let stats = app.service.backend_stats().await.ok();
+    let trouble = stats.and_then(|stats| stats.store?.trouble);
+    match trouble {
+        Some(trouble) if trouble.starts_with("key_") => format!(
+            "The store is not in use ({trouble}), so its entries cannot be purged, and another try will fail too. Give \
+             the agent the store's key and restart it, or stop it and remove the store."
+        ),
+        Some(trouble) => format!(
+            "The store failed ({trouble}), so not everything is purged; the log says why. Try again when it works."
+        ),
+        None => {
+            "The store failed, so not everything is purged; the log says why. Try again.".to_owned()
+        }
+    }
 }
