@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest, SourceErrorKind};
+use kms_agent_core::source::{CredentialState, FetchRequest, OVERALL_TIMEOUT, SourceErrorKind};
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
 use self::pursuit::{Pursuit, timed_out};
@@ -28,9 +28,6 @@ use crate::settings::Settings;
 use crate::skew::Skew;
 use crate::wire::MAX_ANSWER_BYTES;
 
-/// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
-const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A [`SecretSource`] that asks KMS.
 pub struct KmsSource {
     settings: Settings,
@@ -46,6 +43,8 @@ pub struct KmsSource {
     metrics: KmsMetrics,
     /// That the clock is wrong has been told.
     clock_is_told: AtomicBool,
+    /// KMS has shown a date that agrees with the wall clock.
+    clock_is_confirmed: AtomicBool,
     /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
     /// change once known.
     last_scope: Mutex<Option<Arc<Scope>>>,
@@ -102,6 +101,7 @@ impl KmsSource {
             clock,
             metrics,
             clock_is_told: AtomicBool::new(false),
+            clock_is_confirmed: AtomicBool::new(false),
             last_scope: Mutex::default(),
         })
     }
@@ -250,6 +250,10 @@ impl SecretSource for KmsSource {
         self.locator
             .is_lost()
             .then_some(SourceErrorKind::RegionUnknown)
+    }
+
+    fn confirms_clock(&self) -> bool {
+        self.clock_is_confirmed.load(Ordering::Relaxed)
     }
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {

@@ -9,6 +9,7 @@ mod message;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use kms_agent_core::run_blocking;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response};
 use zeroize::Zeroizing;
 
 use self::body::BodyBuffer;
@@ -34,6 +35,9 @@ const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERS
 /// connections once in this time, so they are closed within twice of it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How many requests get a connection of their own after an answer came that was meant for another request.
+const SINGLE_USE_REQUESTS: u32 = 200;
+
 /// Sends one request and reads the whole answer.
 ///
 /// Implementers keep to the request's time and size limits, follow no redirects, repeat nothing by
@@ -45,6 +49,10 @@ pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
     /// makes it anew where the files it comes from are others. Returns whether it did anything. After a failure
     /// requests are sent as before.
     async fn prepare(&self) -> Result<bool, HttpError>;
+
+    /// Says that an answer came that does not fit its request. No connection that is open by now is used for
+    /// another request.
+    fn distrust_connections(&self);
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
@@ -136,6 +144,8 @@ pub(crate) struct ReqwestSend {
     made: std::sync::Mutex<Option<Made>>,
     /// Held while a client is built, so that it is built once.
     making: tokio::sync::Mutex<()>,
+    /// How many more requests get a connection of their own.
+    single_use: AtomicU32,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +154,10 @@ struct Made {
     connects: Connects,
     /// Of the file of trust anchors, where there is one.
     fingerprint: Option<String>,
+    /// Those trust anchors.
+    anchors: Vec<Certificate>,
+    /// Whether connections are kept for later requests.
+    is_pooled: bool,
 }
 
 impl ReqwestSend {
@@ -152,14 +166,47 @@ impl ReqwestSend {
             profile,
             made: std::sync::Mutex::default(),
             making: tokio::sync::Mutex::default(),
+            single_use: AtomicU32::new(0),
         }
     }
 
     async fn ready(&self) -> Result<Made, HttpError> {
         match self.made() {
-            Some(made) => Ok(made),
+            Some(made) if made.is_pooled == self.wants_pool() => Ok(made),
+            Some(_) => self.change_pooling().await,
             None => Ok(self.make().await?.0),
         }
+    }
+
+    fn wants_pool(&self) -> bool {
+        self.single_use.load(Ordering::Acquire) == 0
+    }
+
+    /// The client that keeps connections or does not, as is wanted now. The other one's idle connections go
+    /// with it.
+    async fn change_pooling(&self) -> Result<Made, HttpError> {
+        let _turn = self.making.lock().await;
+        let is_pooled = self.wants_pool();
+        let Some(old) = self.made() else {
+            return Err(HttpError::new(
+                HttpErrorKind::Setup,
+                "there is no HTTP client",
+            ));
+        };
+        if old.is_pooled == is_pooled {
+            return Ok(old);
+        }
+        let connects = Connects::default();
+        let made = Made {
+            client: self
+                .build(old.anchors.clone(), connects.clone(), is_pooled)
+                .await?,
+            connects,
+            is_pooled,
+            ..old
+        };
+        *self.lock() = Some(made.clone());
+        Ok(made)
     }
 
     /// The client that goes by today's files, and whether it was built just now.
@@ -175,10 +222,15 @@ impl ReqwestSend {
         }
         let anchors = file.map_or(Ok(Vec::new()), |(path, pem)| anchor::parse(path, &pem))?;
         let connects = Connects::default();
+        let is_pooled = self.wants_pool();
         let made = Made {
-            client: self.build(anchors, connects.clone()).await?,
+            client: self
+                .build(anchors.clone(), connects.clone(), is_pooled)
+                .await?,
             connects,
             fingerprint,
+            anchors,
+            is_pooled,
         };
         *self.lock() = Some(made.clone());
         Ok((made, true))
@@ -196,6 +248,7 @@ impl ReqwestSend {
         &self,
         anchors: Vec<Certificate>,
         connects: Connects,
+        is_pooled: bool,
     ) -> Result<Client, HttpError> {
         let plain = matches!(self.profile.roots, Roots::None);
         let proxy = match &self.profile.proxy {
@@ -204,12 +257,20 @@ impl ReqwestSend {
         };
         let connect_timeout = self.profile.connect_timeout;
         // Loading the machine's CA bundle reads files.
-        run_blocking(move || build(plain, anchors, proxy, connect_timeout, connects))
-            .await
-            .map_err(|error| {
-                let text = format!("the HTTP client cannot be built: {error}");
-                HttpError::new(HttpErrorKind::Setup, text)
-            })?
+        run_blocking(move || {
+            let builder = client_builder(connect_timeout, connects);
+            let builder = if is_pooled {
+                builder
+            } else {
+                builder.pool_max_idle_per_host(0)
+            };
+            build(builder, plain, anchors, proxy)
+        })
+        .await
+        .map_err(|error| {
+            let text = format!("the HTTP client cannot be built: {error}");
+            HttpError::new(HttpErrorKind::Setup, text)
+        })?
     }
 
     /// The proxy on the way to `url`, without its password.
@@ -224,10 +285,26 @@ impl HttpSend for ReqwestSend {
         self.make().await.map(|(_, anew)| anew)
     }
 
+    fn distrust_connections(&self) {
+        self.single_use
+            .store(SINGLE_USE_REQUESTS, Ordering::Release);
+    }
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Made {
-            client, connects, ..
+            client,
+            connects,
+            is_pooled,
+            ..
         } = self.ready().await?;
+        if !is_pooled {
+            // At zero connections are kept again.
+            let _ = self
+                .single_use
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+                    left.checked_sub(1)
+                });
+        }
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -295,14 +372,8 @@ fn proxy(settings: &ProxySettings) -> Result<Proxy, HttpError> {
     clippy::disallowed_methods,
     reason = "the one place that builds clients"
 )]
-fn build(
-    plain: bool,
-    anchors: Vec<Certificate>,
-    proxy: Option<Proxy>,
-    connect_timeout: Duration,
-    connects: Connects,
-) -> Result<Client, HttpError> {
-    let mut builder = Client::builder()
+fn client_builder(connect_timeout: Duration, connects: Connects) -> ClientBuilder {
+    Client::builder()
         .user_agent(USER_AGENT)
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
@@ -312,8 +383,16 @@ fn build(
         .connect_timeout(connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .connector_layer(connects)
-        .no_proxy();
-    builder = if plain {
+        .no_proxy()
+}
+
+fn build(
+    builder: ClientBuilder,
+    plain: bool,
+    anchors: Vec<Certificate>,
+    proxy: Option<Proxy>,
+) -> Result<Client, HttpError> {
+    let mut builder = if plain {
         builder.tls_certs_only([])
     } else {
         builder.https_only(true).tls_certs_merge(anchors)

@@ -5,6 +5,9 @@ use kms_agent_core::Timestamp;
 use crate::http::HttpResponse;
 use crate::wire::parse_http_date;
 
+/// The largest difference between two clocks that are kept right: a third of what KMS tolerates.
+const AGREEMENT_MILLIS: u64 = 5 * 60 * 1000;
+
 /// How many milliseconds the server's clock is ahead of the wall.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Skew(i64);
@@ -14,6 +17,11 @@ impl Skew {
     pub(crate) fn measure(response: &HttpResponse, wall: Timestamp) -> Option<Self> {
         let date = response.header("date").and_then(parse_http_date)?;
         Some(Self(date.as_millis().saturating_sub(wall.as_millis())))
+    }
+
+    /// Whether the two clocks agree, as clocks that are kept right do.
+    pub(crate) fn is_slight(self) -> bool {
+        self.0.unsigned_abs() <= AGREEMENT_MILLIS
     }
 
     /// How many milliseconds the server's clock is ahead; less than none when it is behind.

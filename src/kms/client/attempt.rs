@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
@@ -56,7 +57,7 @@ impl KmsSource {
             Ok(request) => match self.http.send(request).await {
                 Ok(response) => {
                     status = Some(response.status);
-                    self.judge(response)
+                    self.judge(attempt.secret, response)
                 }
                 Err(error) => Err(Failure {
                     is_stale: error.kind() == HttpErrorKind::Stale,
@@ -125,14 +126,21 @@ impl KmsSource {
         })
     }
 
-    fn judge(&self, response: HttpResponse) -> Result<Answer, Failure> {
+    fn judge(&self, question: &SecretRef, response: HttpResponse) -> Result<Answer, Failure> {
         let wall = self.clock.wall();
         let skew = Skew::measure(&response, wall);
+        if skew.is_some_and(Skew::is_slight) {
+            self.clock_is_confirmed.store(true, Ordering::Relaxed);
+        }
         let error = if response.status == 200 {
-            match wire::decode(response.body) {
-                Some(answer) => return Ok(answer),
+            let error = match wire::decode(response.body) {
+                Some(answer) if answer.is_for(question) => return Ok(answer),
+                Some(_) => error::mixed_up(),
                 None => error::not_kms(200),
-            }
+            };
+            // What came may have been meant for another request, and so may what comes next.
+            self.http.distrust_connections();
+            error
         } else {
             let asked = asked_pause(&response, wall);
             error::from_response(&response, asked)
