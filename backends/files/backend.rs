@@ -1,6 +1,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
@@ -20,15 +21,19 @@ pub(crate) struct FilesBackend {
     info: BackendInfo,
     /// `None` once it is closed.
     folder: Arc<Mutex<Option<Folder>>>,
+    /// Whether dead entries may be removed: not while a wrong clock may make an earlier process's look dead.
+    may_remove_dead: AtomicBool,
 }
 
 impl FilesBackend {
     pub(crate) fn new(folder: Folder) -> Self {
+        let resumed = folder.resumed();
         Self {
+            may_remove_dead: AtomicBool::new(resumed.is_none()),
             info: BackendInfo {
                 name: NAME,
                 durable: true,
-                resumed: folder.resumed(),
+                resumed,
             },
             folder: Arc::new(Mutex::new(Some(folder))),
         }
@@ -110,8 +115,19 @@ impl CacheBackend for FilesBackend {
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
-        self.with_folder("removing dead entries", move |folder| folder.sweep(now))
-            .await
+        let may_remove_dead = self.may_remove_dead.load(Ordering::Relaxed);
+        self.with_folder("removing dead entries", move |folder| {
+            if may_remove_dead {
+                folder.sweep(now)
+            } else {
+                folder.evict()
+            }
+        })
+        .await
+    }
+
+    fn confirm_clock(&self) {
+        self.may_remove_dead.store(true, Ordering::Relaxed);
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

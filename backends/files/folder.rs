@@ -102,6 +102,7 @@ impl Folder {
             written_at: newest,
             // Nobody has written that down: the clock is taken to have been right.
             wall_at: newest,
+            counted_from: newest,
         })
     }
 
@@ -209,7 +210,8 @@ impl Folder {
         self.evict()
     }
 
-    fn evict(&mut self) -> io::Result<()> {
+    /// Drops what is over capacity.
+    pub(crate) fn evict(&mut self) -> io::Result<()> {
         while self.items.len() > self.capacity.get()
             && let Some((_, key)) = self.by_use.first_key_value()
         {

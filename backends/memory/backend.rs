@@ -20,12 +20,15 @@ pub(crate) const NAME: &str = "InMemory";
 /// have always been enough to reach the capacity.
 const MAINTENANCE_ROUNDS: usize = 4;
 
+/// How many entries are listed or dropped before other tasks have their turn.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
+
 pub(crate) struct MemoryBackend {
     cache: Cache<SecretKey, Arc<Slot>>,
     /// Locked for moments only, also by moka's eviction listener.
     index: Arc<Mutex<Index>>,
     /// Writers take turns, so that index and cache agree on who wrote last.
-    writing: tokio::sync::Mutex<()>,
+    writing: Arc<tokio::sync::Mutex<()>>,
     capacity: NonZeroUsize,
     closed: AtomicBool,
 }
@@ -47,7 +50,7 @@ impl MemoryBackend {
         Self {
             cache,
             index,
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
             capacity,
             closed: AtomicBool::new(false),
         }
@@ -64,20 +67,29 @@ impl MemoryBackend {
         }
     }
 
-    /// Lets moka evict what is over capacity and call the listener for it.
-    async fn settle(&self) {
-        for _ in 0..MAINTENANCE_ROUNDS {
-            self.cache.run_pending_tasks().await;
-        }
-    }
-
+    /// Drops all entries, in a task of its own: a caller that leaves leaves nothing half done.
     async fn drop_all(&self) {
-        let _turn = self.writing.lock().await;
-        let keys = lock(&self.index).keys();
-        for key in keys {
-            self.cache.invalidate(&key).await;
-        }
-        self.settle().await;
+        let cache = self.cache.clone();
+        let index = Arc::clone(&self.index);
+        let writing = Arc::clone(&self.writing);
+        let dropping = tokio::spawn(async move {
+            let _turn = writing.lock().await;
+            let mut from = None;
+            loop {
+                let keys = lock(&index).keys(from.as_ref(), AT_ONCE);
+                for key in &keys {
+                    cache.invalidate(key).await;
+                }
+                from = keys.into_iter().next_back();
+                if from.is_none() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            settle(&cache).await;
+        });
+        // It holds no lock that a panic would leave in doubt.
+        let _ = dropping.await;
     }
 }
 
@@ -145,6 +157,7 @@ impl CacheBackend for MemoryBackend {
                 )
             })?),
         };
+        let limit = limit.min(AT_ONCE);
         let items = lock(&self.index).page(from.as_ref(), limit);
         let next = items
             .last()
@@ -164,15 +177,24 @@ impl CacheBackend for MemoryBackend {
 
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
         self.check_open()?;
-        {
-            let _turn = self.writing.lock().await;
-            let dead = lock(&self.index).dead(now);
-            for key in dead {
-                self.cache.invalidate(&key).await;
+        loop {
+            let turn = self.writing.lock().await;
+            let dead = lock(&self.index).dead(now, AT_ONCE.get());
+            for key in &dead {
+                self.cache.invalidate(key).await;
             }
+            drop(turn);
+            if dead.is_empty() {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
-        self.settle().await;
+        settle(&self.cache).await;
         Ok(())
+    }
+
+    fn confirm_clock(&self) {
+        // There are no entries of an earlier process.
     }
 
     async fn flush(&self) -> Result<(), BackendError> {
@@ -193,6 +215,13 @@ impl fmt::Debug for MemoryBackend {
             .field("entries", &lock(&self.index).len())
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
+    }
+}
+
+/// Lets moka evict what is over capacity and call the listener for it.
+async fn settle(cache: &Cache<SecretKey, Arc<Slot>>) {
+    for _ in 0..MAINTENANCE_ROUNDS {
+        cache.run_pending_tasks().await;
     }
 }
 

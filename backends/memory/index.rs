@@ -40,10 +40,11 @@ impl Index {
         }
     }
 
-    /// The keys whose entries are dead at `now`.
-    pub(crate) fn dead(&self, now: Timestamp) -> Vec<SecretKey> {
+    /// At most `limit` of the keys whose entries are dead at `now`.
+    pub(crate) fn dead(&self, now: Timestamp, limit: usize) -> Vec<SecretKey> {
         self.by_death
             .iter()
+            .take(limit)
             .take_while(|((at, _), _)| *at <= now)
             .map(|(_, slot)| slot.key().clone())
             .collect()
@@ -67,9 +68,12 @@ impl Index {
             .collect()
     }
 
-    pub(crate) fn keys(&self) -> Vec<SecretKey> {
+    /// At most `limit` keys after `from`.
+    pub(crate) fn keys(&self, from: Option<&SecretKey>, limit: NonZeroUsize) -> Vec<SecretKey> {
+        let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_key
-            .iter()
+            .range::<SecretKey, _>((start, Bound::Unbounded))
+            .take(limit.get())
             .map(|ByKey(slot)| slot.key().clone())
             .collect()
     }

@@ -16,6 +16,9 @@ use crate::store::{Started, Store};
 
 pub(crate) const NAME: &str = "Persistent";
 
+/// How many records a scan opens before other tasks have their turn.
+const OPENED_AT_ONCE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
+
 /// Seals what comes in and opens what goes out; everything between is sealed.
 pub(crate) struct RedbBackend {
     store: Store,
@@ -129,6 +132,7 @@ impl CacheBackend for RedbBackend {
                 })?)
             }
         };
+        let limit = limit.min(OPENED_AT_ONCE);
         let page = self.store.page(from.as_ref(), limit).await?;
         let sealer = self.store.sealer();
         let next = page
@@ -149,8 +153,12 @@ impl CacheBackend for RedbBackend {
 
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
         self.check_open()?;
-        self.store.sweep(now);
+        self.store.sweep(now).await;
         Ok(())
+    }
+
+    fn confirm_clock(&self) {
+        self.store.confirm_clock();
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

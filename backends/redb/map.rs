@@ -172,10 +172,11 @@ impl SealedMap {
         Some(place)
     }
 
-    /// The records that are dead at `now`.
-    pub(crate) fn dead(&self, now: Timestamp) -> Vec<RecordHash> {
+    /// At most `limit` of the records that are dead at `now`.
+    pub(crate) fn dead(&self, now: Timestamp, limit: usize) -> Vec<RecordHash> {
         self.by_death
             .iter()
+            .take(limit)
             .take_while(|(at, _)| *at <= now)
             .map(|(_, place)| *place)
             .collect()
@@ -217,10 +218,16 @@ impl SealedMap {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self {
+        drop(self.take());
+    }
+
+    /// Takes all records out. To drop many takes a while, which is better done without a lock.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self {
             last_turn: self.last_turn,
             ..Self::new(self.capacity)
         };
+        std::mem::replace(self, empty)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -275,7 +282,7 @@ mod tests {
         map.hold(place(1), record(4), &lifetime(0, 9));
         map.list(place(1), record(1), &lifetime(0, 3));
         assert!(matches!(map.find(&place(1)), Some(Found::Here(it)) if it.len() == 4));
-        assert_eq!(map.dead(Timestamp::from_millis(3)), []);
+        assert_eq!(map.dead(Timestamp::from_millis(3), 9), []);
         map.list(place(2), record(1), &lifetime(0, 3));
         assert!(matches!(map.find(&place(2)), Some(Found::Stored)));
         map.fill(place(1), record(9), &lifetime(0, 3));
@@ -296,7 +303,7 @@ mod tests {
             map.hold(place(n), record(1), &lifetime(0, i64::from(n)));
         }
         map.hold(place(1), record(1), &lifetime(0, 5));
-        assert_eq!(map.dead(Timestamp::from_millis(1)), []);
-        assert_eq!(map.dead(Timestamp::from_millis(2)), [place(2)]);
+        assert_eq!(map.dead(Timestamp::from_millis(1), 9), []);
+        assert_eq!(map.dead(Timestamp::from_millis(2), 9), [place(2)]);
     }
 }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::seal::{RecordHash, SealedRecord};
 
+/// The most writes of one transaction, so that neither making nor settling it holds readers up.
+const BATCH_WRITES: usize = 2048;
+
 /// Numbers a request; what has a lower number was asked for earlier.
 pub(crate) type Ticket = u64;
 
@@ -161,7 +164,7 @@ impl Queue {
             let Some(waiting) = self.writes.get(place) else {
                 continue;
             };
-            if size >= bytes {
+            if size >= bytes || writes.len() == BATCH_WRITES {
                 break;
             }
             size += place.0.len();

@@ -74,6 +74,7 @@ pub(crate) fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     put_instant(&mut bytes, resumed.wall_at);
     put_text(&mut bytes, &resumed.scope.endpoint);
     put_text(&mut bytes, &resumed.scope.identity);
+    put_instant(&mut bytes, resumed.counted_from);
     bytes
 }
 
@@ -84,10 +85,17 @@ pub(crate) fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
         endpoint: rest.text()?.into(),
         identity: rest.text()?.into(),
     });
+    // Stores of earlier releases end here: their wall clock was read at the last moment written down.
+    let counted_from = if rest.0.is_empty() {
+        written_at
+    } else {
+        rest.instant()?
+    };
     rest.0.is_empty().then_some(Resumed {
         scope,
         written_at,
         wall_at,
+        counted_from,
     })
 }
 
@@ -198,9 +206,19 @@ mod tests {
             scope: key.scope,
             written_at: Timestamp::from_millis(1_234_567),
             wall_at: Timestamp::from_millis(7_654_321),
+            counted_from: Timestamp::from_millis(1_000_000),
         };
         let bytes = encode_resumed(&resumed);
-        assert_eq!(decode_resumed(&bytes), Some(resumed));
+        assert_eq!(decode_resumed(&bytes), Some(resumed.clone()));
+        for length in [bytes.len() - 1, bytes.len() - 7] {
+            assert_eq!(decode_resumed(&bytes[..length]), None);
+        }
         assert_eq!(decode_resumed(&bytes[1..]), None);
+        let earlier_release = Resumed {
+            counted_from: resumed.written_at,
+            ..resumed
+        };
+        let bytes = &bytes[..bytes.len() - 8];
+        assert_eq!(decode_resumed(bytes), Some(earlier_release));
     }
 }

@@ -20,6 +20,7 @@ mod state;
 mod tentative;
 #[cfg(test)]
 mod tests;
+mod time;
 mod writer;
 
 use std::num::NonZeroUsize;
@@ -30,7 +31,9 @@ use std::time::Duration;
 
 use kms_agent_core::backend::{BackendErrorKind, StoreStats};
 use kms_agent_core::registry::OpenError;
-use kms_agent_core::{BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp, shortage};
+use kms_agent_core::{
+    BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp, run_blocking, shortage,
+};
 use tokio::sync::oneshot;
 
 pub(crate) use self::medium::FileSystem;
@@ -134,7 +137,7 @@ impl Store {
     pub(crate) async fn find(&self, place: &RecordHash, now: Timestamp) -> Option<SealedRecord> {
         let known = {
             let mut state = self.shared.lock();
-            state.learn_time(now, &*self.shared.place.clock);
+            state.time.learn(now, &*self.shared.place.clock);
             state.find(place)
         };
         match known {
@@ -181,7 +184,7 @@ impl Store {
             state.remove(place);
             drop(state);
             self.shared.wake();
-            shared::log_damaged_record();
+            self.shared.note_damaged_record();
         }
     }
 
@@ -209,13 +212,16 @@ impl Store {
 
     /// Drops everything, durably when it returns.
     pub(crate) async fn clear(&self) -> Result<(), BackendError> {
-        let ticket = {
+        let (ticket, reach, dropped) = {
             let mut state = self.shared.lock();
-            let ticket = state.clear();
+            let (ticket, dropped) = state.clear();
             state.attempt |= ticket.is_some();
-            within_reach(&state)?;
-            ticket
+            let reach = within_reach(&state);
+            (ticket, reach, dropped)
         };
+        // To wipe and free many records takes a while.
+        let _ = run_blocking(move || drop(dropped)).await;
+        reach?;
         match ticket {
             Some(ticket) => self.gone(ticket, "removing all entries").await,
             None => Ok(()),
@@ -298,12 +304,27 @@ impl Store {
         }
     }
 
-    pub(crate) fn sweep(&self, now: Timestamp) {
-        let mut state = self.shared.lock();
-        state.learn_time(now, &*self.shared.place.clock);
-        state.sweep(now);
-        drop(state);
+    pub(crate) async fn sweep(&self, now: Timestamp) {
+        let clock = &*self.shared.place.clock;
+        let now = {
+            let mut state = self.shared.lock();
+            state.time.learn(now, clock);
+            state.time.certain(now, clock)
+        };
+        loop {
+            let has_more = self.shared.lock().sweep_some(now);
+            if !has_more {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.shared.lock().end_sweep();
         self.shared.wake();
+        self.shared.tell_of_damage();
+    }
+
+    pub(crate) fn confirm_clock(&self) {
+        self.shared.lock().time.confirm_clock();
     }
 
     /// Writes what waits to be written and lets go of the store. The error: something that was removed may be
@@ -321,6 +342,7 @@ impl Store {
         }
         self.shared.wake();
         let progress = self.shared.progress(|progress| progress.written).await;
+        self.shared.tell_of_damage();
         let clock = &self.shared.place.clock;
         // What is left is to give back room. Whoever is cut off at that leaves the store as it was.
         tokio::select! {

@@ -1,6 +1,7 @@
 //! From a config to running parts, in the order in which they depend on each other, and back again.
 
 mod background;
+mod findings;
 mod runtime;
 
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Tasks, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
-use kms_agent_trust::is_new_warning;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
+use self::findings::Findings;
 use crate::config::{Config, ConfigFile};
 use crate::crash;
 use crate::exit::Failure;
@@ -43,18 +44,14 @@ pub(crate) struct Prepared {
     /// The file that the token was read from.
     token_file: Option<FileId>,
     token_source: TokenSource,
-    /// What the operator should know about the files that were read before there was a log.
-    doubts: Vec<String>,
     listeners: Listeners,
-    /// Port that the service manager holds for nothing.
-    unused_port: Option<u16>,
     log: telemetry::Opened,
     rust_log: Option<String>,
     workers: usize,
     /// What the process may open from now on.
     reach: Reach,
     supervisor: Supervisor,
-    warnings: harden::Warnings,
+    findings: Findings,
 }
 
 impl Prepared {
@@ -91,21 +88,25 @@ impl Prepared {
         let (reach, more) = harden::confine(reach, circumstances);
         warnings.extend(more);
         Ok(Self {
-            config,
             file,
             environment,
             token: TokenStore::new(first.token),
             token_file: first.file,
             token_source,
-            doubts: first.warnings,
+            findings: Findings {
+                config: config.warnings.clone(),
+                hardening: warnings,
+                files: first.warnings,
+                missing: reach.missing().to_owned(),
+                unused_port: opened.unused_port,
+            },
             listeners: opened.listeners,
-            unused_port: opened.unused_port,
             log,
             rust_log,
             workers,
             reach,
             supervisor,
-            warnings,
+            config,
         })
     }
 
@@ -122,31 +123,7 @@ impl Prepared {
         })?;
         // Dropped last, so that the last words are written.
         let log = Arc::new(log);
-        for warning in &self.config.warnings {
-            tracing::warn!("{warning}");
-        }
-        for warning in &self.warnings {
-            tracing::warn!(cause = warning.as_str(), "Process hardening is incomplete");
-        }
-        if !self.reach.missing().is_empty() {
-            tracing::info!(
-                folders = ?self.reach.missing(),
-                "Folders that do not exist are out of reach until a restart, also when they are made"
-            );
-        }
-        for doubt in self.doubts.iter().filter(|doubt| is_new_warning(doubt)) {
-            tracing::warn!(
-                cause = doubt.as_str(),
-                "A file is not as safe as it should be"
-            );
-        }
-        if let Some(held) = self.unused_port {
-            tracing::warn!(
-                held.port = held,
-                configured.port = self.listeners.port(),
-                "The .socket unit holds another port than Server.HttpPort, and connections to it are not answered; set its ListenStream= to the configured port, and restart it"
-            );
-        }
+        self.findings.log(self.listeners.port());
         let result = runtime.block_on(async {
             let no_signals =
                 |error| Failure::failed(format!("signals cannot be listened for: {error}"));

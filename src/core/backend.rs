@@ -64,6 +64,10 @@ pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
     /// not walk over what is neither.
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError>;
 
+    /// Says that the wall clock is right. Until then nothing is lost for good by what it shows: an earlier
+    /// process's entries that are dead only if the clock is right are not returned, and not removed either.
+    fn confirm_clock(&self);
+
     /// Makes every acknowledged put survive a crash.
     async fn flush(&self) -> Result<(), BackendError>;
 
@@ -98,8 +102,12 @@ pub struct Resumed {
     pub scope: Arc<Scope>,
     /// The latest moment that it wrote down, on its own timeline; no entry was fetched later.
     pub written_at: Timestamp,
-    /// What the wall clock said at that moment; it may have been set since that timeline began.
+    /// What the wall clock said at [`counted_from`](Self::counted_from), when it was last known to be right or
+    /// when the store was new.
     pub wall_at: Timestamp,
+    /// The moment on the same timeline that time away is counted from by the wall clock. Not later than
+    /// [`written_at`](Self::written_at).
+    pub counted_from: Timestamp,
 }
 
 /// How a backend is doing.
@@ -211,5 +219,10 @@ impl BackendError {
     /// What kind of failure it was.
     pub fn kind(&self) -> BackendErrorKind {
         self.kind
+    }
+
+    /// What was being done.
+    pub fn context(&self) -> &'static str {
+        self.context
     }
 }

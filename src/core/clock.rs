@@ -47,17 +47,19 @@ impl Timeline {
         }
     }
 
-    /// Carries on from the last moment that an earlier process wrote down, by as much as the wall clock has gone
-    /// on since. If that is behind, nothing becomes younger than it was, and [`doubts`](Self::doubts) tells.
+    /// Carries on from where an earlier process's wall clock was known to be right, by as much as the wall clock
+    /// has gone on since. Nothing becomes younger than it was for that process. If the wall clock is behind,
+    /// [`doubts`](Self::doubts) tells.
     pub fn resume(clock: Arc<dyn Clock>, last: &Resumed) -> Self {
         let wall = clock.wall();
         let is_behind = wall < last.wall_at;
-        let away = if is_behind {
-            Duration::from_millis(1)
+        let at_least = last.written_at.plus(Duration::from_millis(1));
+        let start = if is_behind {
+            at_least
         } else {
-            wall.since(last.wall_at)
+            let counted = last.counted_from.plus(wall.since(last.wall_at));
+            counted.max(last.written_at)
         };
-        let start = last.written_at.plus(away);
         Self {
             origin: start.minus(clock.boot()),
             behind_at: is_behind.then_some(start),

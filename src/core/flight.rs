@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::secret::SecretKey;
+use crate::source::SendGate;
 
-type Fly<T> = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = T> + Send>> + Send>;
+type Fly<T> = Box<dyn FnOnce(SendGate) -> Pin<Box<dyn Future<Output = T> + Send>> + Send>;
 
 /// Which flight a reader may board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +23,35 @@ pub(crate) enum Boarding {
     Next,
 }
 
+/// What becomes of a flight when every reader has left before its call was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abandonment {
+    /// It is dropped.
+    Drop,
+    /// It goes on: the cache itself wants the answer.
+    Continue,
+}
+
 /// The flights under way: per key at most one running and one queued behind it.
 ///
-/// A flight is a task of its own, so a reader who hangs up cancels nothing.
-pub(crate) struct Flights<T>(Arc<Mutex<HashMap<SecretKey, Route<T>>>>);
+/// A flight is a task of its own. A call that was sent is never cancelled by a reader that leaves.
+pub(crate) struct Flights<T>(Arc<Mutex<Routes<T>>>);
+
+type Routes<T> = HashMap<SecretKey, Route<T>>;
 
 struct Route<T> {
-    running: watch::Receiver<Option<T>>,
+    running: Running<T>,
     queued: Option<Queued<T>>,
+}
+
+struct Running<T> {
+    landed: watch::Sender<Option<T>>,
+    abandonment: Abandonment,
 }
 
 struct Queued<T> {
     fly: Fly<T>,
-    landed: watch::Sender<Option<T>>,
+    running: Running<T>,
 }
 
 /// A seat on a flight.
@@ -42,6 +59,16 @@ pub(crate) struct Ticket<T> {
     landing: watch::Receiver<Option<T>>,
     /// Whether somebody else's flight was joined.
     pub(crate) joined: bool,
+}
+
+/// What is done with a flight that no reader waits for.
+enum Fate<T> {
+    /// A reader has boarded meanwhile.
+    Wanted,
+    /// It flies on.
+    Committed,
+    /// It is dropped, and the queued one takes its place.
+    Dropped(Option<Queued<T>>),
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
@@ -54,73 +81,128 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         &self,
         key: &SecretKey,
         boarding: Boarding,
-        fly: impl FnOnce() -> F + Send + 'static,
+        abandonment: Abandonment,
+        fly: impl FnOnce(SendGate) -> F + Send + 'static,
     ) -> Ticket<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let mut routes = lock(&self.0);
         if let Some(route) = routes.get_mut(key) {
-            let (landing, joined) = match (boarding, &route.queued) {
-                (Boarding::Any, _) => (route.running.clone(), true),
-                (Boarding::Next, Some(queued)) => (queued.landed.subscribe(), true),
+            let (landing, joined) = match (boarding, &mut route.queued) {
+                (Boarding::Any, _) => (route.running.join(abandonment), true),
+                (Boarding::Next, Some(queued)) => (queued.running.join(abandonment), true),
                 (Boarding::Next, None) => {
-                    let (landed, landing) = watch::channel(None);
-                    route.queued = Some(Queued {
-                        fly: boxed(fly),
-                        landed,
-                    });
+                    let (queued, landing) = Queued::new(abandonment, fly);
+                    route.queued = Some(queued);
                     (landing, false)
                 }
             };
             return Ticket { landing, joined };
         }
-        let (landed, running) = watch::channel(None);
-        let ticket = Ticket {
-            landing: running.clone(),
-            joined: false,
-        };
+        let (first, landing) = Queued::new(abandonment, fly);
         routes.insert(
             key.clone(),
             Route {
-                running,
+                running: first.running.share(),
                 queued: None,
             },
         );
         drop(routes);
-        tokio::spawn(take_off(
-            Arc::clone(&self.0),
-            key.clone(),
-            Queued {
-                fly: boxed(fly),
+        tokio::spawn(take_off(Arc::clone(&self.0), key.clone(), first));
+        Ticket {
+            landing,
+            joined: false,
+        }
+    }
+}
+
+impl<T: Clone> Running<T> {
+    fn join(&mut self, abandonment: Abandonment) -> watch::Receiver<Option<T>> {
+        if abandonment == Abandonment::Continue {
+            self.abandonment = abandonment;
+        }
+        self.landed.subscribe()
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            landed: self.landed.clone(),
+            abandonment: self.abandonment,
+        }
+    }
+}
+
+impl<T: Clone> Queued<T> {
+    fn new<F>(
+        abandonment: Abandonment,
+        fly: impl FnOnce(SendGate) -> F + Send + 'static,
+    ) -> (Self, watch::Receiver<Option<T>>)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (landed, landing) = watch::channel(None);
+        let queued = Self {
+            fly: Box::new(move |gate| Box::pin(fly(gate))),
+            running: Running {
                 landed,
+                abandonment,
             },
-        ));
-        ticket
+        };
+        (queued, landing)
     }
 }
 
 /// Flies `first` and whatever has queued behind it meanwhile.
 async fn take_off<T: Clone + Send + Sync + 'static>(
-    routes: Arc<Mutex<HashMap<SecretKey, Route<T>>>>,
+    routes: Arc<Mutex<Routes<T>>>,
     key: SecretKey,
     first: Queued<T>,
 ) {
     let mut next = Some(first);
-    while let Some(Queued { fly, landed }) = next {
+    while let Some(Queued { fly, running }) = next {
+        let landed = running.landed;
+        let gate = SendGate::default();
         // A task of its own, so that a panic in it strands nobody: its readers see the sender go.
-        let outcome = tokio::spawn(fly()).await.ok();
-        // The route is cleared before the landing is announced: whoever comes after the announcement
-        // starts anew.
-        next = clear(&mut lock(&routes), &key);
-        landed.send_replace(outcome);
+        let mut flight = tokio::spawn(fly(gate.clone()));
+        next = loop {
+            let outcome = tokio::select! {
+                biased;
+                outcome = &mut flight => outcome,
+                () = landed.closed() => match fate(&routes, &key, &gate) {
+                    Fate::Wanted => continue,
+                    Fate::Committed => (&mut flight).await,
+                    Fate::Dropped(queued) => {
+                        flight.abort();
+                        break queued;
+                    }
+                },
+            };
+            // The route is cleared before the landing is announced: whoever comes after the announcement
+            // starts another flight.
+            let queued = clear(&mut lock(&routes), &key);
+            landed.send_replace(outcome.ok());
+            break queued;
+        };
     }
 }
 
-fn clear<T>(routes: &mut HashMap<SecretKey, Route<T>>, key: &SecretKey) -> Option<Queued<T>> {
+/// Decides on the running flight of `key`, whose readers have all left.
+fn fate<T: Clone>(routes: &Mutex<Routes<T>>, key: &SecretKey, gate: &SendGate) -> Fate<T> {
+    let mut routes = lock(routes);
+    match routes.get(key).map(|route| &route.running) {
+        Some(running) if running.landed.receiver_count() > 0 => Fate::Wanted,
+        Some(running) if running.abandonment == Abandonment::Drop && gate.give_up() => {
+            Fate::Dropped(clear(&mut routes, key))
+        }
+        _ => Fate::Committed,
+    }
+}
+
+fn clear<T: Clone>(routes: &mut Routes<T>, key: &SecretKey) -> Option<Queued<T>> {
     let queued = routes.get_mut(key).and_then(|route| {
         let queued = route.queued.take()?;
-        route.running = queued.landed.subscribe();
+        route.running = queued.running.share();
         Some(queued)
     });
     if queued.is_none() {
@@ -142,15 +224,6 @@ impl<T> fmt::Debug for Flights<T> {
     }
 }
 
-fn boxed<T, F>(fly: impl FnOnce() -> F + Send + 'static) -> Fly<T>
-where
-    F: Future<Output = T> + Send + 'static,
-{
-    Box::new(move || Box::pin(fly()))
-}
-
-fn lock<T>(
-    routes: &Mutex<HashMap<SecretKey, Route<T>>>,
-) -> MutexGuard<'_, HashMap<SecretKey, Route<T>>> {
+fn lock<T>(routes: &Mutex<Routes<T>>) -> MutexGuard<'_, Routes<T>> {
     routes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,6 +14,7 @@ use crate::backend::{
 };
 use crate::clock::Timeline;
 use crate::lifetime::Timestamp;
+use crate::log_gate::{Event, LogGate};
 use crate::metric::StoreMetrics;
 use crate::secret::SecretKey;
 
@@ -33,7 +34,19 @@ pub struct ObservedBackend {
     failing: AtomicU8,
     /// How many of the backend's own failures are counted.
     counted: AtomicU64,
+    /// A store that fails every other time has no more lines for that.
+    log: LogGate<Line>,
 }
+
+/// What is logged of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Line {
+    Failed,
+    Works,
+}
+
+/// How often each of them is logged of one operation at most.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Each fails by itself: a store that takes nothing may well be read.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +71,7 @@ impl ObservedBackend {
             metrics,
             failing: AtomicU8::new(0),
             counted: AtomicU64::new(0),
+            log: LogGate::default(),
         }
     }
 
@@ -81,22 +95,57 @@ impl ObservedBackend {
                 if self.failing.load(Ordering::Relaxed) & bit != 0
                     && self.failing.fetch_and(!bit, Ordering::Relaxed) & bit != 0
                 {
-                    tracing::info!(?operation, "The cache backend works again");
+                    self.note(Line::Works, operation, None);
                 }
             }
             Err(error) => {
                 self.metrics.count(error.kind());
                 if self.failing.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-                    tracing::warn!(
-                        ?operation,
-                        error = error as &dyn std::error::Error,
-                        "The cache backend failed; going on without it until it works again"
-                    );
+                    self.note(Line::Failed, operation, Some(error));
                 }
             }
         }
         result
     }
+
+    fn note(&self, line: Line, operation: Operation, error: Option<&BackendError>) {
+        let code = format!("{operation:?}");
+        let event = Event {
+            code: &code,
+            ..Event::default()
+        };
+        self.log.note(line, event, || error.map(report));
+    }
+
+    fn tell(&self) {
+        let now = self.timeline.clock().boot();
+        for (line, operation, gathered) in self.log.due(now, |_| TELL_EVERY) {
+            let (operation, count) = (&*operation, gathered.count);
+            match line {
+                Line::Failed => tracing::warn!(
+                    operation,
+                    error = gathered.cause.as_deref(),
+                    count,
+                    "The cache backend failed; going on without it until it works again"
+                ),
+                Line::Works => {
+                    tracing::info!(operation, count, "The cache backend works again");
+                }
+            }
+        }
+    }
+}
+
+/// The error with the chain of causes.
+fn report(error: &BackendError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 #[async_trait]
@@ -152,8 +201,13 @@ impl CacheBackend for ObservedBackend {
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), BackendError> {
+        self.tell();
         self.watch(WRITE_LIMIT, Operation::Sweep, self.inner.sweep(now))
             .await
+    }
+
+    fn confirm_clock(&self) {
+        self.inner.confirm_clock();
     }
 
     async fn flush(&self) -> Result<(), BackendError> {
@@ -162,7 +216,10 @@ impl CacheBackend for ObservedBackend {
     }
 
     async fn close(&self) -> Result<(), BackendError> {
-        self.watch(WRITE_LIMIT, Operation::Flush, self.inner.close())
-            .await
+        let closed = self
+            .watch(WRITE_LIMIT, Operation::Flush, self.inner.close())
+            .await;
+        self.tell();
+        closed
     }
 }

@@ -29,11 +29,6 @@ pub(crate) enum Purged {
 }
 
 impl Purged {
-    /// The secret that `id` means.
-    pub(crate) fn secret(id: &SecretId) -> Self {
-        Self::Name(id.name().into())
-    }
-
     pub(crate) fn covers(&self, id: &SecretId) -> bool {
         match self {
             Self::Everything => true,
@@ -83,10 +78,10 @@ mod tests {
     fn only_later_purges_of_the_same_secret_count() {
         let id = |text| SecretId::parse(text).unwrap();
         let log = PurgeLog::default();
-        log.note(Purged::secret(&id("a")));
+        log.note(Purged::Name(id("a").name().into()));
         let mark = log.mark();
         assert!(!log.has_covered_since(mark, &id("a")));
-        log.note(Purged::secret(&id("acs:kms:r:1:secret/b")));
+        log.note(Purged::Name(id("acs:kms:r:1:secret/b").name().into()));
         assert!(!log.has_covered_since(mark, &id("a")));
         assert!(log.has_covered_since(mark, &id("b")));
         log.note(Purged::Everything);

@@ -1,12 +1,16 @@
 //! The read path.
 
 mod fetch;
+mod listing;
 mod probe;
+mod purge;
 mod read;
+mod report;
 mod tally;
 mod upkeep;
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,19 +18,25 @@ use arc_swap::ArcSwap;
 use tokio::sync::RwLock;
 
 pub use self::fetch::MAX_STORED_BYTES;
+pub use self::listing::Listing;
 pub use self::probe::PROBE_SECRET;
 use self::probe::Probing;
+use self::purge::Purges;
+use self::report::Line;
 use self::tally::Tally;
 use crate::backend::{BackendError, BackendInfo, BackendStats, CacheBackend, ScanCursor, ScanPage};
+use crate::call_limit::CallLimit;
 use crate::clock::Timeline;
 use crate::flight::Flights;
 use crate::lifetime::{Lifetime, Timestamp};
+use crate::log_gate::LogGate;
 use crate::metric::ReadMetrics;
 use crate::negative::NegativeMemory;
 use crate::outage::Outage;
 use crate::policy::{Freshness, Policy};
 use crate::purge::PurgeLog;
 use crate::secret::{Scope, Secret};
+use crate::shared_run::SharedRun;
 use crate::source::{CredentialState, SecretSource, SourceError};
 
 /// How the calls to KMS went lately.
@@ -55,6 +65,8 @@ pub struct SecretService {
     policy: ArcSwap<Policy>,
     /// The calls under way.
     flights: Flights<Landing>,
+    /// How many of them ask KMS at once.
+    calls: CallLimit,
     /// The refusals of the last seconds.
     negative: NegativeMemory,
     /// The keys that KMS cannot answer at the moment.
@@ -66,13 +78,23 @@ pub struct SecretService {
     /// Whether an entry was servable, and when that was looked up, in boot time.
     servable: tokio::sync::Mutex<Option<(Duration, bool)>>,
     /// What was purged while calls were under way.
-    purges: PurgeLog,
+    purge_log: PurgeLog,
+    /// Purges that wait for one walk over the entries.
+    purges: Purges,
     /// Held together by whoever changes one entry, and alone by whoever reads and writes one back.
     writing: RwLock<()>,
+    /// Held while entries are brought under new rules, so that this runs once at a time.
+    restamping: tokio::sync::Mutex<()>,
+    /// The list of entries, made once for all who ask at the same time.
+    listing: SharedRun<Listing>,
+    /// Whether a service has confirmed the wall clock in this process.
+    clock_is_confirmed: AtomicBool,
     /// What reads came to.
     metrics: ReadMetrics,
     /// What of it the log is still to be told.
     tally: Tally,
+    /// Lines that requests cause.
+    log: LogGate<Line>,
 }
 
 /// What a flight brings.
@@ -103,15 +125,21 @@ impl SecretService {
             timeline,
             policy: ArcSwap::from_pointee(policy),
             flights: Flights::new(),
+            calls: CallLimit::default(),
             negative: NegativeMemory::new(capacity),
             outage: Outage::new(capacity),
             upstream: Mutex::default(),
             probing: Mutex::default(),
             servable: tokio::sync::Mutex::default(),
-            purges: PurgeLog::default(),
+            purge_log: PurgeLog::default(),
+            purges: Purges::default(),
             writing: RwLock::default(),
+            restamping: tokio::sync::Mutex::default(),
+            listing: SharedRun::default(),
+            clock_is_confirmed: AtomicBool::new(false),
             metrics,
             tally: Tally::default(),
+            log: LogGate::default(),
         })
     }
 

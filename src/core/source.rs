@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +23,9 @@ pub enum Purpose {
     RefreshNow,
 }
 
+/// The longest that a reader waits, from its arrival, for all that a fetch takes.
+pub const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// One order to a source.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchRequest<'a> {
@@ -32,6 +36,36 @@ pub struct FetchRequest<'a> {
     /// When whoever waits for it came, by [`Clock::boot`](crate::Clock::boot). The overall deadline counts
     /// from here.
     pub arrived_at: Duration,
+    /// Passed by the source before it sends anything.
+    pub gate: &'a SendGate,
+}
+
+/// The moment up to which a fetch that no reader waits for is given up. A call that was sent runs to its end.
+#[derive(Clone, Debug, Default)]
+pub struct SendGate(Arc<AtomicU8>);
+
+const UNDECIDED: u8 = 0;
+const PASSED: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl SendGate {
+    /// Notes that a call is about to be sent. Returns whether it may be: not if the fetch was given up.
+    #[must_use]
+    pub fn pass(&self) -> bool {
+        self.decide(PASSED)
+    }
+
+    /// Gives the fetch up, unless its call was sent. Returns whether it is given up.
+    pub(crate) fn give_up(&self) -> bool {
+        self.decide(GIVEN_UP)
+    }
+
+    fn decide(&self, state: u8) -> bool {
+        let decided =
+            self.0
+                .compare_exchange(UNDECIDED, state, Ordering::AcqRel, Ordering::Acquire);
+        decided.map_or_else(|before| before == state, |_| true)
+    }
 }
 
 /// A service that knows secrets: KMS, or a double of it.
@@ -57,7 +91,10 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// What would keep any fetch from being made, so far as that is known without asking anybody.
     fn hindrance(&self) -> Option<SourceErrorKind>;
 
-    /// Asks for a secret.
+    /// Whether the date in an answer of the service has agreed with this machine's wall clock.
+    fn confirms_clock(&self) -> bool;
+
+    /// Asks for a secret. Implementers ask `request.gate` before they send.
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError>;
 }
 
@@ -94,6 +131,9 @@ pub enum SourceErrorKind {
     NoCredentials,
     /// KMS refuses the agent's own identity. Serve a copy; somebody must mend the identity.
     IdentityRefused,
+    /// KMS refuses the whole account for the time being: a payment is overdue, or the service is switched off.
+    /// Serve a copy; the account's owner must act.
+    AccountRefused,
     /// No region is configured or found. Somebody must name one.
     RegionUnknown,
     /// The agent's own ceiling on calls is reached. Serve a copy; try after `retry_after`.
@@ -119,6 +159,7 @@ impl SourceErrorKind {
             | Self::ClockSkew
             | Self::NoCredentials
             | Self::IdentityRefused
+            | Self::AccountRefused
             | Self::RegionUnknown
             | Self::BudgetSpent => true,
             Self::Decision | Self::Refused | Self::VersionNotFound => false,
@@ -128,9 +169,11 @@ impl SourceErrorKind {
     /// The agent's own name of the failure, for readers and the `detail` of `Cache-Status`.
     pub const fn code(self) -> &'static str {
         match self {
-            Self::Unavailable | Self::ServerFailure | Self::Decision | Self::Refused => {
-                "KmsUnavailable"
-            }
+            Self::Unavailable
+            | Self::ServerFailure
+            | Self::AccountRefused
+            | Self::Decision
+            | Self::Refused => "KmsUnavailable",
             Self::TimedOut => "UpstreamTimeout",
             Self::Throttled => "KmsThrottled",
             Self::InvalidAnswer => "InvalidUpstreamAnswer",

@@ -33,6 +33,11 @@ pub enum FaultKind {
     Oversize,
     /// The right answer's head at once, then its body in 16 pieces with `latency_ms` (100) before each.
     SlowBody,
+    /// The right answer with `members` put in place of its own, so that it answers another question.
+    Altered,
+    /// The right answer, and one answer too many on the same connection: the next request on it is answered
+    /// with `body`, the one after that with the answer to the request before it, and so on.
+    Surplus,
 }
 
 /// Which requests a fault is for. Everything left out matches all.
@@ -69,6 +74,9 @@ pub struct Fault {
     /// Headers set on whatever is answered.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Members set in an altered answer.
+    #[serde(default)]
+    pub members: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Fault {
@@ -84,6 +92,7 @@ impl Fault {
             latency_ms: None,
             times: None,
             headers: BTreeMap::new(),
+            members: serde_json::Map::new(),
         }
     }
 
@@ -97,6 +106,13 @@ impl Fault {
         let mut fault = Self::new(FaultKind::Status);
         fault.status = Some(status);
         fault.code = Some(code.into());
+        fault
+    }
+
+    /// Every answer has this member in place of its own.
+    pub fn altered(member: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        let mut fault = Self::new(FaultKind::Altered);
+        fault.members.insert(member.into(), value.into());
         fault
     }
 

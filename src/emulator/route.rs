@@ -1,5 +1,7 @@
 //! The way of a request: recorded, spoiled if a rule says so, and answered by its service.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use http::header::USER_AGENT;
@@ -19,15 +21,37 @@ use crate::metadata;
 use crate::refusal::{Occasion, Refusal};
 use crate::shared::Shared;
 use crate::sign::Authorization;
-use crate::spoil::spoil;
+use crate::spoil::{spoil, surplus};
 use crate::sts;
 use crate::uri;
 
 const CONTROL_PATH: &str = "/_emulator";
 
+/// Answers that are still to be sent on a connection, ahead of the one to its next request.
+#[derive(Default)]
+pub(crate) struct Backlog(Mutex<VecDeque<Answer>>);
+
+impl Backlog {
+    /// The answer that is sent where `own` would be in its turn.
+    fn pass(&self, own: Answer) -> Answer {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = answers.pop_front() else {
+            return own;
+        };
+        answers.push_back(own);
+        first
+    }
+
+    fn add(&self, surplus: Option<Answer>) {
+        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.extend(surplus);
+    }
+}
+
 /// Answers a request, or ends its connection.
 pub(crate) async fn answer(
     shared: &Shared,
+    backlog: &Backlog,
     request: Request<Incoming>,
 ) -> Result<Response<Paced>, Cut> {
     let request = match Inbound::read(request).await? {
@@ -59,6 +83,8 @@ pub(crate) async fn answer(
     }
     let (status, code) = (answer.status.as_u16(), answer.code.clone());
     shared.state().calls.answered(ticket, status, code);
+    let answer = backlog.pass(answer);
+    backlog.add(fault.as_ref().and_then(surplus));
     Ok(send(shared, answer, delivery))
 }
 

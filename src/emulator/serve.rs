@@ -61,7 +61,8 @@ async fn greet(shared: Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>)
 }
 
 async fn converse(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let service = service_fn(|request| route::answer(&shared, request));
+    let backlog = route::Backlog::default();
+    let service = service_fn(|request| route::answer(&shared, &backlog, request));
     // A service that fails has hyper close the connection without an answer, which is what a cut is. How a
     // connection ended is of no interest beyond that.
     let _ = http1::Builder::new()

@@ -35,9 +35,12 @@ pub(crate) async fn spoil(
         FaultKind::Status | FaultKind::Throttle | FaultKind::Garbage | FaultKind::Redirect => {
             made_up(shared, action, fault)
         }
-        FaultKind::Latency | FaultKind::CutMidBody | FaultKind::Oversize | FaultKind::SlowBody => {
-            serve(shared, request, action)
-        }
+        FaultKind::Latency
+        | FaultKind::CutMidBody
+        | FaultKind::Oversize
+        | FaultKind::SlowBody
+        | FaultKind::Surplus => serve(shared, request, action),
+        FaultKind::Altered => altered(serve(shared, request, action), fault),
     };
     let delivery = match fault.kind {
         FaultKind::CutMidBody => Delivery::CutHalfway,
@@ -46,6 +49,26 @@ pub(crate) async fn spoil(
         _ => Delivery::Whole,
     };
     Ok((answer, delivery))
+}
+
+/// `answer` with the members of the fault in place of its own.
+fn altered(mut answer: Answer, fault: &Fault) -> Answer {
+    if let Ok(serde_json::Value::Object(mut members)) = serde_json::from_slice(&answer.body) {
+        members.extend(fault.members.clone());
+        answer.body = serde_json::to_vec(&members).unwrap_or_default();
+    }
+    answer
+}
+
+/// The answer that a surplus fault adds to the connection.
+pub(crate) fn surplus(fault: &Fault) -> Option<Answer> {
+    (fault.kind == FaultKind::Surplus).then(|| {
+        Answer::new(
+            StatusCode::OK,
+            "application/json;charset=utf-8",
+            fault.body.clone().unwrap_or_default().into(),
+        )
+    })
 }
 
 /// The answer of a fault that has its own.

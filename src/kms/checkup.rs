@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::service::PROBE_SECRET;
-use kms_agent_core::source::{FetchRequest, Purpose};
+use kms_agent_core::source::{FetchRequest, Purpose, SendGate};
 use kms_agent_core::{
     Clock, Scope, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
 };
@@ -202,6 +202,7 @@ async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> O
         secret: asked,
         purpose: Purpose::Read,
         arrived_at: now,
+        gate: &SendGate::default(),
     };
     let error = match source.fetch(request).await {
         Ok(fetched) if secret.is_some() => {

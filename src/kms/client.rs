@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest, SourceErrorKind};
+use kms_agent_core::source::{CredentialState, FetchRequest, OVERALL_TIMEOUT, SourceErrorKind};
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
 use self::pursuit::{Pursuit, timed_out};
@@ -27,9 +27,6 @@ use crate::outlet::Ways;
 use crate::settings::Settings;
 use crate::skew::{ServerClock, Skew};
 use crate::wire::MAX_ANSWER_BYTES;
-
-/// How long a reader waits at most, from its arrival, for all attempts, pauses and credentials together.
-const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A [`SecretSource`] that asks KMS.
 pub struct KmsSource {
@@ -48,6 +45,8 @@ pub struct KmsSource {
     kms_clock: ServerClock,
     /// That the clock is wrong has been told.
     clock_is_told: AtomicBool,
+    /// KMS has shown a date that agrees with the wall clock.
+    clock_is_confirmed: AtomicBool,
     /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
     /// change once known.
     last_scope: Mutex<Option<Arc<Scope>>>,
@@ -106,6 +105,7 @@ impl KmsSource {
             metrics,
             kms_clock: ServerClock::default(),
             clock_is_told: AtomicBool::new(false),
+            clock_is_confirmed: AtomicBool::new(false),
             last_scope: Mutex::default(),
         })
     }
@@ -261,6 +261,10 @@ impl SecretSource for KmsSource {
         self.locator
             .is_lost()
             .then_some(SourceErrorKind::RegionUnknown)
+    }
+
+    fn confirms_clock(&self) -> bool {
+        self.clock_is_confirmed.load(Ordering::Relaxed)
     }
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {

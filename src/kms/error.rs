@@ -39,6 +39,20 @@ const TABLE: &[(Code, SourceErrorKind)] = &[
         Is("SignatureDoesNotMatch"),
         SourceErrorKind::IdentityRefused,
     ),
+    (Begins("Forbidden.InDebt"), SourceErrorKind::AccountRefused),
+    (
+        Is("Forbidden.KmsServiceNotEnabled"),
+        SourceErrorKind::AccountRefused,
+    ),
+    (
+        Is("Forbidden.ProhibitedByRiskControl"),
+        SourceErrorKind::AccountRefused,
+    ),
+    (
+        Begins("Forbidden.UbsmsInvalid"),
+        SourceErrorKind::AccountRefused,
+    ),
+    (Is("Rejected.Unavailable"), SourceErrorKind::ServerFailure),
     (Begins("ServiceUnavailable"), SourceErrorKind::ServerFailure),
     // An older spelling of KMS's own.
     (Begins("SerivceUnavailable"), SourceErrorKind::ServerFailure),
@@ -110,6 +124,14 @@ pub(crate) fn not_kms(status: u16) -> SourceError {
     )
 }
 
+/// The error that an answer to another question amounts to.
+pub(crate) fn mixed_up() -> SourceError {
+    SourceError::new(
+        SourceErrorKind::InvalidAnswer,
+        "the answer is about another secret or stage than the one asked for; check KMS.Endpoint and what lies in between, which mixes answers up",
+    )
+}
+
 /// The error that no answer at all amounts to.
 pub(crate) fn from_http(error: HttpError, authority: &str) -> SourceError {
     let (kind, text) = match error.kind() {
@@ -139,6 +161,9 @@ const fn sentence(kind: SourceErrorKind) -> &'static str {
         }
         SourceErrorKind::IdentityRefused => {
             "KMS refuses the agent's own credentials; check that they are current and enabled"
+        }
+        SourceErrorKind::AccountRefused => {
+            "KMS refuses the whole account; check its balance and that KMS is enabled for it"
         }
         SourceErrorKind::Decision => "KMS does not give out this secret",
         _ => "KMS refused the request",
@@ -204,7 +229,16 @@ mod tests {
             (409, "Rejected.Disabled", Kind::Decision),
             (404, "Forbidden.KeyVersionNotFound", Kind::Refused),
             (404, "Forbidden.ResourceNotFoundHere", Kind::Refused),
-            (403, "Forbidden.InDebt", Kind::Refused),
+            (403, "Forbidden.InDebt", Kind::AccountRefused),
+            (403, "Forbidden.InDebtOverdue", Kind::AccountRefused),
+            (403, "Forbidden.KmsServiceNotEnabled", Kind::AccountRefused),
+            (
+                403,
+                "Forbidden.ProhibitedByRiskControl",
+                Kind::AccountRefused,
+            ),
+            (403, "Forbidden.UbsmsInvalidUserid", Kind::AccountRefused),
+            (409, "Rejected.Unavailable", Kind::ServerFailure),
             (403, "Forbidden.RAM", Kind::Refused),
             (400, "InvalidParameter", Kind::Refused),
             (400, "MissingParameter", Kind::Refused),

@@ -20,7 +20,17 @@ pub fn kms_answer(status: u16, body: &[u8]) {
     let owned = || Zeroizing::new(body.to_vec());
     if let Some(answer) = decode(owned()) {
         assert_eq!(answer.secret.answer.expose(), body, "it is kept as it came");
-        assert!(!answer.secret.version_id.is_empty());
+        let version_id = &answer.secret.version_id;
+        assert!((1..=64).contains(&version_id.len()) && version_id.is_ascii());
+        let labels = answer.secret.stages.iter().map(|stage| &**stage);
+        for label in labels.chain([&**version_id]) {
+            assert!(
+                !label
+                    .chars()
+                    .any(|letter| letter.is_control() || letter.is_whitespace())
+            );
+            assert!((1..=64).contains(&label.chars().count()));
+        }
     }
     let response = HttpResponse {
         status,

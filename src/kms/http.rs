@@ -13,6 +13,7 @@ mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERS
 /// connections once in this time, so they are closed within twice of it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How many requests get a connection of their own after an answer came that was meant for another request.
+const SINGLE_USE_REQUESTS: u32 = 200;
+
 /// Sends one request and reads the whole answer.
 ///
 /// Implementers keep to the request's time and size limits, follow no redirects, repeat nothing by
@@ -51,6 +55,10 @@ pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
     /// makes it anew where the files it comes from are others. Returns whether it did anything. After a failure
     /// requests are sent as before.
     async fn prepare(&self) -> Result<bool, HttpError>;
+
+    /// Says that an answer came that does not fit its request. No connection that is open by now is used for
+    /// another request.
+    fn distrust_connections(&self);
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
@@ -90,6 +98,8 @@ pub(crate) struct ReqwestSend {
     made: std::sync::Mutex<Option<Made>>,
     /// Held while a client is built, so that it is built once.
     making: tokio::sync::Mutex<()>,
+    /// How many more requests get a connection of their own.
+    single_use: AtomicU32,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +108,10 @@ struct Made {
     connects: Connects,
     /// Of the file of trust anchors, where there is one.
     fingerprint: Option<String>,
+    /// Those trust anchors.
+    anchors: Vec<CertificateDer<'static>>,
+    /// Whether connections are kept for later requests.
+    is_pooled: bool,
 }
 
 impl ReqwestSend {
@@ -106,14 +120,47 @@ impl ReqwestSend {
             profile,
             made: std::sync::Mutex::default(),
             making: tokio::sync::Mutex::default(),
+            single_use: AtomicU32::new(0),
         }
     }
 
     async fn ready(&self) -> Result<Made, HttpError> {
         match self.made() {
-            Some(made) => Ok(made),
+            Some(made) if made.is_pooled == self.wants_pool() => Ok(made),
+            Some(_) => self.change_pooling().await,
             None => Ok(self.make().await?.0),
         }
+    }
+
+    fn wants_pool(&self) -> bool {
+        self.single_use.load(Ordering::Acquire) == 0
+    }
+
+    /// The client that keeps connections or does not, as is wanted now. The other one's idle connections go
+    /// with it.
+    async fn change_pooling(&self) -> Result<Made, HttpError> {
+        let _turn = self.making.lock().await;
+        let is_pooled = self.wants_pool();
+        let Some(old) = self.made() else {
+            return Err(HttpError::new(
+                HttpErrorKind::Setup,
+                "there is no HTTP client",
+            ));
+        };
+        if old.is_pooled == is_pooled {
+            return Ok(old);
+        }
+        let connects = Connects::default();
+        let made = Made {
+            client: self
+                .build(old.anchors.clone(), connects.clone(), is_pooled)
+                .await?,
+            connects,
+            is_pooled,
+            ..old
+        };
+        *self.lock() = Some(made.clone());
+        Ok(made)
     }
 
     /// The client that goes by today's files, and whether it was built just now.
@@ -129,10 +176,15 @@ impl ReqwestSend {
         }
         let anchors = file.map_or(Ok(Vec::new()), |(path, pem)| anchor::parse(path, &pem))?;
         let connects = Connects::default();
+        let is_pooled = self.wants_pool();
         let made = Made {
-            client: self.build(anchors, connects.clone()).await?,
+            client: self
+                .build(anchors.clone(), connects.clone(), is_pooled)
+                .await?,
             connects,
             fingerprint,
+            anchors,
+            is_pooled,
         };
         *self.lock() = Some(made.clone());
         Ok((made, true))
@@ -150,6 +202,7 @@ impl ReqwestSend {
         &self,
         anchors: Vec<CertificateDer<'static>>,
         connects: Connects,
+        is_pooled: bool,
     ) -> Result<Client, HttpError> {
         let is_plain = self.is_plain();
         let proxy = match &self.profile.proxy {
@@ -164,6 +217,7 @@ impl ReqwestSend {
             connect_timeout: self.profile.connect_timeout,
             connects,
             post_quantum,
+            is_pooled,
         };
         // Loading the machine's CA bundle reads files.
         run_blocking(move || build(plan)).await.map_err(|error| {
@@ -188,10 +242,26 @@ impl HttpSend for ReqwestSend {
         self.make().await.map(|(_, anew)| anew)
     }
 
+    fn distrust_connections(&self) {
+        self.single_use
+            .store(SINGLE_USE_REQUESTS, Ordering::Release);
+    }
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let Made {
-            client, connects, ..
+            client,
+            connects,
+            is_pooled,
+            ..
         } = self.ready().await?;
+        if !is_pooled {
+            // At zero connections are kept again.
+            let _ = self
+                .single_use
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| {
+                    left.checked_sub(1)
+                });
+        }
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -246,6 +316,8 @@ struct Plan {
     connect_timeout: Duration,
     connects: Connects,
     post_quantum: bool,
+    /// Whether connections are kept for later requests.
+    is_pooled: bool,
 }
 
 #[expect(
@@ -265,6 +337,9 @@ fn build(plan: Plan) -> Result<Client, HttpError> {
         .connector_layer(plan.connects)
         .dns_resolver(Lookup::within(plan.connect_timeout))
         .no_proxy();
+    if !plan.is_pooled {
+        builder = builder.pool_max_idle_per_host(0);
+    }
     builder = match plan.anchors {
         None => builder.tls_certs_only([]),
         Some(anchors) if plan.post_quantum => {

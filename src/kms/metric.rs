@@ -97,6 +97,7 @@ const fn result(kind: SourceErrorKind) -> &'static str {
         // The others are answers of KMS about the secret, or no attempts at all.
         SourceErrorKind::Decision
         | SourceErrorKind::Refused
+        | SourceErrorKind::AccountRefused
         | SourceErrorKind::VersionNotFound
         | SourceErrorKind::NoCredentials
         | SourceErrorKind::RegionUnknown

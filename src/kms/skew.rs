@@ -8,8 +8,11 @@ use kms_agent_core::{Clock, Timestamp};
 use crate::http::HttpResponse;
 use crate::wire::parse_http_date;
 
-/// From here on the wall clock counts as right again. Servers refuse requests that are 15 minutes off.
+/// The largest difference at which the wall clock counts as right again. Servers refuse requests that are 15 minutes off.
 const AGREEMENT: Duration = Duration::from_mins(1);
+
+/// The largest difference between two clocks that are kept right: a third of what KMS tolerates.
+const SLIGHT: Duration = Duration::from_mins(5);
 
 /// How many milliseconds the server's clock is ahead of the wall.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +27,11 @@ impl Skew {
     /// How far the server, whose time is `date`, is ahead of `wall`.
     pub(crate) fn between(date: Timestamp, wall: Timestamp) -> Self {
         Self(date.as_millis().saturating_sub(wall.as_millis()))
+    }
+
+    /// Whether the two clocks agree, as clocks that are kept right do.
+    pub(crate) fn is_slight(self) -> bool {
+        Duration::from_millis(self.0.unsigned_abs()) <= SLIGHT
     }
 
     /// How many milliseconds the server's clock is ahead; less than none when it is behind.

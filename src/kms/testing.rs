@@ -171,6 +171,8 @@ impl HttpSend for Script {
         Ok(true)
     }
 
+    fn distrust_connections(&self) {}
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let step = lock(&self.steps).pop_front();
         let step = step.unwrap_or_else(|| panic!("nobody expected {request:?}"));

@@ -112,7 +112,10 @@ impl From<Arc<SourceError>> for ApiError {
             ..answer
         };
         match error.kind() {
-            SourceErrorKind::Decision | SourceErrorKind::Refused | SourceErrorKind::ServerFailure => by_kms(),
+            SourceErrorKind::Decision
+            | SourceErrorKind::Refused
+            | SourceErrorKind::AccountRefused
+            | SourceErrorKind::ServerFailure => by_kms(),
             SourceErrorKind::Unavailable => own(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.Endpoint, KMS.CaFile).".to_owned(),
@@ -127,7 +130,7 @@ impl From<Arc<SourceError>> for ApiError {
             )),
             SourceErrorKind::BudgetSpent => retry(own(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The agent's own ceiling KMS.MaxRequestsPerSecond is reached; try again later.".to_owned(),
+                "The agent makes no more calls to KMS for the moment: KMS.MaxRequestsPerSecond is reached, or too many calls are under way; try again later.".to_owned(),
             )),
             SourceErrorKind::InvalidAnswer => own(
                 StatusCode::BAD_GATEWAY,

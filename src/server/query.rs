@@ -62,12 +62,16 @@ pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
     let parameters = Parameters::parse(query, &["secretId", "all", "force"])?;
     let all = flag("all", parameters.all.as_deref())?;
     let force = flag("force", parameters.force.as_deref())?;
+    if all && parameters.secret_id.is_some() {
+        return Err(Reject::InvalidParameter
+            .because("Send secretId or all, not both: all purges every secret."));
+    }
     match parameters.secret_id.as_deref().filter(|id| !id.is_empty()) {
         None if all => Ok(PurgeOrder::All { force }),
         None => Err(Reject::MissingParameter
             .because("Say what to purge: ?secretId=<name or ARN> or ?all=true.")),
-        Some(_) if all || force => Err(Reject::InvalidParameter
-            .because("The parameter secretId goes with neither all nor force; send it alone.")),
+        Some(_) if force => Err(Reject::InvalidParameter
+            .because("The parameter force goes with all, not with secretId.")),
         Some(id) => SecretId::parse(id)
             .map(PurgeOrder::Secret)
             .map_err(|error| invalid("secretId", error)),

@@ -1,6 +1,7 @@
 //! What becomes of requests that no application on this machine would send, and of applications while others
 //! misbehave. Every row of every table says what to expect.
 
+mod calls;
 mod crowd;
 mod descriptors;
 mod ending;

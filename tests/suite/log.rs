@@ -174,9 +174,9 @@ fn every_warning_in_the_file_is_on_stderr_too() {
     let agent = setup(&cloud, folder.path(), "").start();
     for number in 0..15 {
         cloud
-            .fault(Fault::status(503, "ServiceUnavailable"))
+            .fault(Fault::status(503, format!("ServiceUnavailable{number}")))
             .unwrap();
-        // An access line, which only the file takes, and a warning.
+        // An access line, which only the file takes, and a warning: each code has a line of its own.
         assert_eq!(agent.read(&format!("ill{number}")).status, 503);
         cloud.clear_faults();
         assert_eq!(agent.read("well&refreshNow=true").status, 200);

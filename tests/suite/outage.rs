@@ -50,6 +50,19 @@ fn an_expired_copy_is_served_and_marked_whatever_kms_does() {
         (Fault::new(FaultKind::Hang), "UpstreamTimeout"),
         (Fault::new(FaultKind::Oversize), "InvalidUpstreamAnswer"),
         (Fault::new(FaultKind::Redirect), "InvalidUpstreamAnswer"),
+        (
+            Fault::status(409, "Rejected.Unavailable"),
+            "Rejected.Unavailable",
+        ),
+        (Fault::status(403, "Forbidden.InDebt"), "Forbidden.InDebt"),
+        (
+            Fault::status(403, "Forbidden.InDebtOverdue"),
+            "Forbidden.InDebtOverdue",
+        ),
+        (
+            Fault::status(403, "Forbidden.KmsServiceNotEnabled"),
+            "Forbidden.KmsServiceNotEnabled",
+        ),
     ] {
         let cloud = Cloud::start();
         cloud.put("s", "value");

@@ -4,6 +4,7 @@ mod limit;
 mod lookup;
 mod proxy;
 mod quantum;
+mod question;
 mod reuse;
 mod tls;
 
@@ -32,5 +33,23 @@ fn until_told(agent: &TestAgent, text: &str) {
             agent.stderr()
         );
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Reads until the copy has expired and is served all the same, because of `detail`.
+fn until_stale(agent: &TestAgent, secret: &str, detail: &str) {
+    let began = Instant::now();
+    loop {
+        let reply = agent.read(secret);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let status = reply.header("cache-status").unwrap_or_default();
+        if status.contains("ttl=-") && status.contains(&format!("detail={detail}")) {
+            return;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "the copy does not expire: {status}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

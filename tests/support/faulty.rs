@@ -119,6 +119,10 @@ impl CacheBackend for FaultyBackend {
         self.working()?.sweep(now).await
     }
 
+    fn confirm_clock(&self) {
+        self.inner.confirm_clock();
+    }
+
     async fn flush(&self) -> Result<(), BackendError> {
         self.working()?.flush().await
     }

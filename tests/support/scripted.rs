@@ -27,6 +27,7 @@ pub struct ScriptedSource {
     scope: watch::Sender<Option<Arc<Scope>>>,
     /// Whether the scope can be learnt by waiting for it.
     learns: AtomicBool,
+    confirms_clock: AtomicBool,
 }
 
 impl ScriptedSource {
@@ -38,6 +39,7 @@ impl ScriptedSource {
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             scope: watch::Sender::new(Some(scope("identity"))),
             learns: AtomicBool::new(false),
+            confirms_clock: AtomicBool::new(false),
         })
     }
 
@@ -82,6 +84,11 @@ impl ScriptedSource {
             .wait_for(|calls| calls.len() >= count)
             .await
             .expect("the source lives");
+    }
+
+    /// From now on the source says that the wall clock is right.
+    pub fn confirm_clock(&self) {
+        self.confirms_clock.store(true, Ordering::Relaxed);
     }
 
     /// Changes what the source knows of its own scope.
@@ -129,7 +136,15 @@ impl SecretSource for ScriptedSource {
         None
     }
 
+    fn confirms_clock(&self) -> bool {
+        self.confirms_clock.load(Ordering::Relaxed)
+    }
+
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
+        assert!(
+            request.gate.pass(),
+            "the fetch was given up before it began"
+        );
         self.calls
             .send_modify(|calls| calls.push((request.secret.clone(), request.purpose)));
         self.gate

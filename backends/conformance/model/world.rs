@@ -210,7 +210,12 @@ impl SecretSource for World {
         None
     }
 
+    fn confirms_clock(&self) -> bool {
+        true
+    }
+
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
+        assert!(request.gate.pass(), "a fetch began that was given up");
         let secret = request.secret;
         let (boot, wall) = (self.clock.boot(), self.clock.wall());
         let mut state = self.lock();

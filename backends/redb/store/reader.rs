@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-use super::shared::{Shared, log_damaged_record};
+use super::shared::Shared;
 use super::state::{Known, State};
 use crate::record::Header;
 use crate::seal::{RecordHash, SealedRecord};
@@ -63,7 +63,7 @@ fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
         }
         (Ok(Some(_)), None) => {
             state.remove(place);
-            log_damaged_record();
+            shared.note_damaged_record();
         }
         (Ok(None), _) => {
             state.map.remove(place);

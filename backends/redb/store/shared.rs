@@ -1,6 +1,7 @@
 //! What the threads of the store share, and how they wait for one another.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub(crate) struct Shared {
     disk: RwLock<Option<Disk>>,
     /// For whoever waits for the writing thread.
     progress: watch::Sender<Progress>,
+    /// Damaged records that the log is still to be told of. Callers choose which records are read, so they are
+    /// told together.
+    damaged: AtomicU64,
 }
 
 /// How long what can wait gives way to look-ups: as long as a reader waits for the store at most.
@@ -56,6 +60,7 @@ impl Shared {
             answered: Condvar::new(),
             disk: RwLock::new(None),
             progress: watch::Sender::default(),
+            damaged: AtomicU64::new(0),
         }
     }
 
@@ -143,6 +148,22 @@ impl Shared {
         });
     }
 
+    /// Notes that a record was damaged, and nothing of which.
+    pub(crate) fn note_damaged_record(&self) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Logs how many records turned out to be damaged since the last time.
+    pub(crate) fn tell_of_damage(&self) {
+        let records = self.damaged.swap(0, Ordering::Relaxed);
+        if records > 0 {
+            tracing::warn!(
+                records,
+                "A record of the cache's store is damaged; it was removed"
+            );
+        }
+    }
+
     /// Asks the store, unless none is open.
     pub(crate) fn ask<T>(
         &self,
@@ -180,6 +201,7 @@ impl Shared {
         let bytes = self.place.bytes();
         let mut state = self.lock();
         state.opened(&sealer, file, found);
+        state.time.go_on_at(self.place.clock.boot());
         state.bytes = bytes;
         state.unwritable.clone_from(&unwritable);
         self.publish(&state);
@@ -262,11 +284,6 @@ impl Shared {
             "The cache's store is left as it is; until the agent is restarted the cache lives in memory only"
         );
     }
-}
-
-/// Says that a record was damaged, and nothing of which.
-pub(crate) fn log_damaged_record() {
-    tracing::warn!("A record of the cache's store is damaged; it was removed");
 }
 
 impl fmt::Debug for Shared {

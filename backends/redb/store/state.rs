@@ -7,6 +7,7 @@ use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
 
 use super::fault::{Failure, Fault};
 use super::place::FileId;
+use super::time::Time;
 use crate::map::{Found, Listed, SealedMap};
 use crate::queue::{Queue, Ticket, Write};
 use crate::record::{self, Header};
@@ -19,6 +20,9 @@ const LONGEST_PAUSE: u32 = 32;
 /// emptied as a whole when it comes back.
 const SPARE_WRITES: usize = 1024;
 
+/// How many records are dropped before other tasks have their turn.
+const SWEPT_AT_ONCE: usize = 128;
+
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) sealer: Arc<Sealer>,
@@ -26,10 +30,7 @@ pub(crate) struct State {
     pub(crate) queue: Queue,
     /// The scope last used.
     scope: Option<Arc<Scope>>,
-    /// The latest moment that was heard of, in this process or the one before.
-    latest: Timestamp,
-    /// Boot time zero on the agent's timeline, once somebody has said what time it is.
-    origin: Option<Timestamp>,
+    pub(crate) time: Time,
     pub(crate) index: Index,
     /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
     /// here, so that what was read is not taken for what is.
@@ -115,8 +116,7 @@ impl State {
             map: SealedMap::new(capacity),
             queue: Queue::default(),
             scope: None,
-            latest: Timestamp::EPOCH,
-            origin: None,
+            time: Time::default(),
             index: Index::Reading {
                 after: None,
                 left: 0,
@@ -161,7 +161,7 @@ impl State {
 
     /// Takes a record, sealed by the sealer of now, in place of an older one.
     pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
-        self.latest = self.latest.max(lifetime.fetched_at);
+        self.time.heard_of(lifetime.fetched_at);
         self.map.hold(place, Arc::clone(&record), lifetime);
         self.written(place, Write::Put(record));
         self.evict();
@@ -180,19 +180,9 @@ impl State {
         }
     }
 
-    /// Learns what time it is.
-    pub(crate) fn learn_time(&mut self, now: Timestamp, clock: &dyn Clock) {
-        self.origin.get_or_insert_with(|| now.minus(clock.boot()));
-    }
-
     /// What to leave word of for the next process.
     pub(crate) fn resumed(&self, clock: &dyn Clock) -> Option<SealedRecord> {
-        let now = self.origin.map(|origin| origin.plus(clock.boot()));
-        let resumed = Resumed {
-            scope: Arc::clone(self.scope.as_ref()?),
-            written_at: now.unwrap_or_default().max(self.latest),
-            wall_at: clock.wall(),
-        };
+        let resumed = self.time.resumed(Arc::clone(self.scope.as_ref()?), clock);
         // Without random numbers no record gets as far as this.
         self.sealer
             .seal(&RESUMED, &record::encode_resumed(&resumed), &[])
@@ -235,15 +225,16 @@ impl State {
         self.queue.rewrite(self.map.held())
     }
 
-    /// Drops all records.
-    pub(crate) fn clear(&mut self) -> Option<Ticket> {
-        self.map.clear();
+    /// Drops all records. They are returned for the caller to drop without the lock.
+    pub(crate) fn clear(&mut self) -> (Option<Ticket>, SealedMap) {
+        let dropped = self.map.take();
         self.scope = None;
-        self.has_store.then(|| {
+        let ticket = self.has_store.then(|| {
             self.replace = true;
             let ticket = self.rewrite();
             self.queue.withdraw(ticket)
-        })
+        });
+        (ticket, dropped)
     }
 
     pub(crate) fn evict(&mut self) {
@@ -252,11 +243,17 @@ impl State {
         }
     }
 
-    /// Drops what is dead at `now` or over capacity, and counts the pause until the next attempt to heal.
-    pub(crate) fn sweep(&mut self, now: Timestamp) {
-        for place in self.map.dead(now) {
-            self.remove(&place);
+    /// Drops some of what is dead at `now`. Returns whether there is more.
+    pub(crate) fn sweep_some(&mut self, now: Timestamp) -> bool {
+        let dead = self.map.dead(now, SWEPT_AT_ONCE);
+        for place in &dead {
+            self.remove(place);
         }
+        dead.len() == SWEPT_AT_ONCE
+    }
+
+    /// Drops what is over capacity, and counts the pause until the next attempt to heal.
+    pub(crate) fn end_sweep(&mut self) {
         self.evict();
         self.look = true;
         if self.has_store
@@ -323,8 +320,8 @@ impl State {
             Stored::Records { count, resumed } => {
                 self.is_unchecked = true;
                 if let Some(resumed) = resumed {
-                    self.latest = self.latest.max(resumed.written_at);
-                    self.scope.get_or_insert(resumed.scope);
+                    self.scope.get_or_insert(Arc::clone(&resumed.scope));
+                    self.time.found(resumed, self.opening == 1);
                 }
                 if is_strange {
                     let ticket = self.rewrite();
@@ -357,6 +354,7 @@ impl State {
         // What was put since is older than the slate.
         self.map.clear();
         self.scope = None;
+        self.time.forget_before();
         self.replace = false;
         self.opened(sealer, file, Stored::Nothing);
     }

@@ -116,7 +116,7 @@ async fn a_store_in_trouble_is_still_read_and_is_written_once_it_works() {
         "nothing is written yet"
     );
 
-    store.sweep(Timestamp::EPOCH);
+    store.sweep(Timestamp::EPOCH).await;
     until("it works", || trouble(&store).is_none()).await;
     assert!(store.shared.lock().queue.is_empty());
     assert!(holds(&store, 1).await && holds(&store, 2).await);
@@ -131,7 +131,7 @@ async fn pauses_between_attempts_grow_and_are_bounded() {
         state.fail("io_error");
         let mut sweeps = 0;
         while !state.attempt {
-            state.sweep(Timestamp::EPOCH);
+            state.end_sweep();
             sweeps += 1;
         }
         pauses.push(sweeps);

@@ -11,7 +11,7 @@ use super::disk::{Disk, Limits};
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
 use super::rescue::{check, rescue};
-use super::shared::{GIVE_WAY, Shared, log_damaged_record};
+use super::shared::{GIVE_WAY, Shared};
 use super::state::{Index, State, Stop};
 use crate::key::RootKey;
 use crate::queue::Batch;
@@ -369,7 +369,7 @@ impl Writer {
                 state.evict();
             } else {
                 state.remove(&place);
-                log_damaged_record();
+                self.shared.note_damaged_record();
             }
         }
         let mut state = self.shared.lock();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kms_agent_core::metric::ReadMetrics;
 use kms_agent_core::{
-    Answer, CacheBackend, CacheStatus, Clock, Demand, Policy, SecretService, Timeline,
+    Answer, CacheBackend, CacheStatus, Clock, Demand, Policy, SecretService, Timeline, Timestamp,
 };
 use kms_agent_test_support::{ManualClock, ScriptedSource, secret_ref, throttled};
 
@@ -64,6 +64,13 @@ impl Process {
             .read(&secret_ref("s"), Demand::Any)
             .await
             .expect("an answer")
+    }
+
+    /// What a reader gets while KMS cannot be reached.
+    async fn read_offline(&self) -> Option<CacheStatus> {
+        self.source.then_error(throttled());
+        let read = self.service.read(&secret_ref("s"), Demand::Any).await;
+        read.ok().map(|answer| answer.status)
     }
 
     /// Lets time pass, with the sweep that comes every second.
@@ -176,4 +183,111 @@ async fn a_wall_clock_far_ahead_makes_entries_dead() {
     process.source.then_error(throttled());
     let read = process.service.read(&secret_ref("s"), Demand::Any).await;
     read.expect_err("nothing may be answered");
+}
+
+/// Begins a process at the wall time `wall`.
+async fn start_at(folder: &Folder, wall: Timestamp) -> Process {
+    let clock = ManualClock::default();
+    clock.set_wall(wall);
+    Process::start(folder, clock).await
+}
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_for_one_run_deletes_nothing() {
+    let year = DAY * 365;
+    for wrong in [
+        "in 1970",
+        "behind by days",
+        "ahead by days",
+        "ahead by years",
+    ] {
+        let (folder, clock) = hundred_seconds_after(true).await;
+        let right = clock.wall().plus(Duration::from_mins(1));
+        let wall = match wrong {
+            "in 1970" => Timestamp::from_millis(1000),
+            "behind by days" => right.minus(3 * DAY),
+            "ahead by days" => right.plus(3 * DAY),
+            _ => right.plus(70 * year),
+        };
+        let process = start_at(&folder, wall).await;
+        let offline = process.read_offline().await;
+        let is_ahead = wrong.starts_with("ahead");
+        assert_eq!(offline.is_none(), is_ahead, "{wrong}: {offline:?}");
+        for _ in 0..5 {
+            process.live(Duration::from_secs(1)).await;
+        }
+        // A commit and a close both write down what the next process goes by.
+        process.backend.flush().await.expect("it flushes");
+        process.service.close().await.expect("it closes");
+
+        let process = start_at(&folder, right).await;
+        process.source.then_error(throttled());
+        let answer = process.read().await;
+        assert_eq!(answer.age, Duration::from_secs(160), "{wrong}");
+        assert!(matches!(answer.status, CacheStatus::Hit { .. }), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn several_runs_with_a_wrong_clock_add_up_to_what_they_lasted() {
+    let (folder, clock) = hundred_seconds_after(true).await;
+    for _ in 0..4 {
+        let process = start_at(&folder, Timestamp::from_millis(1000)).await;
+        process.live(Duration::from_secs(40)).await;
+        process.service.close().await.expect("it closes");
+    }
+    // Right again, and behind by what those runs lasted: nothing is younger than it was.
+    let process = start_at(&folder, clock.wall().plus(Duration::from_secs(1))).await;
+    let answer = process.read().await;
+    assert!(answer.age >= Duration::from_secs(260), "{:?}", answer.age);
+}
+
+#[tokio::test]
+async fn a_clock_that_kms_confirms_counts_for_the_next_process_and_removes_what_is_dead() {
+    let (folder, clock) = hundred_seconds_after(true).await;
+    let later = clock.wall().plus(DAY);
+    let process = start_at(&folder, later).await;
+    assert_eq!(process.read_offline().await, None);
+    process.live(Duration::from_secs(1)).await;
+    let entries = async |process: &Process| {
+        let stats = process.backend.stats().await.expect("it works");
+        stats.entries
+    };
+    assert_eq!(entries(&process).await, 1);
+    process.source.confirm_clock();
+    process.source.then_value("later");
+    let later_secret = secret_ref("later");
+    let read = process.service.read(&later_secret, Demand::Any);
+    read.await.expect("an answer");
+    process.live(Duration::from_secs(10)).await;
+    // What the store lists only now goes with the next sweep.
+    while entries(&process).await > 1 {
+        process.live(Duration::ZERO).await;
+        tokio::task::yield_now().await;
+    }
+    process.service.close().await.expect("it closes");
+
+    let process = start_at(&folder, later.plus(Duration::from_secs(20))).await;
+    let read = process.service.read(&later_secret, Demand::Any);
+    assert_eq!(read.await.expect("an answer").age, Duration::from_secs(19));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_confirmed_heals_a_store_that_was_begun_with_one_ahead() {
+    let folder = Folder::default();
+    let right = ManualClock::default().wall();
+    let process = start_at(&folder, right.plus(70 * 365 * DAY)).await;
+    process.source.then_value("kept");
+    process.read().await;
+    process.service.close().await.expect("it closes");
+    let process = start_at(&folder, right).await;
+    process.source.confirm_clock();
+    process.source.then_value("new");
+    process.read().await;
+    process.live(Duration::from_secs(10)).await;
+    process.service.close().await.expect("it closes");
+    let process = start_at(&folder, right.plus(Duration::from_secs(30))).await;
+    let answer = process.read().await;
+    assert!(matches!(answer.status, CacheStatus::Hit { .. }));
+    assert_eq!(answer.age, Duration::from_secs(30));
 }

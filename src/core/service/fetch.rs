@@ -3,16 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::report::Line;
 use super::{Landed, Landing, SecretService, UpstreamState};
 use crate::backend::CacheEntry;
+use crate::call_limit::{LimitReached, MAX_CALLS};
 use crate::lifetime::Timestamp;
 use crate::policy::Freshness;
 use crate::refresh;
 use crate::secret::{Fetched, SecretKey, SecretRef};
-use crate::source::{FetchRequest, Purpose, SourceError, SourceErrorKind};
+use crate::source::{
+    FetchRequest, OVERALL_TIMEOUT, Purpose, SendGate, SourceError, SourceErrorKind,
+};
 
 /// Longer answers are served and not stored.
 pub const MAX_STORED_BYTES: usize = 256 * 1024;
+
+/// When a caller that found no free call is told to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl SecretService {
     /// One flight: asks, judges and stores, whether or not anybody still waits for it.
@@ -21,6 +28,7 @@ impl SecretService {
         mut key: SecretKey,
         purpose: Purpose,
         arrived_at: Duration,
+        gate: SendGate,
     ) -> Landing {
         // It may have been learnt since the reader looked into the cache.
         if let Some(scope) = self.scope() {
@@ -31,20 +39,30 @@ impl SecretService {
         {
             return landing;
         }
+        let clock = &**self.timeline.clock();
+        let permit = self
+            .calls
+            .acquire(purpose, clock, arrived_at + OVERALL_TIMEOUT)
+            .await;
         let asked_at = self.timeline.now();
-        let mark = self.purges.mark();
-        let request = FetchRequest {
-            secret: &key.secret,
-            purpose,
-            arrived_at,
-        };
+        let mark = self.purge_log.mark();
         let source = Arc::clone(&self.source.load());
-        let result = source
-            .fetch(request)
-            .await
-            .and_then(|fetched| require_version(&key.secret, fetched));
+        let result = match permit {
+            Ok(_permit) => source
+                .fetch(FetchRequest {
+                    secret: &key.secret,
+                    purpose,
+                    arrived_at,
+                    gate: &gate,
+                })
+                .await
+                .and_then(|fetched| require_version(&key.secret, fetched)),
+            Err(LimitReached) => Err(too_many_calls()),
+        };
         match result {
             Ok(fetched) => {
+                // Before anything of this process is stored: what the clock says is written down with it.
+                self.pass_on_confirmation();
                 self.answered(&key);
                 key.scope = Arc::clone(&fetched.scope);
                 self.negative.forget(&key);
@@ -65,7 +83,7 @@ impl SecretService {
                     error.retry_after(),
                 );
                 self.note_failure(&error);
-                report_failure(&key, &error, first);
+                self.report_failure(&key, &error, first);
                 Err(Arc::new(error))
             }
             Err(error) => {
@@ -79,11 +97,7 @@ impl SecretService {
                     // A failed removal is counted and logged by the backend's wrapper.
                     let _ = self.backend.remove(&key).await;
                 }
-                tracing::info!(
-                    secret = key.secret.id.loggable_name(),
-                    code = error.code(),
-                    "KMS refused a secret"
-                );
+                self.report(Line::Refused, &key, error.code());
                 let error = Arc::new(error);
                 self.negative
                     .remember(key, Arc::clone(&error), self.timeline.now());
@@ -122,7 +136,7 @@ impl SecretService {
     ) -> bool {
         let _together = self.writing.read().await;
         let policy = self.policy.load();
-        if policy.ttl.is_zero() || self.purges.has_covered_since(mark, &key.secret.id) {
+        if policy.ttl.is_zero() || self.purge_log.has_covered_since(mark, &key.secret.id) {
             return false;
         }
         if fetched.secret.answer.len() > MAX_STORED_BYTES {
@@ -141,10 +155,7 @@ impl SecretService {
     /// KMS said something about `key`.
     fn answered(&self, key: &SecretKey) {
         if self.outage.answered(key, self.boot()) {
-            tracing::info!(
-                secret = key.secret.id.loggable_name(),
-                "KMS answers for this secret again"
-            );
+            self.report(Line::Recovered, key, "");
         }
         self.note_answer();
     }
@@ -169,6 +180,7 @@ impl SecretService {
             }
             SourceErrorKind::Throttled
             | SourceErrorKind::ServerFailure
+            | SourceErrorKind::AccountRefused
             | SourceErrorKind::ClockSkew => upstream.reached = true,
             _ => {}
         }
@@ -186,17 +198,10 @@ fn require_version(secret: &SecretRef, fetched: Fetched) -> Result<Fetched, Sour
     }
 }
 
-fn report_failure(key: &SecretKey, error: &SourceError, first: bool) {
-    let secret = key.secret.id.loggable_name();
-    let (code, cause) = (error.code(), error.report());
-    if first {
-        tracing::warn!(secret, code, cause, "KMS could not be asked for a secret");
-    } else {
-        tracing::debug!(
-            secret,
-            code,
-            cause,
-            "KMS still cannot be asked for a secret"
-        );
-    }
+fn too_many_calls() -> SourceError {
+    SourceError::new(
+        SourceErrorKind::BudgetSpent,
+        format!("as many calls to KMS are under way as the agent makes at once ({MAX_CALLS})"),
+    )
+    .with_retry_after(Some(RETRY_AFTER))
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{SecretService, upkeep::SCAN_PAGE};
+use super::{SecretService, listing::SCAN_PAGE};
 use crate::jitter;
 use crate::policy::Freshness;
 use crate::secret::{SecretId, SecretRef, VersionSelector};
-use crate::source::{FetchRequest, Purpose, SourceError};
+use crate::source::{FetchRequest, Purpose, SendGate, SourceError};
 
 /// The secret that is asked for where no other is named. That it does not exist, or is not allowed, is the expected
 /// answer: KMS gives it only to an identity that it accepts.
@@ -104,6 +104,7 @@ impl SecretService {
             secret: &secret,
             purpose: Purpose::Read,
             arrived_at: self.boot(),
+            gate: &SendGate::default(),
         };
         let result = source.fetch(request).await;
         if !Arc::ptr_eq(&source, &self.source.load()) {

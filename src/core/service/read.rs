@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Landing, SecretService};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
 use crate::backend::CacheEntry;
-use crate::flight::{Boarding, Ticket};
+use crate::flight::{Abandonment, Boarding, Ticket};
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
 use crate::secret::{Scope, SecretKey, SecretRef};
@@ -45,11 +45,13 @@ impl SecretService {
             Demand::RefreshNow => {
                 let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next, arrived_at);
                 let reason = ForwardReason::Request;
-                return Box::pin(self.forwarded(ticket, &policy, reason, arrived_at)).await;
+                let answer = Box::pin(self.forwarded(ticket, &policy, reason, arrived_at)).await;
+                return self.counted(answer);
             }
             Demand::Any if policy.ttl.is_zero() => {
-                return Box::pin(self.fetch(&key, &policy, ForwardReason::Bypass, arrived_at))
-                    .await;
+                let reason = ForwardReason::Bypass;
+                let answer = Box::pin(self.fetch(&key, &policy, reason, arrived_at)).await;
+                return self.counted(answer);
             }
             Demand::Any => {}
         }
@@ -60,20 +62,21 @@ impl SecretService {
             None
         };
         let Some(entry) = entry else {
-            return Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await;
+            let answer = Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await;
+            return self.counted(answer);
         };
         let freshness = self.judge(&policy, &entry.lifetime, now);
-        match freshness {
+        let answer = match freshness {
             Freshness::Fresh { left } => {
                 if policy.refresh_ahead && refresh::is_due(&key, &entry.lifetime, freshness, now) {
                     self.refresh_ahead(&key, &policy);
                 }
                 self.metrics.hit.inc();
-                Ok(Answer {
+                return Ok(Answer {
                     age: now.since(entry.lifetime.fetched_at),
                     secret: entry.secret,
                     status: CacheStatus::Hit { left },
-                })
+                });
             }
             Freshness::Expired { .. } if policy.serve_stale => {
                 Box::pin(self.fetch_or_stale(&key, &policy, entry, arrived_at)).await
@@ -84,7 +87,16 @@ impl SecretService {
             Freshness::Dead => {
                 Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await
             }
-        }
+        };
+        self.counted(answer)
+    }
+
+    /// Counts a read that ends in an error, once, whatever was tried for it.
+    fn counted(
+        &self,
+        answer: Result<Answer, Arc<SourceError>>,
+    ) -> Result<Answer, Arc<SourceError>> {
+        answer.inspect_err(|_| self.tally.failed())
     }
 
     /// The answer for a reader without a copy: what KMS says.
@@ -96,7 +108,6 @@ impl SecretService {
         arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
-            self.tally.failed();
             return Err(refusal);
         }
         let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any, arrived_at);
@@ -112,7 +123,6 @@ impl SecretService {
         arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
         if let Some(refusal) = self.recall(key, policy) {
-            self.tally.failed();
             return Err(refusal);
         }
         if let Some(standing) = self.outage.standing(key, self.boot()) {
@@ -200,9 +210,14 @@ impl SecretService {
     ) -> Ticket<Landing> {
         let service = Arc::clone(self);
         let order = key.clone();
-        self.flights.board(&key, boarding, move || async move {
-            service.fly(order, purpose, arrived_at).await
-        })
+        let abandonment = match purpose {
+            Purpose::Refresh => Abandonment::Continue,
+            Purpose::Read | Purpose::RefreshNow => Abandonment::Drop,
+        };
+        self.flights
+            .board(&key, boarding, abandonment, move |gate| async move {
+                service.fly(order, purpose, arrived_at, gate).await
+            })
     }
 
     async fn forwarded(
@@ -219,7 +234,7 @@ impl SecretService {
                 "the fetch crashed; this is a defect of the agent",
             )))
         });
-        let landed = landed.inspect_err(|_| self.tally.failed())?;
+        let landed = landed?;
         let now = self.timeline.now();
         let age = now.since(landed.asked_at);
         if let Some(lifetime) = &landed.found

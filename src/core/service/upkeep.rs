@@ -1,19 +1,16 @@
-//! What happens to entries without a reader: new rules, purges, sweeps, the end.
+//! What happens to entries without a reader: new rules, sweeps, shutdown.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::SecretService;
-use crate::backend::{BackendError, BackendErrorKind, CacheEntry};
+use super::listing::SCAN_PAGE;
+use crate::backend::{BackendError, CacheEntry};
 use crate::lifetime::Lifetime;
 use crate::policy::Policy;
-use crate::purge::Purged;
-use crate::secret::{Scope, SecretId, SecretKey};
+use crate::secret::SecretKey;
 use crate::source::SecretSource;
-
-/// How many entries are looked at in one go where all of them are.
-pub(super) const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
 
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +38,7 @@ impl SecretService {
     }
 
     async fn restamp_all(&self) -> Result<(), BackendError> {
+        let _turn = self.restamping.lock().await;
         let scope = self.scope();
         let mut from = None;
         loop {
@@ -56,11 +54,14 @@ impl SecretService {
                     let _together = self.writing.read().await;
                     let _ = self.backend.remove(&item.key).await;
                 }
+                // Each is opened and sealed again.
+                tokio::task::yield_now().await;
             }
             match page.next {
                 Some(next) => from = Some(next),
                 None => return Ok(()),
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -75,38 +76,6 @@ impl SecretService {
             };
             let _ = self.backend.put(key, entry).await;
         }
-    }
-
-    /// Drops every version of the secret that `id` means, whether it was asked for by name or by ARN, from
-    /// every tier, durably when it returns. A fetch that is under way is answered and not stored. Returns how
-    /// many entries there were.
-    pub async fn purge(&self, id: &SecretId) -> Result<usize, BackendError> {
-        let purged = Purged::secret(id);
-        self.get_to_know().await?;
-        let _alone = self.writing.write().await;
-        self.purges.note(purged.clone());
-        self.negative.purge(&purged);
-        let count = self
-            .remove_where(|key| purged.covers(&key.secret.id))
-            .await?;
-        let store = self.backend.stats().await?.store;
-        if store.is_some_and(|store| store.out_of_reach) {
-            return Err(BackendError::new(
-                BackendErrorKind::Unavailable,
-                "purging a store that is out of reach",
-            ));
-        }
-        Ok(count)
-    }
-
-    /// The same for everything.
-    pub async fn purge_all(&self) -> Result<usize, BackendError> {
-        let _alone = self.writing.write().await;
-        self.purges.note(Purged::Everything);
-        self.negative.purge(&Purged::Everything);
-        let count = self.backend.stats().await?.entries;
-        self.backend.clear().await?;
-        Ok(count)
     }
 
     /// Asks `source` from now on. What is under way is finished by the old one.
@@ -137,60 +106,25 @@ impl SecretService {
             let now = self.timeline.now();
             self.negative.sweep(self.policy.load().negative_ttl, now);
             self.outage.sweep(self.boot());
-            self.tally.tell(self.boot());
+            self.tell();
+            self.pass_on_confirmation();
             // A failed sweep is counted and logged by the backend's wrapper, and comes again.
             let _ = self.backend.sweep(now).await;
         }
     }
 
-    /// Drops the entries of a scope that stood in until the agent's own was known, and proved to be another.
-    async fn drop_scope(&self, scope: &Scope) {
-        tracing::warn!(
-            endpoint = &*scope.endpoint,
-            "The store was last used with another endpoint or identity; its entries of then are dropped"
-        );
-        // A failure is counted and logged by the backend's wrapper; what stays is answered to nobody.
-        let _ = self.get_to_know().await;
-        let _alone = self.writing.write().await;
-        let _ = self.remove_where(|key| *key.scope == *scope).await;
-    }
-
-    /// Waits until it is known which entries there are. On a slow disk that takes a while after a start, and
-    /// whoever waits for it alone has every answer of KMS wait too.
-    async fn get_to_know(&self) -> Result<(), BackendError> {
-        let mut from = None;
-        loop {
-            from = self.backend.scan(from, SCAN_PAGE).await?.next;
-            if from.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Removes the entries that `is_meant` picks, which needs the lock on writing. Returns how many. One that
-    /// cannot be removed is no reason to keep the others.
-    async fn remove_where(
-        &self,
-        is_meant: impl Fn(&SecretKey) -> bool,
-    ) -> Result<usize, BackendError> {
-        let mut count = 0;
-        let mut failure = None;
-        let mut from = None;
-        loop {
-            let page = self.backend.scan(from, SCAN_PAGE).await?;
-            for item in page.items.iter().filter(|item| is_meant(&item.key)) {
-                count += 1;
-                failure = self.backend.remove(&item.key).await.err().or(failure);
-            }
-            match page.next {
-                Some(next) => from = Some(next),
-                None => return failure.map_or(Ok(count), Err),
-            }
+    /// Tells the backend once that a service has confirmed the wall clock.
+    pub(super) fn pass_on_confirmation(&self) {
+        if !self.clock_is_confirmed.load(Ordering::Relaxed) && self.source.load().confirms_clock() {
+            self.clock_is_confirmed.store(true, Ordering::Relaxed);
+            self.backend.confirm_clock();
         }
     }
 
     /// Flushes and closes the backend.
     pub async fn close(&self) -> Result<(), BackendError> {
+        self.tell_the_rest();
+        self.pass_on_confirmation();
         self.backend.close().await
     }
 }

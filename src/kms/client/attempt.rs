@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
@@ -56,7 +57,7 @@ impl KmsSource {
                 Ok(response) => {
                     status = Some(response.status);
                     let date = server_date(&response);
-                    let outcome = self.judge(response);
+                    let outcome = self.judge(attempt.secret, response);
                     self.keep_time(date, outcome)
                 }
                 Err(error) => Err(Failure {
@@ -126,12 +127,16 @@ impl KmsSource {
         })
     }
 
-    fn judge(&self, response: HttpResponse) -> Result<Answer, Failure> {
+    fn judge(&self, question: &SecretRef, response: HttpResponse) -> Result<Answer, Failure> {
         let error = if response.status == 200 {
-            match wire::decode(response.body) {
-                Some(answer) => return Ok(answer),
+            let error = match wire::decode(response.body) {
+                Some(answer) if answer.is_for(question) => return Ok(answer),
+                Some(_) => error::mixed_up(),
                 None => error::not_kms(200),
-            }
+            };
+            // What came may have been meant for another request, and so may what comes next.
+            self.http.distrust_connections();
+            error
         } else {
             let asked = asked_pause(&response, self.clock.wall());
             error::from_response(&response, asked)
@@ -146,6 +151,9 @@ impl KmsSource {
         outcome: Result<Answer, Failure>,
     ) -> Result<Answer, Failure> {
         let clock = &*self.clock;
+        if date.is_some_and(|date| Skew::between(date, clock.wall()).is_slight()) {
+            self.clock_is_confirmed.store(true, Ordering::Relaxed);
+        }
         match outcome {
             Ok(answer) => {
                 if self.kms_clock.follow(date, clock) {

@@ -66,6 +66,12 @@ impl<'a> Pursuit<'a> {
                 .budget
                 .take(self.request.purpose, latest)
                 .await?;
+            if !self.request.gate.pass() {
+                return Err(SourceError::new(
+                    SourceErrorKind::Unavailable,
+                    "no reader waits for this secret any more",
+                ));
+            }
             let failure = match self.attempt(&endpoint, &lease).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => failure,

@@ -35,6 +35,10 @@ impl HttpSend for Logged {
         self.inner.prepare().await
     }
 
+    fn distrust_connections(&self) {
+        self.inner.distrust_connections();
+    }
+
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let began_at = self.clock.boot();
         let outcome = self.inner.send(request).await;

@@ -1,6 +1,7 @@
 //! The read path, driven from outside under a manual clock, with calls to the source counted.
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod calls;
 mod flight;
 mod freshness;
 mod house;

@@ -35,19 +35,20 @@ async fn a_decision_drops_the_copy_and_is_remembered_and_refresh_now_asks_anyway
 async fn a_refusal_is_forgotten_after_its_time_and_the_copy_stays() {
     let house = house(calm()).await;
     house.source.then_value("one");
-    house
-        .source
-        .then_error(refused(SourceErrorKind::Refused, "Forbidden.InDebt"));
+    house.source.then_error(refused(
+        SourceErrorKind::Refused,
+        "Rejected.PendingDeletion",
+    ));
     house.source.then_error(throttled());
     house.read().await.expect("answered");
     house.clock.advance(secs(300));
     assert_eq!(
         house.read().await.expect_err("refused").code(),
-        "Forbidden.InDebt"
+        "Rejected.PendingDeletion"
     );
     assert_eq!(
         house.read().await.expect_err("remembered").code(),
-        "Forbidden.InDebt"
+        "Rejected.PendingDeletion"
     );
     house.clock.advance(secs(5));
     assert_eq!(

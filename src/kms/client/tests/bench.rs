@@ -1,4 +1,4 @@
-use kms_agent_core::source::Purpose;
+use kms_agent_core::source::{Purpose, SendGate};
 use kms_agent_core::{SecretId, SecretRef, VersionSelector};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
@@ -121,6 +121,7 @@ pub(super) fn read(
                 secret: &secret,
                 purpose: Purpose::Read,
                 arrived_at,
+                gate: &SendGate::default(),
             })
             .await
     })

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{FetchRequest, Purpose, SourceErrorKind};
+use kms_agent_core::source::{FetchRequest, Purpose, SendGate, SourceErrorKind};
 use kms_agent_core::{
     Clock, SecretId, SecretRef, SecretSource, SourceError, SystemClock, VersionSelector,
 };
@@ -106,6 +106,7 @@ impl Agent {
                 secret: &secret,
                 purpose: Purpose::Read,
                 arrived_at: SystemClock.boot(),
+                gate: &SendGate::default(),
             })
             .await
     }

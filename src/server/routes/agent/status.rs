@@ -1,6 +1,5 @@
 //! `/agent/status`
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,12 +12,6 @@ use serde::Serialize;
 use crate::App;
 use crate::render;
 use crate::render::Answered;
-
-/// The most entries that are told.
-const MOST_ENTRIES: usize = 1000;
-
-/// Entries looked at in one go.
-const PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
 #[derive(Serialize)]
 struct Status {
@@ -84,9 +77,9 @@ struct Entry {
 /// What the agent holds and how it is doing. Never a value.
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Answered {
     let service = &app.service;
-    let now = service.timeline().now();
     let stats = service.backend_stats().await.unwrap_or_default();
-    let (entries, truncated) = entries(&app, now).await;
+    let listing = service.listing().await;
+    let now = service.timeline().now();
     let upstream = service.upstream();
     let credentials = service.credentials();
     let wall = |at| service.timeline().wall(at).to_rfc3339();
@@ -119,35 +112,25 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Answered {
             .into_iter()
             .map(|(secret, state)| Prefetched::new(secret.id.as_str(), state))
             .collect(),
-        entries,
-        truncated,
+        entries: entries(&app, &listing.items, now),
+        truncated: listing.truncated,
     }))
 }
 
-/// The entries by name, and whether there are more than are told.
-async fn entries(app: &App, now: Timestamp) -> (Vec<Entry>, bool) {
+/// The entries by name, as they are at `now`.
+fn entries(app: &App, items: &[ScanItem], now: Timestamp) -> Vec<Entry> {
     let policy = app.service.policy();
-    let mut entries = Vec::new();
-    let mut from = None;
-    // A page that cannot be read ends the list: the store is in trouble, and `cache.store` says so.
-    while let Ok(page) = app.service.entries(from, PAGE).await {
-        entries.extend(page.items.into_iter().map(|item| {
+    items
+        .iter()
+        .map(|item| {
             let freshness = app.service.judge(&policy, &item.lifetime, now);
             Entry::new(item, freshness, now)
-        }));
-        from = page.next;
-        if from.is_none() {
-            break;
-        }
-    }
-    entries.sort_by(|one, other| (&one.name, &one.selector).cmp(&(&other.name, &other.selector)));
-    let truncated = entries.len() > MOST_ENTRIES;
-    entries.truncate(MOST_ENTRIES);
-    (entries, truncated)
+        })
+        .collect()
 }
 
 impl Entry {
-    fn new(item: ScanItem, freshness: Freshness, now: Timestamp) -> Self {
+    fn new(item: &ScanItem, freshness: Freshness, now: Timestamp) -> Self {
         let seconds =
             |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         let (state, ttl_seconds) = match freshness {
