@@ -120,6 +120,7 @@ async fn a_store_that_is_no_file_is_refused() {
     assert!(error.contains("is a symbolic link"), "{error}");
     fs::remove_file(folder.store()).unwrap();
     fs::create_dir(folder.store()).unwrap();
+    fs::set_permissions(folder.store(), Permissions::from_mode(0o700)).unwrap();
     let error = folder.open().await.unwrap_err().to_string();
     assert!(error.contains("is a folder"), "{error}");
 }

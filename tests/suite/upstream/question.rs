@@ -62,21 +62,19 @@ fn an_answer_to_another_question_is_not_believed_and_not_stored() {
         let status = reply.header("cache-status").unwrap();
         assert_eq!(status, "kms-agent; fwd=miss; stored", "{name}");
         assert_eq!(reply.json()["SecretData"], "right", "{name}");
-        assert_eq!(cloud.purge(&agent), 1, "{name}");
+        assert_eq!(purge(&agent), 1, "{name}");
     }
 }
 
-impl Cloud {
-    /// Has `agent` forget the secret; returns how many entries it had.
-    fn purge(&self, agent: &TestAgent) -> u64 {
-        let port = agent.port();
-        let token = kms_agent_test_support::TOKEN;
-        let head = format!(
-            "POST /agent/purge?secretId=app/db HTTP/1.1\r\nHost: localhost:{port}\r\nX-KMS-Token: {token}\r\nContent-Length: 0\r\n\r\n"
-        );
-        let reply = kms_agent_test_support::http::send(port, head.as_bytes()).unwrap();
-        reply.json()["purged"].as_u64().unwrap()
-    }
+/// Has `agent` forget the secret; returns how many entries it had.
+fn purge(agent: &TestAgent) -> u64 {
+    let port = agent.port();
+    let token = kms_agent_test_support::TOKEN;
+    let head = format!(
+        "POST /agent/purge?secretId=app/db HTTP/1.1\r\nHost: localhost:{port}\r\nX-KMS-Token: {token}\r\nContent-Length: 0\r\n\r\n"
+    );
+    let reply = kms_agent_test_support::http::send(port, head.as_bytes()).unwrap();
+    reply.json()["purged"].as_u64().unwrap()
 }
 
 #[test]
