@@ -2,9 +2,9 @@
 //!
 //! A config file that was written for the official agent must not keep this one from starting, so these keys are
 //! accepted with one warning each. The source is Alibaba Cloud's documentation, "KMS Agent overview" and "KMS Agent:
-//! universal integration" (help.aliyun.com and www.alibabacloud.com). All keys of its sample files are keys of this
-//! agent too. Its text says that the log is written by Zap, with the size and the retention of its files configurable;
-//! the keys below are what remains of the settings of such a log.
+//! universal integration". Of its sample file only the table `Server` could be read in full; its keys are keys of this
+//! agent too. The text says that Zap writes the log, with configurable size and retention of the files. The keys below
+//! are derived from that: they are the usual settings of such a log. Replace them when the full sample is public.
 
 use kms_agent_core::config::{Problem, RawTable, RawValue};
 
