@@ -145,6 +145,14 @@ impl Reloader {
                 return "the config file could not be read; the old configuration stays in force";
             }
         };
+        if has_place(&self.config) && !has_place(&loaded) {
+            // Most likely a file that is being written. Readers would lose held entries too, which belong to an endpoint.
+            tracing::error!(
+                "The config file no longer has KMS.Region or KMS.Endpoint and was not reloaded; the old configuration \
+                 stays in force. Restart the agent to run without both"
+            );
+            return "the config file was refused; the old configuration stays in force";
+        }
         let differing: Vec<String> = loaded
             .differing_keys(&self.config)
             .into_iter()
@@ -167,10 +175,9 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         if touches(&["KMS.", "Credentials."]) {
-            if has_place(&self.config) && !has_place(&loaded) {
+            if self.config.kms.kms.endpoint.is_some() && loaded.kms.kms.endpoint.is_none() {
                 tracing::warn!(
-                    "The config no longer has KMS.Region or KMS.Endpoint; the region comes from \
-                     ALIBABA_CLOUD_REGION_ID or the metadata service"
+                    "The config no longer has KMS.Endpoint; KMS is asked at the public endpoint of the region"
                 );
             }
             self.replace_source(&loaded).await;

@@ -124,7 +124,7 @@ fn dev_prints_lines_that_work_and_ctrl_c_leaves_nothing_behind() {
         .unwrap();
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "correct horse battery staple"
+        "{\"user\":\"demo\",\"password\":\"correct horse battery staple\"}"
     );
     dev.stop();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

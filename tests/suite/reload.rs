@@ -261,14 +261,19 @@ fn an_empty_file_that_started_the_agent_may_stay_empty() {
 }
 
 #[test]
-fn a_config_without_a_place_of_kms_is_taken_and_told() {
+fn a_config_that_lost_the_place_of_kms_is_refused() {
     let cloud = Cloud::start();
+    cloud.put("s", "value");
     let agent = cloud.setup().start();
+    assert_eq!(agent.read("s").status, 200);
     reload(
         &agent,
         |_| "[Server]\nHttpPort = 0\n[Log]\nLogPath = \"\"\n".to_owned(),
-        "The config no longer has KMS.Region or KMS.Endpoint",
+        "The config file no longer has KMS.Region or KMS.Endpoint",
     );
+    let reply = agent.read("s");
+    assert_eq!(reply.status, 200);
+    assert!(reply.header("cache-status").unwrap().contains("; hit"));
 }
 
 #[test]

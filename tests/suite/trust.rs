@@ -350,3 +350,20 @@ fn until(what: &str, holds: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn a_device_is_never_said_to_need_another_mode() {
+    let check = |config: &str, token: &str| {
+        let output = std::process::Command::new(crate::cloud::BINARY)
+            .args(["check", "--offline", config])
+            .env_clear()
+            .env("KMS_TOKEN", token)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    for config in ["/dev/null", "/dev/zero"] {
+        let said = check(config, kms_agent_test_support::TOKEN);
+        assert!(!said.contains("chmod"), "{said}");
+    }
+}

@@ -177,7 +177,7 @@ fn announcement(port: u16, token: &str, cloud: &Cloud, folder: Option<&Path>) ->
     lines.extend([
         "# For get, exec, status and purge in another terminal:".to_owned(),
         format!("export KMS_TOKEN={token}"),
-        format!("alibabacloud-kms-agent get demo --field password{port_option}"),
+        format!("alibabacloud-kms-agent get demo{port_option}"),
     ]);
     if let Some(folder) = folder {
         lines.push(format!(

@@ -18,8 +18,11 @@ pub const PROBE_SECRET: &str = "alibabacloud-kms-agent-check";
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// How long the answer of [`SecretService::holds_servable`] counts.
-const MEMORY: Duration = Duration::from_secs(1);
+/// How long a yes of [`SecretService::holds_servable`] counts.
+const MEMORY_OF_YES: Duration = Duration::from_secs(1);
+
+/// How long a no counts. The next read may change it, and a probe must not deny an entry that readers get.
+const MEMORY_OF_NO: Duration = Duration::from_millis(50);
 
 /// How long a store may take to list its entries.
 const PATIENCE_WITH_STORE: Duration = Duration::from_millis(500);
@@ -130,7 +133,12 @@ impl SecretService {
         let mut last = self.servable.lock().await;
         let now = self.boot();
         if let Some((at, servable)) = *last
-            && now < at + MEMORY
+            && now
+                < at + if servable {
+                    MEMORY_OF_YES
+                } else {
+                    MEMORY_OF_NO
+                }
         {
             return servable;
         }
