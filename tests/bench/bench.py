@@ -1,4 +1,4 @@
-"""Measures the agent beside a bare HTTP server. See README, "Performance"."""
+"""Measures the agent beside a bare HTTP server. See docs/performance.md."""
 
 import argparse
 import http.client

@@ -1,7 +1,7 @@
 """Counts the instructions of a hit, beside those of the bare server: the same at every run, on a busy machine too.
 
 What the kernel does is not counted, and valgrind knows no instructions for SHA, which makes a hit look dearer than it
-is. Compared is with the ratios in instructions.json; more than 5 % above them is a failure. See README, "Performance".
+is. Compared is with the ratios in instructions.json; more than 5 % above them is a failure. See docs/performance.md.
 """
 
 import argparse

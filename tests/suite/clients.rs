@@ -1,4 +1,4 @@
-//! The client programs of README.md, as they stand there.
+//! The client programs of docs/clients.md, exactly as the page shows them.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -9,7 +9,7 @@ use kms_agent_test_support::http;
 
 use crate::cloud::Cloud;
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/clients.md");
 
 /// A program: the language as its block names it, its file, and the command that runs it.
 struct Program {
@@ -52,12 +52,10 @@ const GO: Program = Program {
 };
 
 impl Program {
-    /// Its block in the section Clients.
+    /// Its block on the page.
     fn source(&self) -> &'static str {
-        let (_, rest) = README.split_once("\n## Clients\n").unwrap();
-        let (section, _) = rest.split_once("\n## ").unwrap();
         let fence = format!("\n```{}\n", self.language);
-        let mut blocks = section.split(fence.as_str()).skip(1);
+        let mut blocks = PAGE.split(fence.as_str()).skip(1);
         let block = blocks.next().expect("the language has a program");
         assert!(blocks.next().is_none(), "it has one only");
         block.split_once("\n```").unwrap().0

@@ -8,8 +8,6 @@ use serde_json::Value;
 
 use crate::cloud::BINARY;
 
-const ENGLISH: &str = include_str!("../../README.md");
-const CHINESE: &str = include_str!("../../README.zh-CN.md");
 const GUIDE: &str = include_str!("../../deploy/README.md");
 
 fn root() -> PathBuf {
@@ -160,40 +158,90 @@ fn every_link_in_a_document_leads_somewhere() {
     assert!(count > 50, "the links are read wrongly");
 }
 
-#[test]
-fn the_chinese_readme_says_what_the_english_one_says() {
-    let (english, chinese) = (sections(ENGLISH), sections(CHINESE));
-    let levels = |sections: &[Section<'_>]| sections.iter().map(Section::level).collect::<Vec<_>>();
-    assert_eq!(levels(&english), levels(&chinese));
-    for (english, chinese) in english.iter().zip(&chinese) {
-        let heading = english.heading;
-        assert_eq!(english.blocks, chinese.blocks, "{heading}");
-        assert_eq!(english.spans(), chinese.spans(), "{heading}");
-        assert_eq!(english.numbers(), chinese.numbers(), "{heading}");
-        assert_eq!(files(english), files(chinese), "{heading}");
+/// Each Chinese page with the English page that it translates, relative to the root.
+fn translations() -> Vec<(PathBuf, PathBuf)> {
+    let mut pairs = vec![("README.md".into(), "README.zh-CN.md".into())];
+    for page in documents(&root().join("docs/zh-CN")) {
+        let name = page.file_name().unwrap();
+        pairs.push((
+            Path::new("docs").join(name),
+            Path::new("docs/zh-CN").join(name),
+        ));
+    }
+    pairs
+}
 
-        let (rows, translated) = (english.rows(), chinese.rows());
-        let widths = |rows: &[Vec<&str>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(widths(&rows), widths(&translated), "{heading}");
-        for (row, translated) in rows.iter().zip(&translated) {
-            let is_setting = row[0].starts_with('`') && row[0].contains('.');
-            if is_setting {
-                assert_eq!(row[..2], translated[..2]);
+#[test]
+fn a_chinese_page_says_what_the_english_page_says() {
+    let pairs = translations();
+    assert!(pairs.len() > 5, "the pages are read wrongly");
+    for (english_page, chinese_page) in pairs {
+        let read = |page: &Path| fs::read_to_string(root().join(page)).unwrap();
+        let (english, chinese) = (read(&english_page), read(&chinese_page));
+        let (english, chinese) = (sections(&english), sections(&chinese));
+        let levels = |it: &[Section<'_>]| it.iter().map(Section::level).collect::<Vec<_>>();
+        let page = chinese_page.display();
+        assert_eq!(levels(&english), levels(&chinese), "{page}");
+        for (english, chinese) in english.iter().zip(&chinese) {
+            let place = format!("{page}: {}", english.heading);
+            assert_eq!(english.blocks, chinese.blocks, "{place}");
+            assert_eq!(english.spans(), chinese.spans(), "{place}");
+            assert_eq!(english.numbers(), chinese.numbers(), "{place}");
+            let in_english = link_targets(english, &english_page);
+            assert_eq!(in_english, link_targets(chinese, &chinese_page), "{place}");
+
+            let (rows, translated) = (english.rows(), chinese.rows());
+            let widths = |rows: &[Vec<&str>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
+            assert_eq!(widths(&rows), widths(&translated), "{place}");
+            for (row, translated) in rows.iter().zip(&translated) {
+                let is_setting =
+                    row[0].starts_with('`') && row[0].ends_with('`') && row[0].contains('.');
+                if is_setting {
+                    assert_eq!(row[..2], translated[..2]);
+                }
             }
         }
     }
 }
 
-/// What a section refers to, but for the two languages' own pages.
-fn files<'a>(section: &'a Section<'_>) -> Vec<&'a str> {
-    let mut files = section.links();
-    files.retain(|it| {
-        !it.contains("://")
-            && !it.starts_with('#')
-            && *it != "README.md"
-            && *it != "README.zh-CN.md"
-    });
-    files
+/// Files that a section of `page` links to, from the root, a translated page under its English name.
+fn link_targets(section: &Section<'_>, page: &Path) -> Vec<String> {
+    let mut targets: Vec<String> = section
+        .links()
+        .into_iter()
+        .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        .map(|link| {
+            let mut target = PathBuf::new();
+            for part in page.with_file_name("").join(link).components() {
+                if part.as_os_str() == ".." {
+                    target.pop();
+                } else {
+                    target.push(part);
+                }
+            }
+            let target = target.to_str().unwrap().replace("docs/zh-CN/", "docs/");
+            target.replace("README.zh-CN.md", "README.md")
+        })
+        .collect();
+    targets.sort_unstable();
+    targets
+}
+
+#[test]
+fn every_page_is_linked_from_the_readme_and_says_who_it_is_for() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.lines().count() <= 150, "README.md is one screen");
+    for page in fs::read_dir(root().join("docs")).unwrap() {
+        let path = page.unwrap().path();
+        if path.extension().is_none_or(|it| it != "md") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("(docs/{name})")), "{name}");
+        let text = fs::read_to_string(&path).unwrap();
+        let opening = text.lines().nth(2).unwrap();
+        assert!(opening.starts_with("For "), "{name}: {opening}");
+    }
 }
 
 #[test]
@@ -222,7 +270,17 @@ fn every_command_of_the_deployment_guide_is_run_by_a_test() {
 
 #[test]
 fn every_config_in_a_document_is_valid() {
-    let configs = [blocks(ENGLISH, "toml"), blocks(GUIDE, "toml")].concat();
+    let readme = root().join("README.md");
+    let pages = [
+        documents(&root().join("docs")),
+        documents(&root().join("deploy")),
+    ]
+    .concat();
+    let configs: Vec<_> = pages
+        .into_iter()
+        .chain([readme])
+        .flat_map(|page| blocks(&fs::read_to_string(page).unwrap(), "toml"))
+        .collect();
     assert!(configs.len() > 1, "the blocks are read wrongly");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");

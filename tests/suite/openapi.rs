@@ -15,7 +15,7 @@ use crate::sdk::{SCRIPTS, python};
 const DOCUMENT: &str = include_str!("../../src/server/openapi.yaml");
 const DOCUMENT_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/server/openapi.yaml");
 const ROUTER: &str = include_str!("../../src/server/router.rs");
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../docs/http.md");
 
 /// The document's paths that read a secret, and what comes before its name in a request.
 const SECRET_PATHS: [(&str, &str); 3] = [
@@ -283,7 +283,10 @@ fn every_code_of_the_agent_is_documented_and_no_other() {
     let documented: BTreeSet<&str> = list.split(',').map(str::trim).collect();
     assert_eq!(codes, documented);
     for code in codes {
-        assert!(README.contains(&format!("`{code}`")), "{code} in README.md");
+        assert!(
+            PAGE.contains(&format!("`{code}`")),
+            "{code} in docs/http.md"
+        );
     }
 }
 

@@ -67,13 +67,10 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_names_each() {
-        let readme = include_str!("../../../README.md");
+    fn the_configuration_page_names_each() {
+        let page = include_str!("../../../docs/configuration.md");
         for (table, key, _) in KEYS {
-            assert!(
-                readme.contains(&format!("`{table}.{key}`")),
-                "{table}.{key}"
-            );
+            assert!(page.contains(&format!("`{table}.{key}`")), "{table}.{key}");
         }
     }
 

@@ -99,7 +99,7 @@ fn settings(text: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_code_the_sample_file_and_the_readme_name_the_same_keys_and_defaults() {
+fn the_code_the_sample_file_and_the_page_name_the_same_keys_and_defaults() {
     let sample = include_str!("../../../config/kms-agent.toml");
     Config::parse(sample, "kms-agent.toml").unwrap();
     let mut keys: Vec<_> = Config::examine("", &Overrides::default())
@@ -111,8 +111,8 @@ fn the_code_the_sample_file_and_the_readme_name_the_same_keys_and_defaults() {
     keys.sort();
     assert_eq!(settings(sample), keys);
 
-    let readme = include_str!("../../../README.md");
-    let mut rows: Vec<_> = readme
+    let page = include_str!("../../../docs/configuration.md");
+    let mut rows: Vec<_> = page
         .lines()
         .filter_map(|line| {
             let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
