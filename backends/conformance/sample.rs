@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_cache::SystemClock;
 use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{
-    CacheEntry, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef, SecretValue, SystemClock,
-    Timestamp, VersionSelector,
+    CacheEntry, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef, SecretValue, Timestamp,
+    VersionSelector,
 };
 use zeroize::Zeroizing;
 

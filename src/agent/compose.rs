@@ -6,10 +6,11 @@ mod runtime;
 
 use std::sync::Arc;
 
-use kms_agent_core::metric::{ReadMetrics, StoreMetrics};
-use kms_agent_core::observed::ObservedBackend;
+use kms_agent_cache::metric::{ReadMetrics, StoreMetrics};
+use kms_agent_cache::observed::ObservedBackend;
+use kms_agent_cache::{Prefetch, SecretService, SystemClock, Tasks};
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::{CacheBackend, Clock, Prefetch, SecretService, SystemClock, Tasks, Timeline};
+use kms_agent_core::{CacheBackend, Clock, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
 use prometheus_client::metrics::family::Family;

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Clock, Scope, SecretService, SecretSource, Tasks, run_blocking};
+use kms_agent_cache::{SecretService, Tasks};
+use kms_agent_core::{Clock, Scope, SecretSource, run_blocking};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;

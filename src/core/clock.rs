@@ -1,14 +1,11 @@
 //! Time as a port.
 
-mod system;
-
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::system::SystemClock;
 use crate::backend::Resumed;
 use crate::lifetime::Timestamp;
 

@@ -79,8 +79,8 @@ impl SecretId {
         })
     }
 
-    /// The bare secret name as a log line may hold it.
-    pub(crate) fn loggable_name(&self) -> &str {
+    /// Bare secret name as a log line may hold it.
+    pub fn loggable_name(&self) -> &str {
         loggable(self.name())
     }
 

@@ -56,7 +56,8 @@ impl SendGate {
     }
 
     /// Gives the fetch up, unless its call was sent. Returns whether it is given up.
-    pub(crate) fn give_up(&self) -> bool {
+    #[must_use]
+    pub fn give_up(&self) -> bool {
         self.decide(GIVEN_UP)
     }
 
@@ -67,6 +68,11 @@ impl SendGate {
         decided.map_or_else(|before| before == state, |_| true)
     }
 }
+
+/// Secret that a check asks for where no other is named.
+///
+/// The expected answer is that it does not exist or is not allowed: KMS gives it only to an identity that it accepts.
+pub const PROBE_SECRET: &str = "alibabacloud-kms-agent-check";
 
 /// A service that knows secrets: KMS, or a double of it.
 ///

@@ -1,8 +1,8 @@
 //! The `Cache-Status` header (RFC 9211).
 
 use http::HeaderValue;
-use kms_agent_core::CacheStatus;
-use kms_agent_core::answer::ForwardReason;
+use kms_agent_cache::CacheStatus;
+use kms_agent_cache::answer::ForwardReason;
 
 /// The header's value. `None` is never: it is visible ASCII.
 pub(crate) fn value(status: &CacheStatus) -> Option<HeaderValue> {

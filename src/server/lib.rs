@@ -21,7 +21,8 @@ pub mod token;
 
 use std::sync::Arc;
 
-use kms_agent_core::{Prefetch, SecretService, Tasks, Timestamp};
+use kms_agent_cache::{Prefetch, SecretService, Tasks};
+use kms_agent_core::Timestamp;
 use prometheus_client::registry::Registry;
 
 pub use self::config::{KMS_MEDIA_TYPE, ServerSettings};

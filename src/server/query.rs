@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
+use kms_agent_cache::Demand;
 use kms_agent_core::secret::InvalidText;
-use kms_agent_core::{Demand, SecretId, SecretRef, VersionSelector};
+use kms_agent_core::{SecretId, SecretRef, VersionSelector};
 use percent_encoding::percent_decode;
 
 use crate::error::{ApiError, Reject};

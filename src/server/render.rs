@@ -11,7 +11,8 @@ use bytes::Bytes;
 use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::Full;
-use kms_agent_core::{Answer, SecretId};
+use kms_agent_cache::Answer;
+use kms_agent_core::SecretId;
 use serde::Serialize;
 use zeroize::Zeroizing;
 

@@ -8,9 +8,10 @@ use serde_json::Value;
 /// Which of our crates each of our crates may use in production code.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-core", &[]),
+    ("kms-agent-cache", &["kms-agent-core"]),
     ("kms-agent-trust", &[]),
     ("kms-agent-kms", &["kms-agent-core", "kms-agent-trust"]),
-    ("kms-agent-server", &["kms-agent-core"]),
+    ("kms-agent-server", &["kms-agent-cache", "kms-agent-core"]),
     ("kms-agent-emulator", &[]),
     ("kms-agent-backend-files", &["kms-agent-core"]),
     ("kms-agent-backend-memory", &["kms-agent-core"]),
@@ -20,13 +21,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "kms-agent-conformance",
-        &["kms-agent-core", "kms-agent-test-support"],
+        &[
+            "kms-agent-cache",
+            "kms-agent-core",
+            "kms-agent-test-support",
+        ],
     ),
     ("kms-agent-test-support", &["kms-agent-core"]),
     ("kms-agent-bench", &[]),
     (
         "alibabacloud-kms-agent",
         &[
+            "kms-agent-cache",
             "kms-agent-core",
             "kms-agent-kms",
             "kms-agent-server",

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use kms_agent_core::policy::ROTATION_JITTER;
-use kms_agent_core::{Policy, Resumed, SecretId, SecretRef, Timestamp};
+use kms_agent_cache::Policy;
+use kms_agent_cache::policy::ROTATION_JITTER;
+use kms_agent_core::{Resumed, SecretId, SecretRef, Timestamp};
 
 use super::world::{Call, Identity, Outcome};
 

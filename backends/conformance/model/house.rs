@@ -5,11 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::metric::ReadMetrics;
+use kms_agent_cache::metric::ReadMetrics;
+use kms_agent_cache::{Demand, Policy, SecretService};
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::{
-    CacheBackend, Clock, Demand, Policy, SecretService, SourceErrorKind, Timeline, Timestamp,
-};
+use kms_agent_core::{CacheBackend, Clock, SourceErrorKind, Timeline, Timestamp};
 use kms_agent_test_support::{FaultyBackend, ManualClock};
 use tokio::task::{JoinHandle, JoinSet};
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::{Answer, CacheStatus, Demand, Policy, SecretRef, SourceError, Timestamp};
+use kms_agent_cache::{Answer, CacheStatus, Demand, Policy};
+use kms_agent_core::{SecretRef, SourceError, Timestamp};
 
 use super::book::{Book, Copy, Owned};
 use super::world::{Call, Outcome};

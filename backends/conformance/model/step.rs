@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kms_agent_core::{Demand, SourceErrorKind};
+use kms_agent_cache::Demand;
+use kms_agent_core::SourceErrorKind;
 use proptest::prelude::*;
 
 use super::world::{NAMES, Which};

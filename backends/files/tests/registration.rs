@@ -8,10 +8,11 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
+use kms_agent_cache::metric::ReadMetrics;
+use kms_agent_cache::{Answer, CacheStatus, Demand, Policy, SecretService};
+use kms_agent_core::Timeline;
 use kms_agent_core::config::{ConfigTable, RawValue, Report};
-use kms_agent_core::metric::ReadMetrics;
 use kms_agent_core::registry::{BackendContext, ChosenBackend, OpenError, Registry};
-use kms_agent_core::{Answer, CacheStatus, Demand, Policy, SecretService, Timeline};
 use kms_agent_test_support::{ManualClock, ScriptedSource, secret_ref};
 
 use self::support::{files_table, table};

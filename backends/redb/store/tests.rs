@@ -7,7 +7,7 @@ mod faulty;
 
 use std::fs;
 
-use kms_agent_core::SystemClock;
+use kms_agent_cache::SystemClock;
 use tempfile::TempDir;
 
 use super::fault::{Failure, Fault};

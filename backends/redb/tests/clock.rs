@@ -7,10 +7,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::metric::ReadMetrics;
-use kms_agent_core::{
-    Answer, CacheBackend, CacheStatus, Clock, Demand, Policy, SecretService, Timeline, Timestamp,
-};
+use kms_agent_cache::metric::ReadMetrics;
+use kms_agent_cache::{Answer, CacheStatus, Demand, Policy, SecretService};
+use kms_agent_core::{CacheBackend, Clock, Timeline, Timestamp};
 use kms_agent_test_support::{ManualClock, ScriptedSource, secret_ref, throttled};
 
 use self::support::Folder;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueHint;
-use kms_agent_core::{SecretId, SecretRef, SystemClock, VersionSelector};
+use kms_agent_cache::SystemClock;
+use kms_agent_core::{SecretId, SecretRef, VersionSelector};
 use kms_agent_kms::{Finding, checkup};
 
 use self::report::Report;

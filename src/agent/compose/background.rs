@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use kms_agent_core::Tasks;
+use kms_agent_cache::Tasks;
 use tokio::task::JoinSet;
 
 /// Tasks that are restarted when they panic, until the agent stops.

@@ -3,9 +3,10 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use kms_agent_cache::Policy;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::ChosenBackend;
-use kms_agent_core::{Policy, SecretId, SecretRef, VersionSelector};
+use kms_agent_core::{SecretId, SecretRef, VersionSelector};
 
 use crate::backends::{BACKENDS, DEFAULT};
 

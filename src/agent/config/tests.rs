@@ -12,7 +12,7 @@ fn an_empty_file_gives_every_default() {
     assert_eq!(config.server.http_port, 2025);
     assert_eq!(config.cache.backend.name, "InMemory");
     assert_eq!(config.cache.size.get(), 1000);
-    assert_eq!(config.cache.policy, kms_agent_core::Policy::default());
+    assert_eq!(config.cache.policy, kms_agent_cache::Policy::default());
     assert_eq!(config.log.target, LogTarget::Folder("./logs/".into()));
 }
 

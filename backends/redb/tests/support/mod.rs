@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_backend_redb::FACTORY;
+use kms_agent_cache::SystemClock;
 use kms_agent_core::backend::StoreStats;
 use kms_agent_core::config::{ConfigTable, Located, RawTable, RawValue, Report};
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
 use kms_agent_core::{
     CacheBackend, CacheEntry, Clock, Lifetime, Scope, Secret, SecretId, SecretKey, SecretRef,
-    SecretValue, SystemClock, Timestamp, VersionSelector,
+    SecretValue, Timestamp, VersionSelector,
 };
 use tempfile::TempDir;
 use zeroize::Zeroizing;

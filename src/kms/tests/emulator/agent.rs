@@ -2,11 +2,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_cache::SystemClock;
 use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{FetchRequest, Purpose, SendGate, SourceErrorKind};
-use kms_agent_core::{
-    Clock, SecretId, SecretRef, SecretSource, SourceError, SystemClock, VersionSelector,
-};
+use kms_agent_core::{Clock, SecretId, SecretRef, SecretSource, SourceError, VersionSelector};
 use kms_agent_emulator::{Action, Emulator, Fault, Options, PutSecret};
 use kms_agent_kms::endpoint::Endpoint;
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use kms_agent_cache::policy::Freshness;
+use kms_agent_cache::prefetch::PrefetchState;
 use kms_agent_core::Timestamp;
 use kms_agent_core::backend::{ScanItem, StoreStats};
-use kms_agent_core::policy::Freshness;
-use kms_agent_core::prefetch::PrefetchState;
 use serde::Serialize;
 
 use crate::App;

@@ -1,0 +1,66 @@
+//! What a reader asks for and gets.
+
+use std::time::Duration;
+
+use kms_agent_core::secret::Secret;
+
+/// What a reader will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// A fresh copy, or what KMS says, or an expired copy while KMS cannot say anything.
+    Any,
+    /// Only what KMS answers from now on.
+    RefreshNow,
+}
+
+/// A secret for a reader, with what there is to know about it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The secret.
+    pub secret: Secret,
+    /// How long ago KMS was asked.
+    pub age: Duration,
+    /// Where it comes from.
+    pub status: CacheStatus,
+}
+
+/// Where an answer comes from, in the terms of RFC 9211.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheStatus {
+    /// A fresh copy.
+    Hit {
+        /// For how much longer it is fresh.
+        left: Duration,
+    },
+    /// KMS was asked and answered.
+    Forwarded {
+        /// Why it was asked.
+        reason: ForwardReason,
+        /// Whether the answer is now in the cache.
+        stored: bool,
+        /// Whether another reader had asked already.
+        collapsed: bool,
+    },
+    /// An expired copy, because KMS could not answer.
+    Stale {
+        /// Whether it was asked for this reader; otherwise it was known to be failing.
+        forwarded: bool,
+        /// For how long the copy has been expired.
+        since: Duration,
+        /// What the failure is called: a token.
+        detail: String,
+    },
+}
+
+/// Why KMS was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardReason {
+    /// There was no copy.
+    Miss,
+    /// There was an expired one.
+    Stale,
+    /// The reader wanted no copy.
+    Request,
+    /// Nothing is ever stored.
+    Bypass,
+}

@@ -1,0 +1,30 @@
+//! The read-through cache of `alibabacloud-kms-agent`.
+//!
+//! This crate decides *what* is answered: which cached entry is fresh, when KMS is asked, and when a stale
+//! entry may stand in for an answer that KMS could not give. Storage, the KMS client and time are ports of
+//! `kms-agent-core`.
+//!
+//! A read begins at [`SecretService::read`]; everything else in here is something it uses.
+
+pub mod answer;
+mod call_limit;
+mod flight;
+pub mod metric;
+mod negative;
+pub mod observed;
+mod outage;
+pub mod policy;
+pub mod prefetch;
+mod purge;
+mod refresh;
+pub mod service;
+mod shared_run;
+mod system_clock;
+pub mod task;
+
+pub use answer::{Answer, CacheStatus, Demand};
+pub use policy::Policy;
+pub use prefetch::Prefetch;
+pub use service::SecretService;
+pub use system_clock::SystemClock;
+pub use task::Tasks;

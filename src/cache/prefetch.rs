@@ -1,0 +1,155 @@
+//! The secrets an operator wants at hand from the start.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kms_agent_core::jitter;
+use kms_agent_core::secret::SecretRef;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::answer::Demand;
+use crate::service::SecretService;
+
+/// How many are fetched at a time.
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+
+/// Over how long the first calls of a fleet that starts together are spread.
+const SPREAD: Duration = Duration::from_millis(200);
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The list, and how far it has come.
+#[derive(Debug, Default)]
+pub struct Prefetch {
+    items: Vec<SecretRef>,
+    progress: Mutex<Vec<PrefetchState>>,
+}
+
+/// How far one secret has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PrefetchState {
+    /// Not tried yet.
+    #[default]
+    Pending,
+    /// Loaded.
+    Done,
+    /// Tried and not had; it is tried again in the background.
+    Failed {
+        /// What the failure is called.
+        code: String,
+    },
+}
+
+/// The list in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrefetchCounts {
+    /// All of them.
+    pub total: usize,
+    /// Loaded.
+    pub done: usize,
+    /// Tried and not had.
+    pub failed: usize,
+}
+
+impl PrefetchCounts {
+    /// Whether each has been tried once.
+    pub fn first_pass_is_over(self) -> bool {
+        self.done + self.failed == self.total
+    }
+}
+
+impl Prefetch {
+    /// A list of which nothing is loaded yet.
+    pub fn new(items: Vec<SecretRef>) -> Arc<Self> {
+        let progress = Mutex::new(vec![PrefetchState::Pending; items.len()]);
+        Arc::new(Self { items, progress })
+    }
+
+    /// The list in numbers.
+    pub fn counts(&self) -> PrefetchCounts {
+        let progress = self.lock();
+        let count =
+            |pick: fn(&PrefetchState) -> bool| progress.iter().filter(|state| pick(state)).count();
+        PrefetchCounts {
+            total: progress.len(),
+            done: count(|state| *state == PrefetchState::Done),
+            failed: count(|state| matches!(state, PrefetchState::Failed { .. })),
+        }
+    }
+
+    /// The list in full.
+    pub fn list(&self) -> Vec<(SecretRef, PrefetchState)> {
+        self.items
+            .iter()
+            .cloned()
+            .zip(self.lock().iter().cloned())
+            .collect()
+    }
+
+    /// Loads every secret of the list that is not loaded yet, trying again what fails, and returns when all are
+    /// loaded. A panic in one of the loads becomes a panic of this call, which may be repeated.
+    pub async fn run(self: Arc<Self>, service: Arc<SecretService>) {
+        let places = Arc::new(Semaphore::new(CONCURRENCY.get()));
+        let mut loading = JoinSet::new();
+        for (index, (secret, state)) in self.list().into_iter().enumerate() {
+            if state == PrefetchState::Done {
+                continue;
+            }
+            let (this, service, places) =
+                (Arc::clone(&self), Arc::clone(&service), Arc::clone(&places));
+            loading.spawn(async move { this.load(index, secret, &service, &places).await });
+        }
+        while let Some(loaded) = loading.join_next().await {
+            if let Err(error) = loaded
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    async fn load(
+        &self,
+        index: usize,
+        secret: SecretRef,
+        service: &Arc<SecretService>,
+        places: &Semaphore,
+    ) {
+        service.timeline().sleep(jitter::up_to(SPREAD)).await;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let result = {
+                // The semaphore is never closed.
+                let _place = places.acquire().await;
+                service.read(&secret, Demand::Any).await
+            };
+            match result {
+                Ok(_) => {
+                    self.note(index, PrefetchState::Done);
+                    return;
+                }
+                Err(error) => self.note(
+                    index,
+                    PrefetchState::Failed {
+                        code: error.code().to_owned(),
+                    },
+                ),
+            }
+            service.timeline().sleep(pause + jitter::up_to(pause)).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn note(&self, index: usize, state: PrefetchState) {
+        if let Some(slot) = self.lock().get_mut(index) {
+            *slot = state;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<PrefetchState>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,222 @@
+//! The read path.
+
+mod fetch;
+mod listing;
+mod probe;
+mod purge;
+mod read;
+mod report;
+mod tally;
+mod upkeep;
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use kms_agent_core::backend::{
+    BackendError, BackendInfo, BackendStats, CacheBackend, ScanCursor, ScanPage,
+};
+use kms_agent_core::clock::Timeline;
+use kms_agent_core::lifetime::{Lifetime, Timestamp};
+use kms_agent_core::log_gate::LogGate;
+use kms_agent_core::secret::{Scope, Secret};
+use kms_agent_core::source::{CredentialState, SecretSource, SourceError};
+use tokio::sync::RwLock;
+
+pub use self::fetch::MAX_STORED_BYTES;
+pub use self::listing::Listing;
+use self::probe::Probing;
+use self::purge::Purges;
+use self::report::Line;
+use self::tally::Tally;
+use crate::call_limit::CallLimit;
+use crate::flight::Flights;
+use crate::metric::ReadMetrics;
+use crate::negative::NegativeMemory;
+use crate::outage::Outage;
+use crate::policy::{Freshness, Policy};
+use crate::purge::PurgeLog;
+use crate::shared_run::SharedRun;
+
+/// How the calls to KMS went lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamState {
+    /// When KMS last answered, be it with a refusal.
+    pub last_success_at: Option<Timestamp>,
+    /// What the last failure is called, while no answer has come since; else why none could come.
+    pub failing: Option<String>,
+    /// Whether KMS has said anything since the source in use was put in place.
+    pub reached: bool,
+    /// Whether the last thing KMS said of the agent's own identity is that it refuses it.
+    pub identity_refused: bool,
+}
+
+/// Answers reads from the cache and from the source, as the policy says.
+#[derive(Debug)]
+pub struct SecretService {
+    /// Where entries are kept.
+    backend: Arc<dyn CacheBackend>,
+    /// Who is asked; a reload swaps it.
+    source: ArcSwap<Arc<dyn SecretSource>>,
+    /// What time it is.
+    timeline: Timeline,
+    /// Today's rules; a reload swaps them.
+    policy: ArcSwap<Policy>,
+    /// The calls under way.
+    flights: Flights<Landing>,
+    /// How many of them ask KMS at once.
+    calls: CallLimit,
+    /// The refusals of the last seconds.
+    negative: NegativeMemory,
+    /// The keys that KMS cannot answer at the moment.
+    outage: Outage,
+    /// The last outcome over all keys.
+    upstream: Mutex<UpstreamState>,
+    /// Looks for KMS while no reader does.
+    probing: Mutex<Probing>,
+    /// Whether an entry was servable, and when that was looked up, in boot time.
+    servable: tokio::sync::Mutex<Option<(Duration, bool)>>,
+    /// What was purged while calls were under way.
+    purge_log: PurgeLog,
+    /// Purges that wait for one walk over the entries.
+    purges: Purges,
+    /// Held together by whoever changes one entry, and alone by whoever reads and writes one back.
+    writing: RwLock<()>,
+    /// Held while entries are brought under new rules, so that this runs once at a time.
+    restamping: tokio::sync::Mutex<()>,
+    /// The list of entries, made once for all who ask at the same time.
+    listing: SharedRun<Listing>,
+    /// Whether a service has confirmed the wall clock in this process.
+    clock_is_confirmed: AtomicBool,
+    /// What reads came to.
+    metrics: ReadMetrics,
+    /// What of it the log is still to be told.
+    tally: Tally,
+    /// Lines that requests cause.
+    log: LogGate<Line>,
+}
+
+/// What a flight brings.
+type Landing = Result<Landed, Arc<SourceError>>;
+
+#[derive(Clone, Debug)]
+struct Landed {
+    secret: Secret,
+    asked_at: Timestamp,
+    stored: bool,
+    /// What the cache had, if it was there already.
+    found: Option<Lifetime>,
+}
+
+impl SecretService {
+    /// Puts the parts together. `capacity` bounds the memory of refusals and of failing keys.
+    pub fn new(
+        backend: Arc<dyn CacheBackend>,
+        source: Arc<dyn SecretSource>,
+        timeline: Timeline,
+        policy: Policy,
+        capacity: NonZeroUsize,
+        metrics: ReadMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            backend,
+            source: ArcSwap::from_pointee(source),
+            timeline,
+            policy: ArcSwap::from_pointee(policy),
+            flights: Flights::new(),
+            calls: CallLimit::default(),
+            negative: NegativeMemory::new(capacity),
+            outage: Outage::new(capacity),
+            upstream: Mutex::default(),
+            probing: Mutex::default(),
+            servable: tokio::sync::Mutex::default(),
+            purge_log: PurgeLog::default(),
+            purges: Purges::default(),
+            writing: RwLock::default(),
+            restamping: tokio::sync::Mutex::default(),
+            listing: SharedRun::default(),
+            clock_is_confirmed: AtomicBool::new(false),
+            metrics,
+            tally: Tally::default(),
+            log: LogGate::default(),
+        })
+    }
+
+    /// What the backend is.
+    pub fn backend_info(&self) -> BackendInfo {
+        self.backend.info()
+    }
+
+    /// How the backend is doing.
+    pub async fn backend_stats(&self) -> Result<BackendStats, BackendError> {
+        self.backend.stats().await
+    }
+
+    /// The entries held, without their values, a page at a time.
+    pub async fn entries(
+        &self,
+        from: Option<ScanCursor>,
+        limit: NonZeroUsize,
+    ) -> Result<ScanPage, BackendError> {
+        self.backend.scan(from, limit).await
+    }
+
+    /// The rules in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// How the calls to KMS went lately.
+    pub fn upstream(&self) -> UpstreamState {
+        let mut state = self.lock_upstream().clone();
+        if state.failing.is_none() {
+            let hindrance = self.source.load().hindrance();
+            state.failing = hindrance.map(|kind| kind.code().to_owned());
+        }
+        state
+    }
+
+    /// What is known of the agent's own credentials.
+    pub fn credentials(&self) -> CredentialState {
+        self.source.load().credentials()
+    }
+
+    /// The region secrets are read from, once it is known.
+    pub fn region(&self) -> Option<Arc<str>> {
+        self.source.load().region()
+    }
+
+    /// The agent's time.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// The scope reads are filed under: the source's own, else, while that is still unknown, the one that the
+    /// store was last used with.
+    fn scope(&self) -> Option<Arc<Scope>> {
+        self.source
+            .load()
+            .scope()
+            .or_else(|| Some(self.backend.info().resumed?.scope))
+    }
+
+    /// What an entry is worth at `now`. Whatever is older by an unknown time is not fresh.
+    pub fn judge(&self, policy: &Policy, lifetime: &Lifetime, now: Timestamp) -> Freshness {
+        match policy.judge(lifetime, now) {
+            Freshness::Fresh { .. } if self.timeline.doubts(lifetime.fetched_at) => {
+                policy.of_unknown_age()
+            }
+            freshness => freshness,
+        }
+    }
+
+    fn boot(&self) -> Duration {
+        self.timeline.clock().boot()
+    }
+
+    fn lock_upstream(&self) -> MutexGuard<'_, UpstreamState> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

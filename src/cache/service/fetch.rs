@@ -1,0 +1,208 @@
+//! A fetch, from the call to KMS to the cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kms_agent_core::backend::CacheEntry;
+use kms_agent_core::lifetime::Timestamp;
+use kms_agent_core::secret::{Fetched, SecretKey, SecretRef};
+use kms_agent_core::source::{
+    FetchRequest, OVERALL_TIMEOUT, Purpose, SendGate, SourceError, SourceErrorKind,
+};
+
+use super::report::Line;
+use super::{Landed, Landing, SecretService, UpstreamState};
+use crate::call_limit::{LimitReached, MAX_CALLS};
+use crate::policy::Freshness;
+use crate::refresh;
+
+/// Longer answers are served and not stored.
+pub const MAX_STORED_BYTES: usize = 256 * 1024;
+
+/// When a caller that found no free call is told to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl SecretService {
+    /// One flight: asks, judges and stores, whether or not anybody still waits for it.
+    pub(super) async fn fly(
+        &self,
+        mut key: SecretKey,
+        purpose: Purpose,
+        arrived_at: Duration,
+        gate: SendGate,
+    ) -> Landing {
+        // It may have been learnt since the reader looked into the cache.
+        if let Some(scope) = self.scope() {
+            key.scope = scope;
+        }
+        if purpose != Purpose::RefreshNow
+            && let Some(landing) = self.brought_meanwhile(&key).await
+        {
+            return landing;
+        }
+        let clock = &**self.timeline.clock();
+        let permit = self
+            .calls
+            .acquire(purpose, clock, arrived_at + OVERALL_TIMEOUT)
+            .await;
+        let asked_at = self.timeline.now();
+        let mark = self.purge_log.mark();
+        let source = Arc::clone(&self.source.load());
+        let result = match permit {
+            Ok(_permit) => source
+                .fetch(FetchRequest {
+                    secret: &key.secret,
+                    purpose,
+                    arrived_at,
+                    gate: &gate,
+                })
+                .await
+                .and_then(|fetched| require_version(&key.secret, fetched)),
+            Err(LimitReached) => Err(too_many_calls()),
+        };
+        match result {
+            Ok(fetched) => {
+                // Before anything of this process is stored: what the clock says is written down with it.
+                self.pass_on_confirmation();
+                self.answered(&key);
+                key.scope = Arc::clone(&fetched.scope);
+                self.negative.forget(&key);
+                let stored = self.store(&key, &fetched, asked_at, mark).await;
+                Ok(Landed {
+                    secret: fetched.secret,
+                    asked_at,
+                    stored,
+                    found: None,
+                })
+            }
+            Err(error) if error.kind().is_transient() => {
+                let first = self.outage.failed(
+                    &key,
+                    error.kind(),
+                    error.code(),
+                    self.boot(),
+                    error.retry_after(),
+                );
+                self.note_failure(&error);
+                self.report_failure(&key, &error, first);
+                Err(Arc::new(error))
+            }
+            Err(error) => {
+                self.answered(&key);
+                // Of the source that was asked: a reload may have put another in its place.
+                if let Some(scope) = source.scope() {
+                    key.scope = scope;
+                }
+                if error.kind() == SourceErrorKind::Decision {
+                    let _together = self.writing.read().await;
+                    // A failed removal is counted and logged by the backend's wrapper.
+                    let _ = self.backend.remove(&key).await;
+                }
+                self.report(Line::Refused, &key, error.code());
+                let error = Arc::new(error);
+                self.negative
+                    .remember(key, Arc::clone(&error), self.timeline.now());
+                Err(error)
+            }
+        }
+    }
+
+    /// What an earlier flight brought after the reader who wanted this one had looked into the cache.
+    async fn brought_meanwhile(&self, key: &SecretKey) -> Option<Landing> {
+        let policy = self.policy.load_full();
+        if let Some(refusal) = self.recall(key, &policy) {
+            return Some(Err(refusal));
+        }
+        let now = self.timeline.now();
+        let entry = self.backend.get(key, now).await.unwrap_or(None)?;
+        let freshness = self.judge(&policy, &entry.lifetime, now);
+        let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
+            || refresh::is_due(key, &entry.lifetime, freshness, now);
+        (!is_wanted).then_some(Ok(Landed {
+            secret: entry.secret,
+            asked_at: entry.lifetime.fetched_at,
+            stored: true,
+            found: Some(entry.lifetime),
+        }))
+    }
+
+    /// Puts what was fetched into the backend, unless it was purged since `mark`. What is not to be stored
+    /// takes the place of an older copy all the same: that one is outdated.
+    async fn store(
+        &self,
+        key: &SecretKey,
+        fetched: &Fetched,
+        asked_at: Timestamp,
+        mark: u64,
+    ) -> bool {
+        let _together = self.writing.read().await;
+        let policy = self.policy.load();
+        if policy.ttl.is_zero() || self.purge_log.has_covered_since(mark, &key.secret.id) {
+            return false;
+        }
+        if fetched.secret.answer.len() > MAX_STORED_BYTES {
+            // A failed removal is counted and logged by the backend's wrapper.
+            let _ = self.backend.remove(key).await;
+            return false;
+        }
+        let rotates_at = fetched.rotates_at.map(|at| self.timeline.place(at));
+        let entry = CacheEntry {
+            secret: fetched.secret.clone(),
+            lifetime: policy.stamp(asked_at, rotates_at),
+        };
+        self.backend.put(key, entry).await.is_ok()
+    }
+
+    /// KMS said something about `key`.
+    fn answered(&self, key: &SecretKey) {
+        if self.outage.answered(key, self.boot()) {
+            self.report(Line::Recovered, key, "");
+        }
+        self.note_answer();
+    }
+
+    /// KMS answered, be it with a refusal.
+    pub(super) fn note_answer(&self) {
+        *self.lock_upstream() = UpstreamState {
+            last_success_at: Some(self.timeline.now()),
+            failing: None,
+            reached: true,
+            identity_refused: false,
+        };
+    }
+
+    /// KMS could not be asked, or had no answer to give.
+    pub(super) fn note_failure(&self, error: &SourceError) {
+        let mut upstream = self.lock_upstream();
+        upstream.failing = Some(error.code().to_owned());
+        match error.kind() {
+            SourceErrorKind::IdentityRefused => {
+                (upstream.reached, upstream.identity_refused) = (true, true);
+            }
+            SourceErrorKind::Throttled
+            | SourceErrorKind::ServerFailure
+            | SourceErrorKind::AccountRefused
+            | SourceErrorKind::ClockSkew => upstream.reached = true,
+            _ => {}
+        }
+    }
+}
+
+/// Managed secrets ignore `VersionId`; another version than the one asked for must never pass for it.
+fn require_version(secret: &SecretRef, fetched: Fetched) -> Result<Fetched, SourceError> {
+    match secret.selector.version_id() {
+        Some(wanted) if *fetched.secret.version_id != *wanted => Err(SourceError::new(
+            SourceErrorKind::VersionNotFound,
+            "KMS answered with another version than the one asked for",
+        )),
+        _ => Ok(fetched),
+    }
+}
+
+fn too_many_calls() -> SourceError {
+    SourceError::new(
+        SourceErrorKind::BudgetSpent,
+        format!("as many calls to KMS are under way as the agent makes at once ({MAX_CALLS})"),
+    )
+    .with_retry_after(Some(RETRY_AFTER))
+}

@@ -1,0 +1,154 @@
+//! Purges: one walk over the entries for all that wait for one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kms_agent_core::backend::{BackendError, BackendErrorKind};
+use kms_agent_core::secret::{Scope, SecretId, SecretKey};
+
+use super::SecretService;
+use super::listing::SCAN_PAGE;
+use super::report::Line;
+use crate::purge::Purged;
+use crate::shared_run::SharedRun;
+
+/// Purges by name that wait for the next walk.
+#[derive(Debug, Default)]
+pub(super) struct Purges {
+    /// The names, with nothing done about them yet.
+    asked: Mutex<HashMap<Box<str>, Outcome>>,
+    walk: SharedRun<Result<HashMap<Box<str>, Outcome>, Failure>>,
+}
+
+/// What a walk did about one name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    /// How many entries there were.
+    count: usize,
+    /// Why some of them may still be there.
+    failure: Option<Failure>,
+}
+
+/// A [`BackendError`] for all who asked.
+type Failure = (BackendErrorKind, &'static str);
+
+impl Purges {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Outcome>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SecretService {
+    /// Drops every version of the secret that `id` means, whether it was asked for by name or by ARN, from
+    /// every tier, durably when it returns. A fetch that is under way is answered and not stored. Returns how
+    /// many entries there were.
+    pub async fn purge(&self, id: &SecretId) -> Result<usize, BackendError> {
+        let name: Box<str> = id.name().into();
+        let error = |(kind, context)| Err(BackendError::new(kind, context));
+        let outcome = loop {
+            self.purges.lock().insert(name.clone(), Outcome::default());
+            let walk = self.purges.walk.join(|| async {
+                let names = std::mem::take(&mut *self.purges.lock());
+                self.purge_names(names).await
+            });
+            match &*walk.await {
+                Ok(outcomes) => {
+                    // A caller that left in the middle of its walk has taken the name along.
+                    if let Some(outcome) = outcomes.get(&name) {
+                        break *outcome;
+                    }
+                }
+                Err(failure) => return error(*failure),
+            }
+        };
+        self.report_purge(Line::Purged, &name, outcome.count);
+        outcome.failure.map_or(Ok(outcome.count), error)
+    }
+
+    async fn purge_names(
+        &self,
+        mut names: HashMap<Box<str>, Outcome>,
+    ) -> Result<HashMap<Box<str>, Outcome>, Failure> {
+        {
+            // Alone for a moment, so that every fetch either was stored before or knows that it must not be.
+            let _alone = self.writing.write().await;
+            for name in names.keys() {
+                let purged = Purged::Name(name.clone());
+                self.negative.purge(&purged);
+                self.purge_log.note(purged);
+            }
+        }
+        let mut from = None;
+        loop {
+            let page = self.backend.scan(from, SCAN_PAGE).await;
+            let page = page.map_err(|error| (error.kind(), error.context()))?;
+            for item in page.items {
+                // One that cannot be removed is no reason to keep the others.
+                if let Some(outcome) = names.get_mut(item.key.secret.id.name()) {
+                    outcome.count += 1;
+                    outcome.failure = self.remove(&item.key).await.err().or(outcome.failure);
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let stats = self.backend.stats().await;
+        let store = stats
+            .map_err(|error| (error.kind(), error.context()))?
+            .store;
+        if store.is_some_and(|store| store.out_of_reach) {
+            return Err((
+                BackendErrorKind::Unavailable,
+                "purging a store that is out of reach",
+            ));
+        }
+        Ok(names)
+    }
+
+    /// The same for everything.
+    pub async fn purge_all(&self) -> Result<usize, BackendError> {
+        {
+            let _alone = self.writing.write().await;
+            self.purge_log.note(Purged::Everything);
+            self.negative.purge(&Purged::Everything);
+        }
+        // Nobody writes an entry back meanwhile.
+        let _together = self.writing.read().await;
+        let count = self.backend.stats().await?.entries;
+        self.backend.clear().await?;
+        self.report_purge(Line::AllPurged, "", count);
+        Ok(count)
+    }
+
+    /// Drops the entries of a scope that stood in until the agent's own was known, and proved to be another.
+    pub(super) async fn drop_scope(&self, scope: &Scope) {
+        tracing::warn!(
+            endpoint = &*scope.endpoint,
+            "The store was last used with another endpoint or identity; its entries of then are dropped"
+        );
+        let mut from = None;
+        // A failure is counted and logged by the backend's wrapper; what stays is answered to nobody.
+        while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
+            for item in page.items {
+                if *item.key.scope == *scope {
+                    let _ = self.remove(&item.key).await;
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Removes one entry, so that it is not written back at the same time.
+    async fn remove(&self, key: &SecretKey) -> Result<(), Failure> {
+        let _together = self.writing.read().await;
+        let removed = self.backend.remove(key).await;
+        removed.map_err(|error| (error.kind(), error.context()))
+    }
+}

@@ -1,0 +1,121 @@
+//! The log lines that reads and purges cause.
+
+use std::time::Duration;
+
+use kms_agent_core::log_gate::{Event, Gathered};
+use kms_agent_core::secret::SecretKey;
+use kms_agent_core::source::{SourceError, SourceErrorKind};
+
+use super::SecretService;
+
+/// A kind of line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Line {
+    /// KMS could not be asked.
+    Failed,
+    /// KMS was not asked, because the agent makes no more calls for the time being.
+    BudgetSpent,
+    /// KMS refused.
+    Refused,
+    /// KMS answers again.
+    Recovered,
+    /// Entries of a secret were purged.
+    Purged,
+    /// All entries were purged.
+    AllPurged,
+}
+
+impl Line {
+    /// How often a line of one kind and code is written at most.
+    fn pause(self) -> Duration {
+        match self {
+            // A state of the agent that may last, whichever secrets it shows at.
+            Self::BudgetSpent => Duration::from_mins(1),
+            Self::Failed | Self::Refused | Self::Recovered | Self::Purged | Self::AllPurged => {
+                Duration::from_secs(1)
+            }
+        }
+    }
+}
+
+impl SecretService {
+    /// Notes something about `key` for the next line of its kind.
+    pub(super) fn report(&self, line: Line, key: &SecretKey, code: &str) {
+        let event = Event {
+            code,
+            sample: key.secret.id.name(),
+            amount: 0,
+        };
+        self.log.note(line, event, || None);
+    }
+
+    /// Notes that entries were purged.
+    pub(super) fn report_purge(&self, line: Line, name: &str, entries: usize) {
+        let event = Event {
+            code: "",
+            sample: name,
+            amount: u64::try_from(entries).unwrap_or(u64::MAX),
+        };
+        self.log.note(line, event, || None);
+    }
+
+    /// Notes a transient failure. Only the first of an outage is more than a detail.
+    pub(super) fn report_failure(&self, key: &SecretKey, error: &SourceError, first: bool) {
+        let code = error.code();
+        if first {
+            let line = if error.kind() == SourceErrorKind::BudgetSpent {
+                Line::BudgetSpent
+            } else {
+                Line::Failed
+            };
+            let event = Event {
+                code,
+                sample: key.secret.id.name(),
+                amount: 0,
+            };
+            self.log.note(line, event, || Some(error.report()));
+        } else {
+            tracing::debug!(
+                secret = key.secret.id.loggable_name(),
+                code,
+                cause = error.report(),
+                "KMS still cannot be asked for a secret"
+            );
+        }
+    }
+
+    /// Writes the lines that are due.
+    pub(super) fn tell(&self) {
+        for (line, code, gathered) in self.log.due(self.boot(), Line::pause) {
+            write(line, &code, &gathered);
+        }
+        self.tally.tell(self.boot());
+    }
+
+    /// Writes what has not been written yet: there will be no later moment.
+    pub(super) fn tell_the_rest(&self) {
+        for (line, code, gathered) in self.log.rest() {
+            write(line, &code, &gathered);
+        }
+    }
+}
+
+fn write(line: Line, code: &str, gathered: &Gathered) {
+    let (secret, count, entries) = (gathered.names(), gathered.count, gathered.amount);
+    let cause = gathered.cause.as_deref();
+    match line {
+        Line::Failed | Line::BudgetSpent => tracing::warn!(
+            secret,
+            code,
+            cause,
+            count,
+            "KMS could not be asked for a secret"
+        ),
+        Line::Refused => tracing::info!(secret, code, count, "KMS refused a secret"),
+        Line::Recovered => {
+            tracing::info!(secret, count, "KMS answers for this secret again");
+        }
+        Line::Purged => tracing::info!(secret, entries, count, "A secret was purged"),
+        Line::AllPurged => tracing::info!(entries, count, "All secrets were purged"),
+    }
+}
