@@ -5,12 +5,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kms_agent_core::jitter;
+use kms_agent_core::Backoff;
 use kms_agent_core::secret::SecretKey;
 use kms_agent_core::source::SourceErrorKind;
 
+const BACKOFF: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_mins(1));
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// After this a probe that never came back no longer keeps others from trying.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
@@ -141,7 +141,7 @@ impl Outage {
     pub(crate) fn sweep(&self, now: Duration) {
         self.lock()
             .keys
-            .retain(|_, failing| now < failing.retry_at + 10 * LONGEST_PAUSE);
+            .retain(|_, failing| now < failing.retry_at + 10 * BACKOFF.longest());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,11 +176,8 @@ impl Failing {
         retry_after: Option<Duration>,
     ) -> Self {
         let failures = before.map_or(0, |before| before.failures);
-        let ceiling = FIRST_PAUSE
-            .saturating_mul(1 << failures.min(6))
-            .min(LONGEST_PAUSE);
-        let pause = FIRST_PAUSE + jitter::up_to(ceiling.saturating_sub(FIRST_PAUSE));
-        let asked_for = retry_after.unwrap_or_default().min(LONGEST_PAUSE);
+        let pause = BACKOFF.pause(failures).max(FIRST_PAUSE);
+        let asked_for = retry_after.unwrap_or_default().min(BACKOFF.longest());
         Self {
             failures: failures.saturating_add(1),
             retry_at: now + pause.max(asked_for),

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kms_agent_core::jitter;
 use kms_agent_core::secret::SecretRef;
+use kms_agent_core::{Backoff, jitter};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -18,8 +18,7 @@ const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 /// Over how long the first calls of a fleet that starts together are spread.
 const SPREAD: Duration = Duration::from_millis(200);
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(2));
 
 /// The list, and how far it has come.
 #[derive(Debug, Default)]
@@ -119,8 +118,7 @@ impl Prefetch {
         places: &Semaphore,
     ) {
         service.timeline().sleep(jitter::up_to(SPREAD)).await;
-        let mut pause = FIRST_PAUSE;
-        loop {
+        for failures in 0.. {
             let result = {
                 // The semaphore is never closed.
                 let _place = places.acquire().await;
@@ -138,8 +136,7 @@ impl Prefetch {
                     },
                 ),
             }
-            service.timeline().sleep(pause + jitter::up_to(pause)).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+            service.timeline().sleep(BACKOFF.pause(failures)).await;
         }
     }
 

@@ -9,15 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use kms_agent_core::backoff::Backoff;
 use kms_agent_core::clock::Clock;
-use kms_agent_core::jitter;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_mins(1));
 
 /// A task that has run for this long since its last failure counts as well again.
 const RECOVERY: Duration = Duration::from_mins(1);
@@ -74,7 +73,7 @@ impl Tasks {
             }
             self.lock().insert(name, failed_at);
             restarts.inc();
-            let pause = pause(failures_in_row);
+            let pause = BACKOFF.pause(failures_in_row);
             if failures_in_row == 0 {
                 tracing::error!(task = name, "A background task failed; restarting it");
             } else {
@@ -119,14 +118,6 @@ async fn run(task: impl Future<Output = ()>) -> Result<(), Panicked> {
 }
 
 struct Panicked;
-
-/// The pause doubles with each failure in a row; half of it is left to chance.
-fn pause(failures_in_row: u32) -> Duration {
-    let bound = FIRST_PAUSE
-        .saturating_mul(1 << failures_in_row.min(10))
-        .min(LONGEST_PAUSE);
-    bound / 2 + jitter::up_to(bound / 2)
-}
 
 #[cfg(test)]
 mod tests {
@@ -181,11 +172,5 @@ mod tests {
             text.contains("task_restarts_total{task=\"example\"} 0"),
             "{text}"
         );
-    }
-
-    #[test]
-    fn pauses_grow_up_to_a_minute() {
-        assert!(pause(0) <= FIRST_PAUSE && pause(0) >= FIRST_PAUSE / 2);
-        assert!(pause(99) <= LONGEST_PAUSE && pause(99) >= LONGEST_PAUSE / 2);
     }
 }

@@ -5,6 +5,7 @@
 //! needs this crate and no other; `kms-agent-cache` reads through the ports.
 
 pub mod backend;
+pub mod backoff;
 pub mod blocking;
 pub mod clock;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod source;
 pub mod value;
 
 pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed};
+pub use backoff::{Backoff, Retry};
 pub use blocking::{BlockingError, run_blocking};
 pub use clock::{Clock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};

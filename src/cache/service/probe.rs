@@ -3,16 +3,15 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kms_agent_core::jitter;
 use kms_agent_core::secret::{SecretId, SecretRef, VersionSelector};
 use kms_agent_core::source::{FetchRequest, PROBE_SECRET, Purpose, SendGate, SourceError};
+use kms_agent_core::{Backoff, Retry};
 use tokio::sync::watch;
 
 use super::{SecretService, listing::SCAN_PAGE};
 use crate::policy::Freshness;
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 
 /// How long a yes of [`SecretService::holds_servable`] counts.
 const MEMORY_OF_YES: Duration = Duration::from_secs(1);
@@ -28,9 +27,8 @@ const PATIENCE_WITH_STORE: Duration = Duration::from_millis(500);
 pub(super) struct Probing {
     /// Its sender lives as long as the probe.
     running: Option<watch::Receiver<()>>,
-    failures: u32,
-    /// When the next probe may begin, in boot time.
-    retry_at: Duration,
+    /// Failures in a row; the next probe may begin when their back-off ends.
+    retry: Option<Retry>,
 }
 
 impl SecretService {
@@ -70,7 +68,11 @@ impl SecretService {
         {
             return Some(running.clone());
         }
-        if self.boot() < probing.retry_at {
+        if probing
+            .retry
+            .as_ref()
+            .is_some_and(|retry| self.boot() < retry.due_at())
+        {
             return None;
         }
         let (alive, running) = watch::channel(());
@@ -113,7 +115,7 @@ impl SecretService {
         let mut probing = self.lock_probing();
         match result {
             Err(error) if error.kind().is_transient() => {
-                log_failure(&error, probing.failures == 1);
+                log_failure(&error, probing.retry.as_ref().is_some_and(Retry::is_first));
                 self.note_failure(&error);
             }
             _ => {
@@ -183,11 +185,7 @@ impl SecretService {
 
 impl Probing {
     fn note_failure(&mut self, now: Duration) {
-        let bound = FIRST_PAUSE
-            .saturating_mul(1 << self.failures.min(10))
-            .min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = now + bound / 2 + jitter::up_to(bound / 2);
+        self.retry = Some(BACKOFF.failed(self.retry.as_ref(), now));
     }
 }
 

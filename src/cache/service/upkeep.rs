@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kms_agent_core::Backoff;
 use kms_agent_core::backend::{BackendError, CacheEntry};
 use kms_agent_core::lifetime::Lifetime;
 use kms_agent_core::secret::SecretKey;
@@ -17,7 +18,7 @@ use crate::policy::Policy;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest pause between attempts at what the backend did not let happen.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff::new(SWEEP_EVERY, Duration::from_mins(1));
 
 impl SecretService {
     /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
@@ -31,10 +32,11 @@ impl SecretService {
 
     /// Puts the rules in force for what an earlier process stored under others, once it is known what that is.
     async fn adopt(&self) {
-        let mut pause = SWEEP_EVERY;
-        while self.restamp_all().await.is_err() {
-            self.timeline.sleep(pause).await;
-            pause = LONGEST_PAUSE.min(2 * pause);
+        for failures in 0.. {
+            if self.restamp_all().await.is_ok() {
+                return;
+            }
+            self.timeline.sleep(BACKOFF.pause(failures)).await;
         }
     }
 
