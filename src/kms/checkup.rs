@@ -1,7 +1,7 @@
 //! A check-up of the way to KMS, for whoever sets the agent up.
 
+mod reachability;
 mod remedy;
-mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use kms_agent_core::{
 };
 use prometheus_client::registry::Registry;
 
+use self::reachability::Way;
 use self::remedy::Shown;
-use self::way::Way;
 use crate::client::KmsSource;
-use crate::endpoint::Endpoint;
-use crate::environment::Environment;
+use crate::gateway::skew::Skew;
+use crate::host::Environment;
+use crate::location::endpoint::Endpoint;
 use crate::metric::KmsMetrics;
 use crate::settings::Settings;
-use crate::skew::Skew;
 use crate::warning::{Warning, warnings};
 
 const RECOGNISED: &str = "the credentials are accepted";

@@ -1,7 +1,9 @@
 //! The fetcher itself.
 
 mod attempt;
-mod pursuit;
+mod budget;
+mod fetch;
+mod http_clients;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +15,20 @@ use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{CredentialState, FetchRequest, OVERALL_TIMEOUT, SourceErrorKind};
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
-use self::pursuit::{Pursuit, timed_out};
-use crate::budget::Budget;
-use crate::credential::{CachedCredential, Outlets, Parts, Sts, choose};
-use crate::endpoint::Endpoint;
-use crate::environment::Environment;
-use crate::file::LOOK_EVERY;
+use self::budget::Budget;
+use self::fetch::{FetchAttempts, timed_out};
+pub(crate) use self::http_clients::HttpClients;
+use crate::credential::{CachedCredential, ProviderContext, Sts, choose, uri_is_secure};
+use crate::gateway::skew::{ServerClock, Skew};
+use crate::gateway::wire::MAX_ANSWER_BYTES;
+use crate::host::Environment;
+use crate::host::file::LOOK_EVERY;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
-use crate::locator::Locator;
-use crate::metadata::Metadata;
+use crate::location::Locator;
+use crate::location::Metadata;
+use crate::location::endpoint::Endpoint;
 use crate::metric::KmsMetrics;
-use crate::outlet::Ways;
 use crate::settings::Settings;
-use crate::skew::{ServerClock, Skew};
-use crate::wire::MAX_ANSWER_BYTES;
 
 /// A [`SecretSource`] that asks KMS.
 pub struct KmsSource {
@@ -60,43 +62,41 @@ impl KmsSource {
         clock: Arc<dyn Clock>,
         metrics: KmsMetrics,
     ) -> Arc<Self> {
-        let ways = Ways::new(&settings, environment, &clock);
-        Self::with_ways(settings, environment, clock, metrics, ways)
+        let clients = HttpClients::new(&settings, uri_is_secure(environment), environment, &clock);
+        Self::with_clients(settings, environment, clock, metrics, clients)
     }
 
-    fn with_ways(
+    fn with_clients(
         settings: Settings,
         environment: &Environment,
         clock: Arc<dyn Clock>,
         metrics: KmsMetrics,
-        ways: Ways,
+        clients: HttpClients,
     ) -> Arc<Self> {
         let metadata = (!environment.flag("ALIBABA_CLOUD_ECS_METADATA_DISABLED")).then(|| {
             let endpoint = settings.credentials.metadata_endpoint.clone();
             Metadata::new(
-                ways.metadata,
+                clients.metadata,
                 endpoint.unwrap_or_else(Endpoint::metadata),
                 !environment.flag("ALIBABA_CLOUD_IMDSV1_DISABLED"),
             )
         });
-        let parts = Parts {
+        let context = ProviderContext {
             environment: environment.clone(),
-            outlets: Outlets {
-                sts: Sts {
-                    http: ways.sts,
-                    endpoint: settings.credentials.sts_endpoint.clone(),
-                    timeout: settings.kms.request_timeout,
-                    clock: Arc::clone(&clock),
-                    server_clock: Arc::default(),
-                },
-                uri: ways.uri,
-                metadata: metadata.clone(),
+            sts: Sts {
+                http: clients.sts,
+                endpoint: settings.credentials.sts_endpoint.clone(),
+                timeout: settings.kms.request_timeout,
+                clock: Arc::clone(&clock),
+                server_clock: Arc::default(),
             },
+            uri: clients.uri,
+            metadata: metadata.clone(),
         };
-        let provider = choose(settings.credentials.provider, &parts);
+        let provider = choose(settings.credentials.provider, &context);
         let expiry = metrics.expiry.clone();
         Arc::new(Self {
-            http: ways.kms,
+            http: clients.kms,
             locator: Locator::new(&settings.kms, environment, metadata, Arc::clone(&clock)),
             credentials: CachedCredential::new(provider, Arc::clone(&clock), expiry),
             budget: Budget::new(settings.kms.max_requests_per_second, Arc::clone(&clock)),
@@ -269,13 +269,13 @@ impl SecretSource for KmsSource {
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
         let deadline = request.arrived_at + OVERALL_TIMEOUT;
-        let mut pursuit = Pursuit::new(self, request, deadline);
+        let mut attempts = FetchAttempts::new(self, request, deadline);
         tokio::select! {
             biased;
-            outcome = pursuit.run() => return outcome,
+            outcome = attempts.run() => return outcome,
             () = self.clock.sleep_until(deadline) => {}
         }
-        Err(pursuit.verdict().unwrap_or_else(timed_out))
+        Err(attempts.verdict().unwrap_or_else(timed_out))
     }
 }
 

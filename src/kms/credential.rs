@@ -2,17 +2,15 @@
 
 mod cached;
 mod chain;
+mod context;
 mod ecs;
 mod environment;
 mod fixed;
-mod issued;
-mod key;
 mod misconfigured;
 mod oidc;
-mod origin;
-mod parts;
 mod profile;
 mod provider;
+mod response;
 mod role;
 mod sts;
 mod uri;
@@ -21,11 +19,10 @@ use std::path::PathBuf;
 
 pub(crate) use self::cached::{CachedCredential, Lease};
 pub(crate) use self::chain::choose;
-pub(crate) use self::key::Credential;
-pub(crate) use self::parts::{Outlets, Parts};
+pub(crate) use self::context::ProviderContext;
 pub(crate) use self::sts::Sts;
 pub(crate) use self::uri::{is_exposed as uri_is_exposed, is_secure as uri_is_secure};
-use crate::environment::Environment;
+use crate::host::Environment;
 use crate::settings::ProviderChoice;
 
 /// The files that the provider of `choice` may read, wherever the environment says that they are.
@@ -80,7 +77,7 @@ pub(crate) fn fuzz_profile(bytes: &[u8], wanted: Option<&str>) -> String {
 /// Reads temporary credentials in both forms.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz_issued(body: &[u8]) {
-    for credential in [issued::parse_flat(body), issued::parse_sts(body)]
+    for credential in [response::parse_flat(body), response::parse_sts(body)]
         .into_iter()
         .flatten()
     {

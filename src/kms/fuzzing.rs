@@ -6,11 +6,11 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::credential;
-use crate::error;
+use crate::gateway::error;
+use crate::gateway::wire::{Said, decode};
 use crate::http::HttpResponse;
-use crate::metadata;
-use crate::region::Region;
-use crate::wire::{Said, decode};
+use crate::location::metadata;
+use crate::location::region::Region;
 
 /// Stands for a secret that no message may repeat.
 const CANARY: &str = "hunter2";

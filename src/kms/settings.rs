@@ -7,10 +7,10 @@ use std::time::Duration;
 use kms_agent_core::config::ConfigTable;
 
 use crate::credential;
-use crate::endpoint::{self, Endpoint};
-use crate::environment::Environment;
-use crate::file;
-use crate::region::{self, Region};
+use crate::host::Environment;
+use crate::host::file;
+use crate::location::endpoint::{self, Endpoint};
+use crate::location::region::{self, Region};
 
 /// The tables `KMS` and `Credentials`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,27 +172,27 @@ pub enum ProviderChoice {
     Uri,
 }
 
-/// As the file spells them.
-const PROVIDERS: [&str; 6] = [
-    "Default",
-    "Environment",
-    "OIDC",
-    "Profile",
-    "EcsRamRole",
-    "Uri",
-];
-
 impl ProviderChoice {
+    /// Every choice, as the file spells it.
+    const ALL: &[(&str, Self)] = &[
+        ("Default", Self::Default),
+        ("Environment", Self::Environment),
+        ("OIDC", Self::Oidc),
+        ("Profile", Self::Profile),
+        ("EcsRamRole", Self::EcsRamRole),
+        ("Uri", Self::Uri),
+    ];
+
+    fn allowed() -> String {
+        let names: Vec<_> = Self::ALL.iter().map(|(name, _)| *name).collect();
+        format!("one of {}", names.join(", "))
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "Default" => Ok(Self::Default),
-            "Environment" => Ok(Self::Environment),
-            "OIDC" => Ok(Self::Oidc),
-            "EcsRamRole" => Ok(Self::EcsRamRole),
-            "Uri" => Ok(Self::Uri),
-            "Profile" => Ok(Self::Profile),
-            _ => Err(format!("must be one of {}", PROVIDERS.join(", "))),
-        }
+        let found = Self::ALL.iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| format!("must be {}", Self::allowed()))
     }
 }
 
@@ -203,7 +203,7 @@ impl CredentialSettings {
         let provider = table.string(
             "Provider",
             "Default",
-            &format!("one of {}", PROVIDERS.join(", ")),
+            &ProviderChoice::allowed(),
             ProviderChoice::parse,
         );
         let sts_endpoint = table.string("StsEndpoint", "", endpoint::ALLOWED, |text| {

@@ -1,7 +1,7 @@
 //! Settings that the agent can go by, but that probably mean something else than their operator wants.
 
 use crate::credential::uri_is_exposed;
-use crate::environment::Environment;
+use crate::host::Environment;
 use crate::http::ProxySettings;
 use crate::settings::Settings;
 

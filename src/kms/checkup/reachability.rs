@@ -9,11 +9,11 @@ use kms_agent_core::Clock;
 use super::Outcome;
 use super::remedy;
 use crate::client::KmsSource;
-use crate::endpoint::Endpoint;
-use crate::environment::Environment;
+use crate::gateway::skew::Skew;
+use crate::host::Environment;
 use crate::http::{HttpErrorKind, ProxySettings, TlsFault, look_up};
+use crate::location::endpoint::Endpoint;
 use crate::settings::Settings;
-use crate::skew::Skew;
 
 /// More addresses of a name are not told.
 const MOST_ADDRESSES: usize = 3;

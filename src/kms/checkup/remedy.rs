@@ -3,8 +3,8 @@
 use kms_agent_core::SourceError;
 use kms_agent_core::source::SourceErrorKind;
 
+use crate::gateway::wire::is_word;
 use crate::http::{HttpErrorKind, TlsFault};
-use crate::wire::is_word;
 
 /// Whether KMS only says this to somebody whose signature it has checked.
 pub(super) fn shows_recognition(code: &str) -> bool {

@@ -6,15 +6,17 @@ use kms_agent_core::{SecretRef, SourceError, Timestamp};
 use zeroize::Zeroizing;
 
 use super::KmsSource;
-use crate::credential::Credential;
-use crate::endpoint::Endpoint;
-use crate::error;
+use crate::gateway::Credential;
+use crate::gateway::error;
+use crate::gateway::retry::asked_pause;
+use crate::gateway::sign::nonce;
+use crate::gateway::sign::{Call, Stamp, sign};
+use crate::gateway::skew::{Skew, server_date};
+use crate::gateway::wire::{
+    self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word,
+};
 use crate::http::{HttpErrorKind, HttpRequest, HttpResponse, Method};
-use crate::nonce::nonce;
-use crate::retry::asked_pause;
-use crate::sign::{Call, Stamp, sign};
-use crate::skew::{Skew, server_date};
-use crate::wire::{self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word};
+use crate::location::endpoint::Endpoint;
 
 /// One request to KMS.
 #[derive(Clone, Copy)]

@@ -7,14 +7,14 @@ use kms_agent_core::source::{FetchRequest, SourceErrorKind};
 use super::KmsSource;
 use super::attempt::{Attempt, Failure};
 use crate::credential::Lease;
-use crate::endpoint::Endpoint;
-use crate::retry;
+use crate::gateway::retry;
+use crate::location::endpoint::Endpoint;
 
 /// With less time than this left, no answer can be hoped for, and no call is made.
 const LEAST_ATTEMPT: Duration = Duration::from_millis(100);
 
 /// One order, followed through all its attempts.
-pub(super) struct Pursuit<'a> {
+pub(super) struct FetchAttempts<'a> {
     source: &'a KmsSource,
     request: FetchRequest<'a>,
     deadline: Duration,
@@ -33,7 +33,7 @@ pub(super) struct Pursuit<'a> {
     failed: u32,
 }
 
-impl<'a> Pursuit<'a> {
+impl<'a> FetchAttempts<'a> {
     pub(super) fn new(
         source: &'a KmsSource,
         request: FetchRequest<'a>,

@@ -1,4 +1,4 @@
-//! The ways out of the process: which of them goes through a proxy, and whom it trusts.
+//! HTTP clients, one for each kind of server: which of them uses a proxy, and which CAs it trusts.
 
 mod logged;
 
@@ -7,25 +7,25 @@ use std::sync::Arc;
 use kms_agent_core::Clock;
 
 use self::logged::Logged;
-use crate::credential::uri_is_secure;
-use crate::endpoint::Endpoint;
-use crate::environment::Environment;
+use crate::host::Environment;
 use crate::http::{ClientProfile, HttpSend, ProxySettings, ReqwestSend, Roots};
-use crate::metadata;
+use crate::location::endpoint::Endpoint;
+use crate::location::metadata;
 use crate::settings::Settings;
 
-/// One client for each kind of server. Only those to KMS and STS know of a proxy.
+/// One client for each kind of server. Only the clients of KMS and STS use a proxy.
 #[derive(Clone, Debug)]
-pub(crate) struct Ways {
+pub(crate) struct HttpClients {
     pub(crate) kms: Arc<dyn HttpSend>,
     pub(crate) sts: Arc<dyn HttpSend>,
     pub(crate) metadata: Arc<dyn HttpSend>,
     pub(crate) uri: Arc<dyn HttpSend>,
 }
 
-impl Ways {
+impl HttpClients {
     pub(crate) fn new(
         settings: &Settings,
+        uri_is_secure: bool,
         environment: &Environment,
         clock: &Arc<dyn Clock>,
     ) -> Self {
@@ -77,10 +77,7 @@ impl Ways {
                 near(metadata_is_secure, metadata::CONNECT_TIMEOUT),
                 "metadata",
             ),
-            uri: logged(
-                near(uri_is_secure(environment), kms.connect_timeout),
-                "credentials URI",
-            ),
+            uri: logged(near(uri_is_secure, kms.connect_timeout), "credentials URI"),
         }
     }
 }

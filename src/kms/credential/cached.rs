@@ -3,15 +3,17 @@ mod held;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kms_agent_core::Clock;
 use kms_agent_core::source::CredentialState;
+use kms_agent_core::{Backoff, Clock, Retry};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use self::held::Held;
 pub(crate) use self::held::Lease;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::pace::Pace;
+
+/// Pauses between tries of a provider that fails.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// The shortest time between two renewals that KMS's refusals set off.
 const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
@@ -42,7 +44,7 @@ struct State {
 
 #[derive(Clone, Debug)]
 struct Failure {
-    pace: Pace,
+    retry: Retry,
     error: CredentialError,
     /// Whether it was said that there are none left.
     told_unusable: bool,
@@ -109,7 +111,7 @@ impl CachedCredential {
                 return Ok(lease);
             }
             if let Some(failure) = &state.failure
-                && (state.asked != asked || now < failure.pace.retry_at())
+                && (state.asked != asked || now < failure.retry.due_at())
             {
                 return Err(failure.error.clone());
             }
@@ -120,8 +122,8 @@ impl CachedCredential {
     /// When asking once more may help a reader who waits: after the first failure in a row, which may be a blip.
     pub(crate) fn second_try_at(&self) -> Option<Duration> {
         let state = self.lock();
-        let pace = &state.failure.as_ref()?.pace;
-        (self.provider.renewable() && pace.is_first()).then(|| pace.retry_at())
+        let retry = &state.failure.as_ref()?.retry;
+        (self.provider.renewable() && retry.is_first()).then(|| retry.due_at())
     }
 
     /// Other credentials than `refused`, which KMS does not accept: those that have come meanwhile, or newly
@@ -140,7 +142,7 @@ impl CachedCredential {
             let pausing = state
                 .failure
                 .as_ref()
-                .is_some_and(|failure| now < failure.pace.retry_at());
+                .is_some_and(|failure| now < failure.retry.due_at());
             if pausing || !self.provider.renewable() {
                 return None;
             }
@@ -199,10 +201,7 @@ impl CachedCredential {
     /// When the provider is to be asked next; `None` while nothing will change by asking.
     fn next_renewal(&self) -> Option<Duration> {
         let state = self.lock();
-        let retry_at = state
-            .failure
-            .as_ref()
-            .map(|failure| failure.pace.retry_at());
+        let retry_at = state.failure.as_ref().map(|failure| failure.retry.due_at());
         match &state.held {
             None if state.failure.is_some() && !self.provider.renewable() => None,
             None => Some(retry_at.unwrap_or_default()),
@@ -299,7 +298,7 @@ impl CachedCredential {
             tracing::error!(provider, cause, "there are no credentials");
         }
         state.failure = Some(Failure {
-            pace: Pace::failed(before.as_ref().map(|failure| &failure.pace), now),
+            retry: BACKOFF.failed(before.as_ref().map(|failure| &failure.retry), now),
             told_unusable: !usable,
             error: error.clone(),
         });

@@ -3,48 +3,48 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use kms_agent_core::Clock;
 
+use super::context::ProviderContext;
 use super::ecs::{self, EcsRamRoleProvider};
 use super::environment;
 use super::misconfigured::Misconfigured;
 use super::oidc::{self, OidcProvider};
-use super::origin::Origin;
-use super::parts::Parts;
 use super::profile::{Place, ProfileProvider};
+use super::provider::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::uri::{self, UriProvider};
 use crate::settings::ProviderChoice;
 
 /// The provider that is the agent's identity: the one the operator names, else the first of the official
 /// chain that is configured. Once chosen it stays, however it fares.
-pub(crate) fn choose(choice: ProviderChoice, parts: &Parts) -> Box<dyn CredentialProvider> {
-    let environment = &parts.environment;
+pub(crate) fn choose(
+    choice: ProviderChoice,
+    context: &ProviderContext,
+) -> Box<dyn CredentialProvider> {
+    let environment = &context.environment;
     match choice {
         ProviderChoice::Default if environment::is_configured(environment) => {
-            choose(ProviderChoice::Environment, parts)
+            choose(ProviderChoice::Environment, context)
         }
         ProviderChoice::Default if oidc::is_configured(environment) => {
-            choose(ProviderChoice::Oidc, parts)
+            choose(ProviderChoice::Oidc, context)
         }
-        ProviderChoice::Default => Box::new(Chain::after_oidc(parts)),
-        ProviderChoice::Profile => Box::new(Chain::of_profiles(parts)),
+        ProviderChoice::Default => Box::new(Chain::after_oidc(context)),
+        ProviderChoice::Profile => Box::new(Chain::of_profiles(context)),
         ProviderChoice::Environment => boxed(environment::NAME, environment::parse(environment)),
-        ProviderChoice::Oidc => boxed(
-            oidc::NAME,
-            OidcProvider::parse(&parts.outlets.sts, environment),
-        ),
+        ProviderChoice::Oidc => boxed(oidc::NAME, OidcProvider::parse(&context.sts, environment)),
         ProviderChoice::EcsRamRole => boxed(
             ecs::NAME,
             EcsRamRoleProvider::parse(
                 ecs::NAME,
                 Origin::new("of the ECS RAM role"),
-                parts.outlets.metadata.as_ref(),
+                context.metadata.as_ref(),
                 None,
                 environment,
             ),
         ),
         ProviderChoice::Uri => boxed(
             uri::NAME,
-            UriProvider::parse(Arc::clone(&parts.outlets.uri), environment),
+            UriProvider::parse(Arc::clone(&context.uri), environment),
         ),
     }
 }
@@ -63,7 +63,7 @@ fn boxed<P: CredentialProvider>(
 #[derive(Debug)]
 struct Chain {
     places: Vec<Place>,
-    parts: Parts,
+    context: ProviderContext,
     /// Who is asked where none of the files is there.
     otherwise: Arc<dyn CredentialProvider>,
     /// Whether `otherwise` is configured too, rather than the last resort. The last resort is chosen once it
@@ -75,21 +75,21 @@ struct Chain {
 impl Chain {
     /// The official chain from the profiles on. An instance's role counts as configured when it is named, and
     /// else is the last resort.
-    fn after_oidc(parts: &Parts) -> Self {
-        let environment = &parts.environment;
-        let has_metadata = parts.outlets.metadata.is_some();
+    fn after_oidc(context: &ProviderContext) -> Self {
+        let environment = &context.environment;
+        let has_metadata = context.metadata.is_some();
         let named = has_metadata && ecs::is_configured(environment);
         let has_uri = uri::is_configured(environment);
         let otherwise = if named {
-            choose(ProviderChoice::EcsRamRole, parts)
+            choose(ProviderChoice::EcsRamRole, context)
         } else if has_metadata && !has_uri {
-            let metadata = parts.outlets.metadata.as_ref();
+            let metadata = context.metadata.as_ref();
             boxed(
                 ecs::NAME,
                 EcsRamRoleProvider::last_resort(metadata, environment),
             )
         } else if has_uri {
-            choose(ProviderChoice::Uri, parts)
+            choose(ProviderChoice::Uri, context)
         } else {
             Box::new(Misconfigured::new(
                 "none",
@@ -99,23 +99,23 @@ impl Chain {
                 ),
             ))
         };
-        Self::new(parts, otherwise, named || has_uri)
+        Self::new(context, otherwise, named || has_uri)
     }
 
-    fn of_profiles(parts: &Parts) -> Self {
-        let what = Place::none_of(&Place::all(&parts.environment));
+    fn of_profiles(context: &ProviderContext) -> Self {
+        let what = Place::none_of(&Place::all(&context.environment));
         let nothing = Misconfigured::new("profile", Origin::new("from a profile").error(what));
-        Self::new(parts, Box::new(nothing), false)
+        Self::new(context, Box::new(nothing), false)
     }
 
     fn new(
-        parts: &Parts,
+        context: &ProviderContext,
         otherwise: Box<dyn CredentialProvider>,
         otherwise_is_configured: bool,
     ) -> Self {
         Self {
-            places: Place::all(&parts.environment),
-            parts: parts.clone(),
+            places: Place::all(&context.environment),
+            context: context.clone(),
             otherwise: otherwise.into(),
             otherwise_is_configured,
             chosen: OnceLock::new(),
@@ -128,7 +128,7 @@ impl Chain {
             return chosen;
         }
         if let Some(place) = Place::first_configured(&self.places).await {
-            let provider = ProfileProvider::new(place.clone(), self.parts.clone());
+            let provider = ProfileProvider::new(place.clone(), self.context.clone());
             return self.chosen.get_or_init(|| Arc::new(provider));
         }
         if self.otherwise_is_configured {
@@ -138,7 +138,7 @@ impl Chain {
     }
 
     fn clock(&self) -> &dyn Clock {
-        &*self.parts.outlets.sts.clock
+        &*self.context.sts.clock
     }
 }
 

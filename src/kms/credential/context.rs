@@ -1,24 +1,19 @@
-use crate::environment::Environment;
-use crate::http::HttpSend;
-use crate::metadata::Metadata;
+//! What credential providers are made of.
+
 use std::sync::Arc;
 
 use super::sts::Sts;
+use crate::host::Environment;
+use crate::http::HttpSend;
+use crate::location::Metadata;
 
-/// The ways out that providers use.
+/// Environment and HTTP clients of a credential provider.
 #[derive(Clone, Debug)]
-pub(crate) struct Outlets {
-    /// To STS.
-    pub(crate) sts: Sts,
-    /// To a credentials URI.
-    pub(crate) uri: Arc<dyn HttpSend>,
-    /// To the metadata service; none where that is disabled.
-    pub(crate) metadata: Option<Metadata>,
-}
-
-/// What providers are made of.
-#[derive(Clone, Debug)]
-pub(crate) struct Parts {
+pub(crate) struct ProviderContext {
     pub(crate) environment: Environment,
-    pub(crate) outlets: Outlets,
+    pub(crate) sts: Sts,
+    /// Client for a credentials URI.
+    pub(crate) uri: Arc<dyn HttpSend>,
+    /// Metadata service; `None` where the environment disables it.
+    pub(crate) metadata: Option<Metadata>,
 }

@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::issued::{issuer_time, parse_flat};
-use super::origin::Origin;
+use super::provider::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::environment::Environment;
-use crate::metadata::{self, Metadata, MetadataError};
-use crate::sign::encode;
+use super::response::{issuer_time, parse_flat};
+use crate::gateway::sign::encode;
+use crate::host::Environment;
+use crate::location::metadata::{self, Metadata, MetadataError};
 
 pub(super) const NAME: &str = "ecs_ram_role";
 
@@ -174,8 +174,8 @@ impl CredentialProvider for EcsRamRoleProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Endpoint;
     use crate::http::{HttpSend, Method};
+    use crate::location::endpoint::Endpoint;
     use crate::testing::{Script, answer};
 
     const TOKEN_URL: &str = "http://100.100.100.200/latest/api/token";

@@ -1,8 +1,8 @@
 use super::fixed::FixedProvider;
-use super::key::{Credential, Part, QUOTED, UNSENDABLE};
-use super::origin::Origin;
 use super::provider::CredentialError;
-use crate::environment::Environment;
+use super::provider::Origin;
+use crate::gateway::{Credential, Part, QUOTED, UNSENDABLE};
+use crate::host::Environment;
 
 pub(super) const NAME: &str = "environment";
 

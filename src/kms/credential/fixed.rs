@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::key::Credential;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
+use crate::gateway::Credential;
 
 /// A key that somebody wrote down.
 #[derive(Debug)]

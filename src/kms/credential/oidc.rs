@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::key::QUOTED;
-use super::origin::Origin;
+use super::provider::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::role::{Role, Wish};
 use super::sts::{Gateway, Sts};
-use crate::environment::Environment;
-use crate::file::{self, FileError};
+use crate::gateway::QUOTED;
+use crate::host::Environment;
+use crate::host::file::{self, FileError};
 
 pub(super) const NAME: &str = "oidc";
 

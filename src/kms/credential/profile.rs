@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 
 pub(super) use self::place::Place;
 use self::plan::Plan;
-use super::parts::Parts;
+use super::context::ProviderContext;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::file::{self, FileError, LOOK_EVERY};
-use crate::sign::fingerprint;
+use crate::gateway::sign::fingerprint;
+use crate::host::file::{self, FileError, LOOK_EVERY};
 
 /// Profiles are a few hundred bytes each.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -25,7 +25,7 @@ const MAX_FILE_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct ProfileProvider {
     place: Place,
-    parts: Parts,
+    context: ProviderContext,
     clock: Arc<dyn Clock>,
     seen: Mutex<Seen>,
 }
@@ -61,11 +61,11 @@ impl Who {
 const UNKNOWN_ROLE: &str = "ecs_ram_role";
 
 impl ProfileProvider {
-    pub(super) fn new(place: Place, parts: Parts) -> Self {
+    pub(super) fn new(place: Place, context: ProviderContext) -> Self {
         Self {
             place,
-            clock: Arc::clone(&parts.outlets.sts.clock),
-            parts,
+            clock: Arc::clone(&context.sts.clock),
+            context,
             seen: Mutex::default(),
         }
     }
@@ -108,7 +108,7 @@ impl ProfileProvider {
             self.place.form.name(),
             &self.place.origin_of(profile),
             profile,
-            &self.parts,
+            &self.context,
         )
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kms_agent_core::Timestamp;
 
-use super::key::Credential;
+use crate::gateway::Credential;
 
 /// A place credentials come from.
 ///
@@ -43,6 +43,22 @@ pub(crate) struct Obtained {
     pub(crate) identity: Arc<str>,
     /// The issuer's clock, by which the expiry is meant.
     pub(crate) issuer_time: Option<Timestamp>,
+}
+
+/// Provider, and where it was configured: the beginning of its error messages.
+#[derive(Clone, Debug)]
+pub(super) struct Origin(Arc<str>);
+
+impl Origin {
+    /// `text` follows the word "credentials", such as `by OIDC`.
+    pub(super) fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// Error of this provider with the cause `what`.
+    pub(super) fn error(&self, what: impl fmt::Display) -> CredentialError {
+        CredentialError::new(format!("credentials {}: {what}", self.0))
+    }
 }
 
 /// Why there are no credentials: one sentence for operators that says which provider was tried, how, and what

@@ -3,9 +3,9 @@
 use kms_agent_core::Timestamp;
 use serde::Deserialize;
 
-use super::key::Credential;
+use crate::gateway::Credential;
+use crate::gateway::wire::{Text, parse_http_date, parse_object};
 use crate::http::HttpResponse;
-use crate::wire::{Text, parse_http_date, parse_object};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::origin::Origin;
+use super::provider::Origin;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::sts::Gateway;
-use crate::environment::Environment;
+use crate::host::Environment;
 
 const SESSION_NAME: &str = "ALIBABA_CLOUD_ROLE_SESSION_NAME";
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::issued::{issuer_time, parse_flat};
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::endpoint::Endpoint;
-use crate::environment::Environment;
+use super::response::{issuer_time, parse_flat};
+use crate::gateway::sign::fingerprint;
+use crate::gateway::wire::MAX_CREDENTIAL_BYTES;
+use crate::host::Environment;
 use crate::http::{HttpRequest, HttpSend};
+use crate::location::endpoint::Endpoint;
 use crate::settings::ProviderChoice;
-use crate::sign::fingerprint;
-use crate::wire::MAX_CREDENTIAL_BYTES;
 
 pub(super) const NAME: &str = "uri";
 

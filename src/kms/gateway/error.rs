@@ -5,8 +5,8 @@ use std::time::Duration;
 use kms_agent_core::SourceError;
 use kms_agent_core::source::SourceErrorKind;
 
+use crate::gateway::wire::Said;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
-use crate::wire::Said;
 
 /// How a code of the table is compared.
 enum Code {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{Timestamp, jitter};
+use kms_agent_core::{Backoff, Timestamp, jitter};
 
+use crate::gateway::wire::parse_http_date;
 use crate::http::HttpResponse;
-use crate::wire::parse_http_date;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// Whether the same call may fare better in a moment.
 pub(crate) const fn is_worth(kind: SourceErrorKind) -> bool {
@@ -26,14 +25,7 @@ pub(crate) const fn is_worth(kind: SourceErrorKind) -> bool {
 /// The pause after the failure of attempt number `attempt`, counted from 1: any part of a bound that doubles,
 /// but never less than what the server asked for.
 pub(crate) fn pause(attempt: u32, asked: Option<Duration>) -> Duration {
-    jitter::up_to(bound(attempt)).max(asked.unwrap_or_default())
-}
-
-fn bound(attempt: u32) -> Duration {
-    let doublings = attempt.saturating_sub(1).min(10);
-    FIRST_PAUSE
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_PAUSE)
+    jitter::up_to(BACKOFF.bound(attempt.saturating_sub(1))).max(asked.unwrap_or_default())
 }
 
 /// The longest pause that is taken at its word; more is a mistake or malice.
@@ -84,7 +76,7 @@ mod tests {
     #[test]
     fn the_bound_of_the_pause_doubles_from_a_tenth_of_a_second() {
         let bounds: Vec<u128> = [1, 2, 3, 4, 5, 6, 10]
-            .map(|attempt| bound(attempt).as_millis())
+            .map(|attempt| BACKOFF.bound(attempt - 1).as_millis())
             .into();
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 2000, 2000]);
         for _ in 0..100 {

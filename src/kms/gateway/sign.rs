@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use self::canonical::{canonical_headers, canonical_request, signed_headers};
 pub(crate) use self::canonical::{encode, encode_pairs};
 use self::digest::{hmac_hex, sha256_hex};
-use crate::credential::Credential;
+use crate::gateway::Credential;
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
@@ -43,6 +43,12 @@ pub(crate) struct Signed {
     pub(crate) query: String,
     /// Every header that was signed, and the signature.
     pub(crate) headers: Vec<(&'static str, Zeroizing<String>)>,
+}
+
+/// Returns 32 hexadecimal digits that are never used again; `None` without randomness.
+pub(crate) fn nonce() -> Option<String> {
+    let (high, low) = (getrandom::u64().ok()?, getrandom::u64().ok()?);
+    Some(format!("{high:016x}{low:016x}"))
 }
 
 /// Signs `call` as `credential`.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kms_agent_core::{Clock, Timestamp};
 
+use crate::gateway::wire::parse_http_date;
 use crate::http::HttpResponse;
-use crate::wire::parse_http_date;
 
 /// The largest difference at which the wall clock counts as right again. Servers refuse requests that are 15 minutes off.
 const AGREEMENT: Duration = Duration::from_mins(1);

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use zeroize::Zeroizing;
 
 use super::error::{HttpError, HttpErrorKind};
-use crate::file;
+use crate::host::file;
 
 const MAX_CA_FILE_BYTES: usize = 1024 * 1024;
 

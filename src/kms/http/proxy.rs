@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::bypass::Bypass;
 use super::error::{HttpError, HttpErrorKind};
-use crate::environment::Environment;
+use crate::host::Environment;
 
 /// The operator's proxy for HTTPS.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::region::Region;
+use crate::location::region::Region;
 
 /// The address of the metadata service of Alibaba Cloud, which speaks plain HTTP.
 const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);

@@ -1,18 +1,21 @@
 //! Where KMS is: what the operator says, else what the environment or the metadata service says of the region.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{Clock, SourceError};
+use kms_agent_core::{Backoff, Clock, Retry, SourceError};
 
-use crate::endpoint::Endpoint;
-use crate::environment::Environment;
-use crate::metadata::{self, Metadata};
-use crate::pace::Pace;
-use crate::region::Region;
+use crate::host::Environment;
+use crate::location::endpoint::Endpoint;
+use crate::location::metadata::{self, Metadata};
+use crate::location::region::Region;
 use crate::settings::KmsSettings;
 
 const REGION_VARIABLE: &str = "ALIBABA_CLOUD_REGION_ID";
+/// Pauses between questions to a metadata service that fails.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+
 const REGION_PATH: &str = "/latest/meta-data/region-id";
 
 const UNKNOWN: &str = "the region is not known; set KMS.Region";
@@ -39,7 +42,7 @@ pub(crate) struct Locator {
 #[derive(Debug, Default)]
 struct Learnt {
     region: Option<Region>,
-    failure: Option<(Pace, String)>,
+    failure: Option<(Retry, String)>,
     /// How often the service was asked, to the end.
     asked: u64,
 }
@@ -129,7 +132,7 @@ impl Locator {
                 .lock()
                 .failure
                 .as_ref()
-                .map(|(pace, _)| pace.retry_at());
+                .map(|(retry, _)| retry.due_at());
             if let Some(retry_at) = retry_at {
                 self.clock.sleep_until(retry_at).await;
             }
@@ -176,8 +179,9 @@ impl Locator {
                     self.complain(why);
                 }
                 let before = learnt.failure.take();
-                let pace = Pace::failed(before.as_ref().map(|(pace, _)| pace), self.clock.boot());
-                learnt.failure = Some((pace, why.clone()));
+                let retry =
+                    BACKOFF.failed(before.as_ref().map(|(retry, _)| retry), self.clock.boot());
+                learnt.failure = Some((retry, why.clone()));
             }
         }
         outcome
@@ -207,8 +211,8 @@ impl Locator {
         if let Some(region) = &learnt.region {
             return Some(Ok(region.clone()));
         }
-        let (pace, why) = learnt.failure.as_ref()?;
-        (learnt.asked != asked || self.clock.boot() < pace.retry_at()).then(|| Err(why.clone()))
+        let (retry, why) = learnt.failure.as_ref()?;
+        (learnt.asked != asked || self.clock.boot() < retry.due_at()).then(|| Err(why.clone()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Learnt> {

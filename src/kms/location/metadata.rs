@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::endpoint::Endpoint;
+use crate::gateway::wire::MAX_CREDENTIAL_BYTES;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend, Method};
-use crate::wire::MAX_CREDENTIAL_BYTES;
+use crate::location::endpoint::Endpoint;
 
 /// How long a connection to it may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -73,12 +73,12 @@ impl Bench {
 
     pub(super) fn source(&self) -> Arc<KmsSource> {
         let nobody: Arc<Script> = Script::new();
-        KmsSource::with_ways(
+        KmsSource::with_clients(
             self.settings.clone(),
             &self.variables.iter().cloned().collect(),
             Arc::clone(&self.clock) as _,
             KmsMetrics::register(&mut Registry::default()),
-            Ways {
+            HttpClients {
                 kms: Arc::clone(&self.kms) as _,
                 sts: Arc::clone(&self.sts) as _,
                 metadata: Arc::clone(&nobody) as _,

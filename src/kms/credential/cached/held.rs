@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use kms_agent_core::Clock;
 
-use crate::credential::key::Credential;
 use crate::credential::provider::Obtained;
+use crate::gateway::Credential;
 
 /// Temporary credentials are renewed this long before they end, or after three quarters of their life,
 /// whichever is later.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use kms_agent_core::Timestamp;
 
 use super::*;
-use crate::credential::Credential;
+use crate::gateway::Credential;
 use crate::testing::{ManualClock, WALL, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);

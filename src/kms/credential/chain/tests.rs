@@ -2,11 +2,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::credential::parts::Outlets;
 use crate::credential::sts::Sts;
-use crate::endpoint::Endpoint;
 use crate::http::{HttpSend, Method};
-use crate::metadata::Metadata;
+use crate::location::Metadata;
+use crate::location::endpoint::Endpoint;
 use crate::testing::{ManualClock, Script, answer, settle};
 
 const KEY: [(&str, &str); 2] = [
@@ -57,21 +56,19 @@ fn chosen(
     let http: Arc<dyn HttpSend> = script.map_or_else(Script::new, Arc::clone) as _;
     let clock = ManualClock::new();
     let home = [("HOME", home.to_str().expect("a path"))];
-    let parts = Parts {
+    let context = ProviderContext {
         environment: variables.concat().into_iter().chain(home).collect(),
-        outlets: Outlets {
-            sts: Sts {
-                http: Arc::clone(&http),
-                endpoint: None,
-                timeout: Duration::from_secs(5),
-                clock: Arc::clone(&clock) as _,
-                server_clock: Arc::default(),
-            },
-            uri: Arc::clone(&http),
-            metadata: metadata.then(|| Metadata::new(http, Endpoint::metadata(), true)),
+        sts: Sts {
+            http: Arc::clone(&http),
+            endpoint: None,
+            timeout: Duration::from_secs(5),
+            clock: Arc::clone(&clock) as _,
+            server_clock: Arc::default(),
         },
+        uri: Arc::clone(&http),
+        metadata: metadata.then(|| Metadata::new(http, Endpoint::metadata(), true)),
     };
-    (choose(choice, &parts), clock)
+    (choose(choice, &context), clock)
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use self::members::Members;
 use super::decode;
 use super::plan::{Base, Plan, RolePlan};
-use crate::credential::key::{Credential, Part, UNSENDABLE};
+use crate::gateway::{Credential, Part, UNSENDABLE};
 
 const MODES: &str = "AK, StsToken, RamRoleArn, EcsRamRole, OIDC or ChainableRamRoleArn";
 

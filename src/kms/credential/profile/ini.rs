@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use self::parser::{Document, Section};
 use super::decode;
 use super::plan::{Base, Plan, RolePlan};
-use crate::credential::key::{Credential, UNSENDABLE};
+use crate::gateway::{Credential, UNSENDABLE};
 
 const DEFAULT_PROFILE: &str = "default";
 const TYPES: &str = "access_key, ecs_ram_role, ram_role_arn or oidc_role_arn";

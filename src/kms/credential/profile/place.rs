@@ -4,9 +4,9 @@ use kms_agent_core::Clock;
 
 use super::plan::{Base, Plan};
 use super::{MAX_FILE_BYTES, cli, ini};
-use crate::credential::origin::Origin;
-use crate::environment::Environment;
-use crate::file::{self, FileError, LOOK_EVERY};
+use crate::credential::provider::Origin;
+use crate::host::Environment;
+use crate::host::file::{self, FileError, LOOK_EVERY};
 
 const PROFILE: &str = "ALIBABA_CLOUD_PROFILE";
 const CLI_FILE: &str = "ALIBABA_CLOUD_CONFIG_FILE";

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::credential::context::ProviderContext;
 use crate::credential::ecs::EcsRamRoleProvider;
 use crate::credential::fixed::FixedProvider;
-use crate::credential::key::Credential;
 use crate::credential::oidc::OidcProvider;
-use crate::credential::origin::Origin;
-use crate::credential::parts::Parts;
+use crate::credential::provider::Origin;
 use crate::credential::provider::{CredentialError, CredentialProvider};
 use crate::credential::role::{Role, RoleProvider, Wish};
 use crate::credential::sts::Gateway;
+use crate::gateway::Credential;
 
 /// How a profile says that credentials are come by.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Plan {
         name: &'static str,
         origin: &Origin,
         profile: &str,
-        parts: &Parts,
+        context: &ProviderContext,
     ) -> Result<Box<dyn CredentialProvider>, CredentialError> {
         let base_alone = Self {
             base: self.base,
@@ -93,9 +93,9 @@ impl Plan {
             Base::Instance(role) => Box::new(EcsRamRoleProvider::parse(
                 name,
                 origin.clone(),
-                parts.outlets.metadata.as_ref(),
+                context.metadata.as_ref(),
                 role.as_deref(),
-                &parts.environment,
+                &context.environment,
             )?),
             Base::Token {
                 role,
@@ -104,8 +104,8 @@ impl Plan {
             } => Box::new(OidcProvider {
                 name,
                 origin: origin.clone(),
-                gateway: role.gateway(origin, parts)?,
-                role: role.role(parts),
+                gateway: role.gateway(origin, context)?,
+                role: role.role(context),
                 identity_provider,
                 token_file,
             }),
@@ -117,8 +117,8 @@ impl Plan {
                     name,
                     origin: origin.clone(),
                     source,
-                    gateway: role.gateway(origin, parts)?,
-                    role: role.role(parts),
+                    gateway: role.gateway(origin, context)?,
+                    role: role.role(context),
                 }))
             },
         )
@@ -126,21 +126,24 @@ impl Plan {
 }
 
 impl RolePlan {
-    fn gateway(&self, origin: &Origin, parts: &Parts) -> Result<Gateway, CredentialError> {
-        parts
-            .outlets
+    fn gateway(
+        &self,
+        origin: &Origin,
+        context: &ProviderContext,
+    ) -> Result<Gateway, CredentialError> {
+        context
             .sts
-            .gateway(self.sts_region.as_deref(), self.inner, &parts.environment)
+            .gateway(self.sts_region.as_deref(), self.inner, &context.environment)
             .map_err(|what| origin.error(what))
     }
 
-    fn role(&self, parts: &Parts) -> Role {
+    fn role(&self, context: &ProviderContext) -> Role {
         let wish = Wish {
             session_name: self.session_name.as_deref(),
             duration_seconds: self.duration_seconds,
             policy: self.policy.as_deref(),
             external_id: self.external_id.as_deref(),
         };
-        Role::new(&self.arn, wish, &parts.environment)
+        Role::new(&self.arn, wish, &context.environment)
     }
 }

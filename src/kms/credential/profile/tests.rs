@@ -2,7 +2,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::credential::parts::Outlets;
 use crate::credential::sts::Sts;
 use crate::http::{HttpSend, Method};
 use crate::testing::{ManualClock, Script, answer, settle};
@@ -18,24 +17,22 @@ fn write(path: &Path, text: &str) {
 fn provider(path: &Path, script: &Arc<Script>) -> (Arc<ProfileProvider>, Arc<ManualClock>) {
     let clock = ManualClock::new();
     let http: Arc<dyn HttpSend> = Arc::clone(script) as _;
-    let parts = Parts {
+    let context = ProviderContext {
         environment: [("ALIBABA_CLOUD_CONFIG_FILE", path.to_str().expect("a path"))]
             .into_iter()
             .collect(),
-        outlets: Outlets {
-            sts: Sts {
-                http: Arc::clone(&http),
-                endpoint: None,
-                timeout: Duration::from_secs(5),
-                clock: Arc::clone(&clock) as _,
-                server_clock: Arc::default(),
-            },
-            uri: http,
-            metadata: None,
+        sts: Sts {
+            http: Arc::clone(&http),
+            endpoint: None,
+            timeout: Duration::from_secs(5),
+            clock: Arc::clone(&clock) as _,
+            server_clock: Arc::default(),
         },
+        uri: http,
+        metadata: None,
     };
-    let mut places = Place::all(&parts.environment);
-    let provider = ProfileProvider::new(places.remove(0), parts);
+    let mut places = Place::all(&context.environment);
+    let provider = ProfileProvider::new(places.remove(0), context);
     (Arc::new(provider), clock)
 }
 

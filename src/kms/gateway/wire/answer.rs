@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::object::parse_object;
+use super::parse_object;
 use super::text::Text;
 
 /// The longest version id and stage of KMS, in characters.

@@ -1,7 +1,7 @@
 use kms_agent_core::source::Refusal;
 use serde::Deserialize;
 
-use super::object::parse_object;
+use super::parse_object;
 use super::text::Text;
 
 /// Longer codes and request ids are cut.

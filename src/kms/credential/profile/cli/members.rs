@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::wire::{Text, parse_object};
+use crate::gateway::wire::{Text, parse_object};
 
 /// The members of a JSON object, each read when it is asked for. Where a member is there twice, the last one counts,
 /// as in the SDKs.
