@@ -6,14 +6,14 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::answer::Answer;
 use crate::fault::Fault;
-use crate::inbound::Inbound;
-use crate::key::AccessKey;
-use crate::metadata::MetadataSettings;
-use crate::order::InvalidOrder;
-use crate::secret::{PutSecret, SecretState};
-use crate::shared::Shared;
+use crate::state::Services;
+use crate::state::key::AccessKey;
+use crate::state::metadata::MetadataSettings;
+use crate::state::secret::{PutSecret, SecretState};
+use crate::wire::answer::ServiceAnswer;
+use crate::wire::inbound::Inbound;
+use crate::wire::refusal::InvalidOrder;
 
 /// One order: an object with this one member.
 #[derive(Deserialize)]
@@ -82,7 +82,7 @@ fn yes() -> bool {
 }
 
 /// Carries out an order.
-pub(crate) fn answer(shared: &Shared, request: &Inbound) -> Answer {
+pub(crate) fn answer(shared: &Services, request: &Inbound) -> ServiceAnswer {
     // No web page may order anything: browsers name the page a POST comes from.
     if request.headers.contains_key("origin") {
         return failed(StatusCode::FORBIDDEN, "orders from web pages are refused");
@@ -100,7 +100,7 @@ pub(crate) fn answer(shared: &Shared, request: &Inbound) -> Answer {
     }
 }
 
-fn obey(shared: &Shared, order: Order) -> Result<Answer, InvalidOrder> {
+fn obey(shared: &Services, order: Order) -> Result<ServiceAnswer, InvalidOrder> {
     match order {
         Order::PutSecret(secret) => {
             let version_id = shared.put_secret(secret)?;
@@ -147,7 +147,7 @@ fn obey(shared: &Shared, order: Order) -> Result<Answer, InvalidOrder> {
     Ok(done(&json!({ "ok": true })))
 }
 
-fn set_key(shared: &Shared, order: KeyOrder) -> Result<(), InvalidOrder> {
+fn set_key(shared: &Services, order: KeyOrder) -> Result<(), InvalidOrder> {
     let mut state = shared.state();
     if let Some(secret) = order.secret {
         state
@@ -169,12 +169,12 @@ fn check(sure: bool) -> Result<(), InvalidOrder> {
     }
 }
 
-fn done(body: &impl Serialize) -> Answer {
-    Answer::json(StatusCode::OK, body)
+fn done(body: &impl Serialize) -> ServiceAnswer {
+    ServiceAnswer::json(StatusCode::OK, body)
 }
 
-fn failed(status: StatusCode, reason: &str) -> Answer {
-    Answer::json(status, &json!({ "error": reason }))
+fn failed(status: StatusCode, reason: &str) -> ServiceAnswer {
+    ServiceAnswer::json(status, &json!({ "error": reason }))
 }
 
 /// What is wrong with an order, without the value that is wrong: it may be a secret in the wrong place.

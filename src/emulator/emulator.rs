@@ -1,4 +1,4 @@
-//! The handle.
+//! The running emulator, as a handle.
 
 use std::fmt;
 use std::io;
@@ -10,22 +10,23 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::action::Action;
-use crate::call::Call;
-use crate::draw::Draw;
 use crate::fault::Fault;
-use crate::key::{AccessKey, SessionCredentials};
-use crate::metadata::MetadataSettings;
 use crate::options::Options;
-use crate::order::InvalidOrder;
-use crate::secret::{PutSecret, SecretState};
 use crate::serve::serve;
-use crate::shared::{Identity, Shared};
-use crate::tls::Tls;
+#[cfg(feature = "tls")]
+use crate::serve::tls::Tls;
+use crate::state::action::Action;
+use crate::state::call::Call;
+use crate::state::key::{AccessKey, SessionCredentials};
+use crate::state::metadata::MetadataSettings;
+use crate::state::random::Draw;
+use crate::state::secret::{PutSecret, SecretState};
+use crate::state::{Identity, Services};
+use crate::wire::refusal::InvalidOrder;
 
 /// A running emulator. Dropping it ends it and every connection it has.
 pub struct Emulator {
-    shared: Arc<Shared>,
+    shared: Arc<Services>,
     address: SocketAddr,
     ca_pem: Option<String>,
     /// Dropped to ask for the end.
@@ -40,20 +41,23 @@ impl Emulator {
         let draw = Draw::open()?;
         let access_key = match options.access_key {
             Some(key) => key,
-            None => draw.access_key(),
+            None => AccessKey::draw(&draw),
         };
+        #[cfg(feature = "tls")]
         let (acceptor, ca_pem) = if options.tls {
             let tls = Tls::generate(options.names)?;
             (Some(tls.acceptor), Some(tls.ca_pem))
         } else {
             (None, None)
         };
+        #[cfg(not(feature = "tls"))]
+        let (acceptor, ca_pem) = (None, None);
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
 
-        let scheme = if options.tls { "https" } else { "http" };
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
         let identity = Identity {
             region: options.region,
             account_id: options.account_id,
@@ -61,7 +65,7 @@ impl Emulator {
             base_url: format!("{scheme}://{address}"),
             control_api: options.control_api,
         };
-        let shared = Arc::new(Shared::new(draw, access_key, identity));
+        let shared = Arc::new(Services::new(draw, access_key, identity));
         let (stop, stopped) = watch::channel(());
         let task = runtime.spawn(serve(Arc::clone(&shared), listener, acceptor, stopped));
         Ok(Self {
@@ -170,7 +174,7 @@ impl Emulator {
 
     /// Draws a long-lived key.
     pub fn issue_access_key(&self) -> AccessKey {
-        let key = self.shared.draw.access_key();
+        let key = AccessKey::draw(&self.shared.draw);
         self.add_access_key(key.clone());
         key
     }

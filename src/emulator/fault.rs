@@ -1,4 +1,6 @@
-//! Faults on request.
+//! Fault rules.
+
+pub(crate) mod apply;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +8,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::action::Action;
-use crate::order::InvalidOrder;
+use crate::state::action::Action;
+use crate::wire::refusal::InvalidOrder;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

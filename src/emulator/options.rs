@@ -1,6 +1,6 @@
 //! How an emulator is set up.
 
-use crate::key::AccessKey;
+use crate::state::key::AccessKey;
 
 /// What [`Emulator::start`](crate::Emulator::start) is told.
 #[derive(Clone, Debug)]
@@ -8,8 +8,10 @@ pub struct Options {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
     /// Speak HTTPS with a certificate of a CA made for this run.
+    #[cfg(feature = "tls")]
     pub tls: bool,
     /// Names that its certificate is for besides loopback's.
+    #[cfg(feature = "tls")]
     pub names: Vec<String>,
     /// Take orders at `POST /_emulator`.
     pub control_api: bool,
@@ -25,7 +27,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             port: 0,
+            #[cfg(feature = "tls")]
             tls: false,
+            #[cfg(feature = "tls")]
             names: Vec::new(),
             control_api: false,
             region: "cn-hangzhou".to_owned(),

@@ -1,39 +1,35 @@
-//! The way of a request: recorded, spoiled if a rule says so, and answered by its service.
+//! Path of a request: it is recorded, changed if a fault rule says so, and answered by its service.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use http::header::USER_AGENT;
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
-use crate::action::Action;
-use crate::answer::Answer;
-use crate::body::{Cut, Delivery, Paced};
-use crate::call::{Call, Ticket};
 use crate::control;
 use crate::fault::Fault;
-use crate::inbound::Inbound;
-use crate::instant;
-use crate::kms;
-use crate::metadata;
-use crate::refusal::{Occasion, Refusal};
-use crate::shared::Shared;
+use crate::fault::apply::{spoil, surplus};
+use crate::service::{action_of, kms, refused, serve};
 use crate::sign::Authorization;
-use crate::spoil::{spoil, surplus};
-use crate::sts;
-use crate::uri;
+use crate::state::Services;
+use crate::state::action::Action;
+use crate::state::call::{Call, CallTicket};
+use crate::wire::answer::ServiceAnswer;
+use crate::wire::body::{Cut, Delivery, Paced};
+use crate::wire::inbound::Inbound;
+use crate::wire::instant;
 
 const CONTROL_PATH: &str = "/_emulator";
 
 /// Answers that are still to be sent on a connection, ahead of the one to its next request.
 #[derive(Default)]
-pub(crate) struct Backlog(Mutex<VecDeque<Answer>>);
+pub(crate) struct Backlog(Mutex<VecDeque<ServiceAnswer>>);
 
 impl Backlog {
     /// The answer that is sent where `own` would be in its turn.
-    fn pass(&self, own: Answer) -> Answer {
+    fn pass(&self, own: ServiceAnswer) -> ServiceAnswer {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(first) = answers.pop_front() else {
             return own;
@@ -42,7 +38,7 @@ impl Backlog {
         first
     }
 
-    fn add(&self, surplus: Option<Answer>) {
+    fn add(&self, surplus: Option<ServiceAnswer>) {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         answers.extend(surplus);
     }
@@ -50,7 +46,7 @@ impl Backlog {
 
 /// Answers a request, or ends its connection.
 pub(crate) async fn answer(
-    shared: &Shared,
+    shared: &Services,
     backlog: &Backlog,
     request: Request<Incoming>,
 ) -> Result<Response<Paced>, Cut> {
@@ -88,23 +84,8 @@ pub(crate) async fn answer(
     Ok(send(shared, answer, delivery))
 }
 
-fn action_of(request: &Inbound) -> Action {
-    match request.path.as_str() {
-        "/" => Action::named(action_name(request).unwrap_or_default()),
-        path if path.starts_with("/latest/") => Action::Metadata,
-        uri::PATH => Action::CredentialsUri,
-        _ => Action::Other,
-    }
-}
-
-fn action_name(request: &Inbound) -> Option<&str> {
-    request
-        .header("x-acs-action")
-        .or_else(|| request.given("Action"))
-}
-
 /// Records the call and takes the fault that is meant for it.
-fn note(shared: &Shared, request: &Inbound, action: Action) -> (Ticket, Option<Fault>) {
+fn note(shared: &Services, request: &Inbound, action: Action) -> (CallTicket, Option<Fault>) {
     let asked = request.given("SecretName");
     let name = asked.map(|asked| kms::secret_name(asked).1);
     let authorization = request.header("authorization").map(Authorization::parse);
@@ -128,81 +109,7 @@ fn note(shared: &Shared, request: &Inbound, action: Action) -> (Ticket, Option<F
     (ticket, fault)
 }
 
-/// The answer the services would give.
-pub(crate) fn serve(shared: &Shared, request: &Inbound, action: Action) -> Answer {
-    let request_id = shared.draw.request_id();
-    if action == Action::Metadata {
-        return metadata::answer(shared, request);
-    }
-    if action == Action::CredentialsUri {
-        return uri::answer(shared);
-    }
-    let answer = check_api(request, action).and_then(|()| match action {
-        Action::GetSecretValue => kms::secret_value(shared, request, &request_id),
-        Action::AssumeRoleWithOidc => sts::assume_role_with_oidc(shared, request, &request_id),
-        Action::AssumeRole => sts::assume_role(shared, request, &request_id),
-        Action::Metadata | Action::CredentialsUri | Action::Other => Err(unknown_api()),
-    });
-    answer.unwrap_or_else(|refusal| refused(shared, &refusal, action, request_id))
-}
-
-/// What the gateway looks at before it knows who calls.
-fn check_api(request: &Inbound, action: Action) -> Result<(), Refusal> {
-    if request.path != "/" {
-        return Err(unknown_api());
-    }
-    if request.method != Method::GET && request.method != Method::POST {
-        return Err(Refusal::gateway(
-            400,
-            "UnsupportedHTTPMethod",
-            "This http method is not supported.",
-        ));
-    }
-    if action_name(request).is_none_or(str::is_empty) {
-        return Err(Refusal::missing("Action"));
-    }
-    let version = request
-        .header("x-acs-version")
-        .or_else(|| request.given("Version"))
-        .ok_or_else(|| Refusal::missing("Version"))?;
-    let is_rpc = request.header("x-acs-action").is_none();
-    let format = request.given("Format").unwrap_or("XML");
-    if action.api().is_none_or(|api| api.version != version) {
-        return Err(unknown_api());
-    }
-    if is_rpc && request.header("authorization").is_none() && format != "JSON" {
-        return Err(Refusal::gateway(
-            400,
-            "InvalidParameter.Format",
-            "The emulator only writes JSON: send Format=JSON.",
-        ));
-    }
-    Ok(())
-}
-
-fn unknown_api() -> Refusal {
-    Refusal::gateway(
-        404,
-        "InvalidApi.NotFound",
-        "Specified api is not found, please check your url and method.",
-    )
-}
-
-/// The answer that says why not.
-pub(crate) fn refused(
-    shared: &Shared,
-    refusal: &Refusal,
-    action: Action,
-    request_id: String,
-) -> Answer {
-    refusal.answer(Occasion {
-        request_id,
-        host: &shared.endpoint,
-        product: action.api().map_or("Unknown", |api| api.product),
-    })
-}
-
-fn send(shared: &Shared, answer: Answer, delivery: Delivery) -> Response<Paced> {
+fn send(shared: &Services, answer: ServiceAnswer, delivery: Delivery) -> Response<Paced> {
     let date = instant::http_date(shared.state().now());
     answer.into_response(delivery, &date)
 }

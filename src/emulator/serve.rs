@@ -1,4 +1,7 @@
-//! Connections: taken, spoken to, and dropped when the emulator stops.
+//! Connections: accepted, served, and dropped when the emulator stops.
+
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +13,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::sleep;
 
 use crate::route;
-use crate::shared::Shared;
+use crate::state::Services;
+
+#[cfg(feature = "tls")]
+type Acceptor = tokio_rustls::TlsAcceptor;
+/// Never exists without the feature.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone)]
+pub(crate) enum Acceptor {}
 
 /// For a TLS handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,9 +33,9 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Accepts connections until the other end of `stop` is dropped, then ends them all at once. Dropping
 /// the future ends them too.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<Services>,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Acceptor>,
     mut stop: watch::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
@@ -47,20 +56,36 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-async fn greet(shared: Arc<Shared>, stream: TcpStream, tls: Option<TlsAcceptor>) {
+async fn greet(shared: Arc<Services>, stream: TcpStream, tls: Option<Acceptor>) {
     // Without it small answers wait for an acknowledgement. Failing that, they are merely late.
     let _ = stream.set_nodelay(true);
     match tls {
         None => converse(shared, stream).await,
         Some(tls) => {
-            if let Ok(Ok(stream)) = timeout(PATIENCE, tls.accept(stream)).await {
+            if let Some(stream) = handshake(tls, stream).await {
                 converse(shared, stream).await;
             }
         }
     }
 }
 
-async fn converse(shared: Arc<Shared>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+#[cfg(feature = "tls")]
+async fn handshake(
+    tls: Acceptor,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    tokio::time::timeout(PATIENCE, tls.accept(stream))
+        .await
+        .ok()?
+        .ok()
+}
+
+#[cfg(not(feature = "tls"))]
+fn handshake(tls: Acceptor, _: TcpStream) -> std::future::Ready<Option<TcpStream>> {
+    match tls {}
+}
+
+async fn converse(shared: Arc<Services>, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let backlog = route::Backlog::default();
     let service = service_fn(|request| route::answer(&shared, &backlog, request));
     // A service that fails has hyper close the connection without an answer, which is what a cut is. How a

@@ -52,3 +52,20 @@ fn jobs_may_do_no_more_than_they_must() {
         checkouts
     );
 }
+
+#[test]
+fn the_shipped_agent_makes_no_certificates() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", "alibabacloud-kms-agent"])
+        .args(["--edges", "normal", "--prefix", "none", "--target", "all"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let crates = String::from_utf8(output.stdout).unwrap();
+    assert!(crates.contains("kms-agent-emulator"), "{crates}");
+    assert!(
+        !crates.contains("rcgen"),
+        "the emulator's TLS is a feature of tests"
+    );
+}

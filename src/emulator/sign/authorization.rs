@@ -1,7 +1,7 @@
 //! The `Authorization` header of a signed request.
 
-use crate::refusal::Refusal;
 use crate::sign::SCHEME;
+use crate::wire::refusal::ServiceRefusal;
 
 /// What a client claims.
 #[derive(Debug)]
@@ -16,10 +16,10 @@ pub(crate) struct Authorization<'a> {
 
 impl<'a> Authorization<'a> {
     /// Reads `ACS3-HMAC-SHA256 Credential=…,SignedHeaders=…,Signature=…`.
-    pub(crate) fn parse(header: &'a str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(header: &'a str) -> Result<Self, ServiceRefusal> {
         let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
         if scheme != SCHEME {
-            return Err(Refusal::gateway(
+            return Err(ServiceRefusal::gateway(
                 400,
                 "InvalidSignatureMethod",
                 "The specified signature method is not supported: use ACS3-HMAC-SHA256.",
@@ -47,8 +47,8 @@ impl<'a> Authorization<'a> {
 }
 
 /// The signature does not cover what it must.
-pub(crate) fn incomplete(detail: &str) -> Refusal {
-    Refusal::gateway(
+pub(crate) fn incomplete(detail: &str) -> ServiceRefusal {
+    ServiceRefusal::gateway(
         400,
         "IncompleteSignature",
         format!("The request signature does not conform to Aliyun standards. {detail}"),

@@ -2,20 +2,20 @@
 
 use time::{Duration, OffsetDateTime};
 
-use crate::inbound::Inbound;
-use crate::instant;
-use crate::key::Known;
-use crate::refusal::Refusal;
-use crate::shared::State;
 use crate::sign::authorization::{Authorization, incomplete};
 use crate::sign::canonical::{Canonical, signature};
 use crate::sign::sha256;
+use crate::state::EmulatorState;
+use crate::state::key::Known;
+use crate::wire::inbound::Inbound;
+use crate::wire::instant;
+use crate::wire::refusal::ServiceRefusal;
 
 /// How far a request's date may be from the gateway's clock.
 const SKEW: Duration = Duration::minutes(15);
 
 /// Whether a request is signed by a key that is good now. Its nonce is used up only when it is.
-pub(crate) fn verify(request: &Inbound, state: &mut State) -> Result<(), Refusal> {
+pub(crate) fn verify(request: &Inbound, state: &mut EmulatorState) -> Result<(), ServiceRefusal> {
     let header = request
         .header("authorization")
         .ok_or_else(|| incomplete("There is no Authorization header."))?;
@@ -33,14 +33,14 @@ pub(crate) fn verify(request: &Inbound, state: &mut State) -> Result<(), Refusal
     let now = state.now();
     check_date(date, now)?;
     let key = state.keys.find(authorization.key_id).ok_or_else(|| {
-        Refusal::gateway(
+        ServiceRefusal::gateway(
             404,
             "InvalidAccessKeyId.NotFound",
             "Specified access key is not found.",
         )
     })?;
     if !key.enabled {
-        return Err(Refusal::gateway(
+        return Err(ServiceRefusal::gateway(
             400,
             "InvalidAccessKeyId.Inactive",
             "Specified access key is disabled.",
@@ -68,7 +68,7 @@ pub(crate) fn verify(request: &Inbound, state: &mut State) -> Result<(), Refusal
     if state.nonces.take(nonce) {
         return Ok(());
     }
-    Err(Refusal::gateway(
+    Err(ServiceRefusal::gateway(
         400,
         "SignatureNonceUsed",
         "Specified signature nonce was used already.",
@@ -76,16 +76,16 @@ pub(crate) fn verify(request: &Inbound, state: &mut State) -> Result<(), Refusal
 }
 
 /// Whether `text` is a time near the gateway's own.
-pub(crate) fn check_date(text: &str, now: OffsetDateTime) -> Result<(), Refusal> {
+pub(crate) fn check_date(text: &str, now: OffsetDateTime) -> Result<(), ServiceRefusal> {
     let date = instant::parse(text).ok_or_else(|| {
-        Refusal::gateway(
+        ServiceRefusal::gateway(
             400,
             "InvalidTimeStamp.Format",
             "Specified time stamp or date value is not well formatted.",
         )
     })?;
     if (now - date).abs() > SKEW {
-        return Err(Refusal::gateway(
+        return Err(ServiceRefusal::gateway(
             400,
             "InvalidTimeStamp.Expired",
             "Specified time stamp or date value is expired.",
@@ -95,7 +95,11 @@ pub(crate) fn check_date(text: &str, now: OffsetDateTime) -> Result<(), Refusal>
 }
 
 /// Whether the token is the key's own and still good.
-fn check_token(token: Option<&str>, key: &Known, now: OffsetDateTime) -> Result<(), Refusal> {
+fn check_token(
+    token: Option<&str>,
+    key: &Known,
+    now: OffsetDateTime,
+) -> Result<(), ServiceRefusal> {
     let token = token.filter(|token| !token.is_empty());
     let (code, message) = match (&key.session, token) {
         (None, None) => return Ok(()),
@@ -117,11 +121,14 @@ fn check_token(token: Option<&str>, key: &Known, now: OffsetDateTime) -> Result<
             "Specified SecurityToken mismatch with the AccessKey.",
         ),
     };
-    Err(Refusal::gateway(400, code, message))
+    Err(ServiceRefusal::gateway(400, code, message))
 }
 
 /// Whether the signature covers the host and all that the gateway acts upon, and nothing absent.
-fn check_coverage(request: &Inbound, authorization: &Authorization<'_>) -> Result<(), Refusal> {
+fn check_coverage(
+    request: &Inbound,
+    authorization: &Authorization<'_>,
+) -> Result<(), ServiceRefusal> {
     let unsigned = request
         .headers
         .keys()
@@ -142,8 +149,8 @@ fn check_coverage(request: &Inbound, authorization: &Authorization<'_>) -> Resul
     Ok(())
 }
 
-fn mismatch(detail: &str) -> Refusal {
-    Refusal::gateway(
+fn mismatch(detail: &str) -> ServiceRefusal {
+    ServiceRefusal::gateway(
         400,
         "SignatureDoesNotMatch",
         format!("Specified signature does not match our calculation. {detail}"),

@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use crate::action::Action;
 use crate::fault::FaultKind;
-use crate::instant;
+use crate::state::action::Action;
+use crate::wire::instant;
 
 /// How many calls are remembered one by one. Counters go on beyond that.
 const REMEMBERED: usize = 100_000;
@@ -46,7 +46,7 @@ fn rfc3339<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Er
 
 /// Names a remembered call, so that its outcome can be filled in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct CallTicket(u64);
 
 /// All calls since the last reset.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// Remembers that a request arrived.
-    pub(crate) fn begin(&mut self, call: Call) -> Ticket {
+    pub(crate) fn begin(&mut self, call: Call) -> CallTicket {
         let count = self.counts.entry(call.action).or_default();
         *count = count.saturating_add(1);
         if self.recent.len() >= REMEMBERED {
@@ -68,11 +68,11 @@ impl Calls {
             self.first += 1;
         }
         self.recent.push_back(call);
-        Ticket(self.first + self.recent.len() as u64 - 1)
+        CallTicket(self.first + self.recent.len() as u64 - 1)
     }
 
     /// Notes how a call was answered.
-    pub(crate) fn answered(&mut self, ticket: Ticket, status: u16, code: Option<String>) {
+    pub(crate) fn answered(&mut self, ticket: CallTicket, status: u16, code: Option<String>) {
         let index = ticket
             .0
             .checked_sub(self.first)

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use time::OffsetDateTime;
 
-use crate::order::InvalidOrder;
-use crate::refusal::Refusal;
-use crate::secret::{CURRENT, DataType, PREVIOUS, PutSecret, Rotation, SecretState, SecretType};
+use crate::state::secret::{
+    CURRENT, DataType, PREVIOUS, PutSecret, Rotation, SecretState, SecretType,
+};
+use crate::wire::refusal::InvalidOrder;
+use crate::wire::refusal::ServiceRefusal;
 
 /// How many versions a secret keeps. Beyond that the oldest without a stage goes.
 const VERSIONS: usize = 100;
@@ -136,10 +138,14 @@ impl Secrets {
     }
 
     /// One version, by the rules of GetSecretValue.
-    pub(crate) fn read(&self, name: &str, wanted: Wanted<'_>) -> Result<Reading<'_>, Refusal> {
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        wanted: Wanted<'_>,
+    ) -> Result<Reading<'_>, ServiceRefusal> {
         let state = self.states.get(name).copied().unwrap_or_default();
         if state == SecretState::Denied {
-            return Err(Refusal::kms(
+            return Err(ServiceRefusal::kms(
                 403,
                 "Forbidden.NoPermission",
                 "This operation is forbidden by permission system.",
@@ -160,14 +166,14 @@ impl Secrets {
     }
 }
 
-fn by_stage<'a>(kept: &'a Kept, stage: &str) -> Result<&'a Version, Refusal> {
+fn by_stage<'a>(kept: &'a Kept, stage: &str) -> Result<&'a Version, ServiceRefusal> {
     let mut versions = kept.versions.iter();
     versions
         .find(|version| version.stages.contains(stage))
         .ok_or_else(not_found)
 }
 
-fn by_id_or_stage<'a>(kept: &'a Kept, wanted: Wanted<'_>) -> Result<&'a Version, Refusal> {
+fn by_id_or_stage<'a>(kept: &'a Kept, wanted: Wanted<'_>) -> Result<&'a Version, ServiceRefusal> {
     let Some(id) = wanted.version_id else {
         return by_stage(kept, wanted.stage.unwrap_or(CURRENT));
     };
@@ -178,14 +184,14 @@ fn by_id_or_stage<'a>(kept: &'a Kept, wanted: Wanted<'_>) -> Result<&'a Version,
     if wanted.stage.is_none_or(holds) {
         return Ok(version);
     }
-    Err(Refusal::kms(
+    Err(ServiceRefusal::kms(
         400,
         "InvalidParameter",
         "The specified VersionId does not have the specified VersionStage.",
     ))
 }
 
-fn check_state(state: SecretState) -> Result<(), Refusal> {
+fn check_state(state: SecretState) -> Result<(), ServiceRefusal> {
     let (status, code, message) = match state {
         SecretState::Available | SecretState::Denied => return Ok(()),
         SecretState::KeyDisabled => (
@@ -204,10 +210,10 @@ fn check_state(state: SecretState) -> Result<(), Refusal> {
             "The secret is scheduled for deletion.",
         ),
     };
-    Err(Refusal::kms(status, code, message))
+    Err(ServiceRefusal::kms(status, code, message))
 }
 
 /// The one answer for a secret and for a version that is not there.
-pub(crate) fn not_found() -> Refusal {
-    Refusal::kms(404, "Forbidden.ResourceNotFound", "Resource not found.")
+pub(crate) fn not_found() -> ServiceRefusal {
+    ServiceRefusal::kms(404, "Forbidden.ResourceNotFound", "Resource not found.")
 }

@@ -1,11 +1,12 @@
 //! Error answers in the two shapes the services use.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use http::StatusCode;
 use serde_json::json;
 
-use crate::answer::Answer;
+use crate::wire::answer::ServiceAnswer;
 
 /// Who refuses, which decides the shape of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ enum Voice {
 
 /// Why a request is not carried out. Never holds a value, a token or the secret of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct ServiceRefusal {
     voice: Voice,
     pub(crate) status: u16,
     pub(crate) code: Cow<'static, str>,
@@ -33,7 +34,7 @@ pub(crate) struct Occasion<'a> {
     pub(crate) product: &'static str,
 }
 
-impl Refusal {
+impl ServiceRefusal {
     /// The gateway refuses.
     pub(crate) fn gateway(
         status: u16,
@@ -70,7 +71,7 @@ impl Refusal {
     }
 
     /// The answer that says so.
-    pub(crate) fn answer(&self, occasion: Occasion<'_>) -> Answer {
+    pub(crate) fn answer(&self, occasion: Occasion<'_>) -> ServiceAnswer {
         let body = match self.voice {
             Voice::Gateway => json!({
                 "RequestId": occasion.request_id.to_uppercase(),
@@ -90,6 +91,24 @@ impl Refusal {
             }),
         };
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
-        Answer::json(status, &body).with_code(&self.code)
+        ServiceAnswer::json(status, &body).with_code(&self.code)
     }
 }
+
+/// Why an order was not carried out. Names members, never the value of one that may be secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidOrder(String);
+
+impl InvalidOrder {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for InvalidOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidOrder {}

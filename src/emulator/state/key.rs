@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
-use crate::draw::Draw;
+use crate::state::random::Draw;
 
 /// How many temporary keys are kept. An expired one is kept too, so that it is refused as expired.
 const SESSIONS: usize = 10_000;
@@ -25,6 +25,11 @@ impl AccessKey {
             id: id.into(),
             secret: secret.into(),
         }
+    }
+
+    /// Draws a new long-lived key.
+    pub(crate) fn draw(draw: &Draw) -> Self {
+        Self::new(format!("LTAI5t{}", draw.hex(18)), draw.hex(30))
     }
 
     /// The `AccessKeyId`.

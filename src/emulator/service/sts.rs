@@ -5,64 +5,20 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::answer::Answer;
-use crate::inbound::Inbound;
-use crate::instant;
-use crate::key::SessionCredentials;
-use crate::refusal::Refusal;
-use crate::shared::Shared;
 use crate::sign;
-
-/// Who may become whom.
-#[derive(Default)]
-pub(crate) struct Trust {
-    /// The OIDC tokens that are good; with none registered any will do.
-    tokens: Vec<String>,
-    /// The role ARNs that exist; with none registered all do.
-    roles: Vec<String>,
-}
-
-impl Trust {
-    /// Accepts an OIDC token, and from now on only registered ones.
-    pub(crate) fn register_token(&mut self, token: String) {
-        self.tokens.push(token);
-    }
-
-    /// Makes a role, and from now on only registered ones exist.
-    pub(crate) fn register_role(&mut self, arn: String) {
-        self.roles.push(arn);
-    }
-
-    fn check_role(&self, arn: &str) -> Result<(), Refusal> {
-        if self.roles.is_empty() || self.roles.iter().any(|role| role == arn) {
-            return Ok(());
-        }
-        Err(Refusal::gateway(
-            404,
-            "EntityNotExist.Role",
-            "The specified Role not exists.",
-        ))
-    }
-
-    fn check_token(&self, token: &str) -> Result<(), Refusal> {
-        let known = self.tokens.is_empty() || self.tokens.iter().any(|good| good == token);
-        if known && (4..=20_000).contains(&token.len()) {
-            return Ok(());
-        }
-        Err(Refusal::gateway(
-            400,
-            "AuthenticationFail.OIDCToken.Invalid",
-            "This JWT token is invalid.",
-        ))
-    }
-}
+use crate::state::Services;
+use crate::state::key::SessionCredentials;
+use crate::wire::answer::ServiceAnswer;
+use crate::wire::inbound::Inbound;
+use crate::wire::instant;
+use crate::wire::refusal::ServiceRefusal;
 
 /// Answers `AssumeRoleWithOIDC`, which nobody signs.
 pub(crate) fn assume_role_with_oidc(
-    shared: &Shared,
+    shared: &Services,
     request: &Inbound,
     request_id: &str,
-) -> Result<Answer, Refusal> {
+) -> Result<ServiceAnswer, ServiceRefusal> {
     let mut state = shared.state();
     if let Some(date) = request.given("Timestamp") {
         sign::check_date(date, state.now())?;
@@ -70,13 +26,13 @@ pub(crate) fn assume_role_with_oidc(
     let wish = Wish::read(request)?;
     let provider = request
         .given("OIDCProviderArn")
-        .ok_or_else(|| Refusal::missing("OIDCProviderArn"))?;
+        .ok_or_else(|| ServiceRefusal::missing("OIDCProviderArn"))?;
     if !is_ram_arn(provider, "oidc-provider/") {
         return Err(invalid("OIDCProviderArn"));
     }
     let token = request
         .given("OIDCToken")
-        .ok_or_else(|| Refusal::missing("OIDCToken"))?;
+        .ok_or_else(|| ServiceRefusal::missing("OIDCToken"))?;
     state.trust.check_role(wish.role)?;
     state.trust.check_token(token)?;
 
@@ -93,22 +49,22 @@ pub(crate) fn assume_role_with_oidc(
         });
         members.insert("OIDCTokenInfo".to_owned(), info);
     }
-    Ok(Answer::json(StatusCode::OK, &body))
+    Ok(ServiceAnswer::json(StatusCode::OK, &body))
 }
 
 /// Answers `AssumeRole`, which must be signed.
 pub(crate) fn assume_role(
-    shared: &Shared,
+    shared: &Services,
     request: &Inbound,
     request_id: &str,
-) -> Result<Answer, Refusal> {
+) -> Result<ServiceAnswer, ServiceRefusal> {
     let mut state = shared.state();
     sign::verify(request, &mut state)?;
     let wish = Wish::read(request)?;
     state.trust.check_role(wish.role)?;
     let credentials = state.issue_session(&shared.draw, Some(wish.duration));
     let body = wish.body(&shared.draw.hex(18), &credentials, request_id);
-    Ok(Answer::json(StatusCode::OK, &body))
+    Ok(ServiceAnswer::json(StatusCode::OK, &body))
 }
 
 /// What both ways of assuming a role have in common.
@@ -119,8 +75,12 @@ struct Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
-    fn read(request: &'a Inbound) -> Result<Self, Refusal> {
-        let required = |name: &str| request.given(name).ok_or_else(|| Refusal::missing(name));
+    fn read(request: &'a Inbound) -> Result<Self, ServiceRefusal> {
+        let required = |name: &str| {
+            request
+                .given(name)
+                .ok_or_else(|| ServiceRefusal::missing(name))
+        };
         let role = required("RoleArn")?;
         if !is_ram_arn(role, "role/") {
             return Err(invalid("RoleArn"));
@@ -166,8 +126,8 @@ impl<'a> Wish<'a> {
     }
 }
 
-fn invalid(what: &str) -> Refusal {
-    Refusal::gateway(
+fn invalid(what: &str) -> ServiceRefusal {
+    ServiceRefusal::gateway(
         400,
         format!("InvalidParameter.{what}"),
         format!("The parameter {what} is wrongly formed."),

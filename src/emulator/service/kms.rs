@@ -3,20 +3,20 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::answer::Answer;
-use crate::inbound::Inbound;
-use crate::instant;
-use crate::refusal::Refusal;
-use crate::secret::{DataType, Reading, SecretType, Secrets, Wanted, is_name, not_found};
-use crate::shared::Shared;
 use crate::sign;
+use crate::state::Services;
+use crate::state::secret::{DataType, Reading, SecretType, Secrets, Wanted, is_name, not_found};
+use crate::wire::answer::ServiceAnswer;
+use crate::wire::inbound::Inbound;
+use crate::wire::instant;
+use crate::wire::refusal::ServiceRefusal;
 
 /// Answers a request for a secret's value.
 pub(crate) fn secret_value(
-    shared: &Shared,
+    shared: &Services,
     request: &Inbound,
     request_id: &str,
-) -> Result<Answer, Refusal> {
+) -> Result<ServiceAnswer, ServiceRefusal> {
     let mut state = shared.state();
     sign::verify(request, &mut state)?;
     let found = find(shared, request, &state.secrets);
@@ -26,7 +26,7 @@ pub(crate) fn secret_value(
     let (name, reading) = found?;
     let extended = is_true(request.parameter("FetchExtendedConfig"));
     let body = SecretValue::new(name, &reading, extended, request_id);
-    Ok(Answer::json(StatusCode::OK, &body))
+    Ok(ServiceAnswer::json(StatusCode::OK, &body))
 }
 
 /// The name behind a name or an ARN, and the region the ARN names.
@@ -47,12 +47,12 @@ pub(crate) fn secret_name(asked: &str) -> (Option<&str>, &str) {
 }
 
 fn find<'a>(
-    shared: &Shared,
+    shared: &Services,
     request: &'a Inbound,
     secrets: &'a Secrets,
-) -> Result<(&'a str, Reading<'a>), Refusal> {
+) -> Result<(&'a str, Reading<'a>), ServiceRefusal> {
     let asked = request.given("SecretName").ok_or_else(|| {
-        Refusal::kms(
+        ServiceRefusal::kms(
             400,
             "MissingParameter",
             "The parameter SecretName is required.",
@@ -60,7 +60,7 @@ fn find<'a>(
     })?;
     let (region, name) = secret_name(asked);
     if !is_name(name) {
-        return Err(Refusal::kms(
+        return Err(ServiceRefusal::kms(
             400,
             "InvalidParameter",
             "The specified parameter SecretName is not valid.",
@@ -81,19 +81,19 @@ fn is_true(text: Option<&str>) -> bool {
 }
 
 /// A dry run always fails, and says how the real one would have ended.
-fn dry_run(refusal: Option<Refusal>) -> Refusal {
+fn dry_run(refusal: Option<ServiceRefusal>) -> ServiceRefusal {
     match refusal {
-        None => Refusal::kms(
+        None => ServiceRefusal::kms(
             400,
             "DryRunOperationError",
             "The request would have succeeded, but the DryRun parameter is set.",
         ),
-        Some(refusal) if refusal.status == 403 => Refusal::kms(
+        Some(refusal) if refusal.status == 403 => ServiceRefusal::kms(
             403,
             "AccessDeniedError",
             "The caller is not permitted to make this request.",
         ),
-        Some(_) => Refusal::kms(400, "ValidationError", "The request is not valid."),
+        Some(_) => ServiceRefusal::kms(400, "ValidationError", "The request is not valid."),
     }
 }
 

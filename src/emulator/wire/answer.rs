@@ -4,10 +4,10 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::body::{Delivery, Paced};
+use crate::wire::body::{Delivery, Paced};
 
 /// A complete answer.
-pub(crate) struct Answer {
+pub(crate) struct ServiceAnswer {
     /// The status line's code.
     pub(crate) status: StatusCode,
     /// The `Code` of an error answer, for the list of calls.
@@ -17,7 +17,7 @@ pub(crate) struct Answer {
     headers: HeaderMap,
 }
 
-impl Answer {
+impl ServiceAnswer {
     /// A JSON answer. What is answered here always serialises, so a failure becomes an empty body.
     pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Self {
         let body = serde_json::to_vec(value).unwrap_or_default();

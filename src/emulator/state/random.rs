@@ -1,14 +1,11 @@
 //! Random text. The operating system is asked once; everything drawn later cannot fail.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-
-use crate::key::AccessKey;
-use crate::sign::hex;
 
 /// A source of unpredictable text.
 pub(crate) struct Draw {
@@ -51,15 +48,19 @@ impl Draw {
         }
         text
     }
-
-    /// A new long-lived key.
-    pub(crate) fn access_key(&self) -> AccessKey {
-        AccessKey::new(format!("LTAI5t{}", self.hex(18)), self.hex(30))
-    }
 }
 
 impl fmt::Debug for Draw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draw").finish_non_exhaustive()
     }
+}
+
+/// Returns `bytes` in lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -1,4 +1,4 @@
-//! What becomes of a request that a fault is meant for.
+//! Application of a fault to the request that it matches.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use tokio::time::sleep;
 
-use crate::action::Action;
-use crate::answer::Answer;
-use crate::body::{Cut, Delivery};
 use crate::fault::{Fault, FaultKind};
-use crate::inbound::Inbound;
-use crate::refusal::Refusal;
-use crate::route::{refused, serve};
-use crate::shared::Shared;
+use crate::service::{refused, serve};
+use crate::state::Services;
+use crate::state::action::Action;
+use crate::wire::answer::ServiceAnswer;
+use crate::wire::body::{Cut, Delivery};
+use crate::wire::inbound::Inbound;
+use crate::wire::refusal::ServiceRefusal;
 
 /// The wait before each piece of a slow body, unless the fault names one.
 const SLOW_BODY: Duration = Duration::from_millis(100);
 
 /// What a request gets that a fault is meant for.
 pub(crate) async fn spoil(
-    shared: &Shared,
+    shared: &Services,
     request: &Inbound,
     action: Action,
     fault: &Fault,
-) -> Result<(Answer, Delivery), Cut> {
+) -> Result<(ServiceAnswer, Delivery), Cut> {
     let is_slow = fault.kind == FaultKind::SlowBody;
     if let Some(wait) = fault.wait().filter(|_| !is_slow) {
         sleep(wait).await;
@@ -52,7 +52,7 @@ pub(crate) async fn spoil(
 }
 
 /// `answer` with the members of the fault in place of its own.
-fn altered(mut answer: Answer, fault: &Fault) -> Answer {
+fn altered(mut answer: ServiceAnswer, fault: &Fault) -> ServiceAnswer {
     if let Ok(serde_json::Value::Object(mut members)) = serde_json::from_slice(&answer.body) {
         members.extend(fault.members.clone());
         answer.body = serde_json::to_vec(&members).unwrap_or_default();
@@ -61,9 +61,9 @@ fn altered(mut answer: Answer, fault: &Fault) -> Answer {
 }
 
 /// The answer that a surplus fault adds to the connection.
-pub(crate) fn surplus(fault: &Fault) -> Option<Answer> {
+pub(crate) fn surplus(fault: &Fault) -> Option<ServiceAnswer> {
     (fault.kind == FaultKind::Surplus).then(|| {
-        Answer::new(
+        ServiceAnswer::new(
             StatusCode::OK,
             "application/json;charset=utf-8",
             fault.body.clone().unwrap_or_default().into(),
@@ -72,7 +72,7 @@ pub(crate) fn surplus(fault: &Fault) -> Option<Answer> {
 }
 
 /// The answer of a fault that has its own.
-fn made_up(shared: &Shared, action: Action, fault: &Fault) -> Answer {
+fn made_up(shared: &Services, action: Action, fault: &Fault) -> ServiceAnswer {
     let default_status = match fault.kind {
         FaultKind::Throttle => 429,
         FaultKind::Garbage => 200,
@@ -82,7 +82,7 @@ fn made_up(shared: &Shared, action: Action, fault: &Fault) -> Answer {
     let number = fault.status.unwrap_or(default_status);
     let status = StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(body) = &fault.body {
-        return Answer::new(
+        return ServiceAnswer::new(
             status,
             "application/json;charset=utf-8",
             body.clone().into(),
@@ -91,10 +91,10 @@ fn made_up(shared: &Shared, action: Action, fault: &Fault) -> Answer {
     match fault.kind {
         FaultKind::Garbage => {
             let body = b"<html>\xff\xfe{\"SecretData\":</html>".to_vec();
-            Answer::new(status, "text/html", body)
+            ServiceAnswer::new(status, "text/html", body)
         }
         FaultKind::Redirect => {
-            let mut answer = Answer::text(status, "");
+            let mut answer = ServiceAnswer::text(status, "");
             let elsewhere = format!("{}/redirected", shared.base_url);
             if let Ok(value) = HeaderValue::from_str(&elsewhere) {
                 answer.set_header(LOCATION, value);
@@ -102,16 +102,16 @@ fn made_up(shared: &Shared, action: Action, fault: &Fault) -> Answer {
             answer
         }
         _ if matches!(action, Action::Metadata | Action::CredentialsUri) => {
-            Answer::text(status, "")
+            ServiceAnswer::text(status, "")
         }
         _ => {
             let (code, message) = usual(action, fault.kind, number);
             let code = fault.code.clone().unwrap_or_else(|| code.to_owned());
             let message = fault.message.clone().unwrap_or_else(|| message.to_owned());
             let refusal = if action == Action::GetSecretValue {
-                Refusal::kms(number, code, message)
+                ServiceRefusal::kms(number, code, message)
             } else {
-                Refusal::gateway(number, code, message)
+                ServiceRefusal::gateway(number, code, message)
             };
             refused(shared, &refusal, action, shared.draw.request_id())
         }

@@ -1,4 +1,13 @@
-//! What all connections and the handle share.
+//! State of the services, shared by all connections and the handle.
+
+pub(crate) mod action;
+pub(crate) mod call;
+pub(crate) mod key;
+pub(crate) mod metadata;
+pub(crate) mod nonce;
+pub(crate) mod random;
+pub(crate) mod secret;
+pub(crate) mod trust;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,22 +15,22 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::InvalidOrder;
-use crate::call::Calls;
-use crate::draw::Draw;
+use self::call::Calls;
+use self::key::{AccessKey, Keys, SessionCredentials};
+use self::metadata::MetadataState;
+use self::nonce::Nonces;
+use self::random::Draw;
+use self::secret::{PutSecret, Secrets};
+use self::trust::RoleTrust;
 use crate::fault::Faults;
-use crate::key::{AccessKey, Keys, SessionCredentials};
-use crate::metadata::Metadata;
-use crate::nonce::Nonces;
-use crate::secret::{PutSecret, Secrets};
-use crate::sts::Trust;
+use crate::wire::refusal::InvalidOrder;
 
 /// How long temporary keys live unless somebody says otherwise.
 const SESSION_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The emulator behind its listener.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Services {
     pub(crate) draw: Draw,
     pub(crate) region: String,
     pub(crate) account_id: String,
@@ -33,7 +42,7 @@ pub(crate) struct Shared {
     /// The key that is good after a reset.
     pub(crate) access_key: AccessKey,
     accepted: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<EmulatorState>,
 }
 
 /// What the emulator is made of.
@@ -46,7 +55,7 @@ pub(crate) struct Identity {
     pub(crate) control_api: bool,
 }
 
-impl Shared {
+impl Services {
     pub(crate) fn new(draw: Draw, access_key: AccessKey, identity: Identity) -> Self {
         Self {
             draw,
@@ -55,14 +64,14 @@ impl Shared {
             endpoint: identity.endpoint,
             base_url: identity.base_url,
             control_api: identity.control_api,
-            state: Mutex::new(State::new(&access_key)),
+            state: Mutex::new(EmulatorState::new(&access_key)),
             access_key,
             accepted: AtomicU64::new(0),
         }
     }
 
     /// The state, for a moment; never across an await.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, EmulatorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -79,7 +88,7 @@ impl Shared {
         let mut state = self.state();
         let mut calls = std::mem::take(&mut state.calls);
         calls.clear();
-        *state = State::new(&self.access_key);
+        *state = EmulatorState::new(&self.access_key);
         state.calls = calls;
     }
 
@@ -93,7 +102,7 @@ impl Shared {
 }
 
 /// Everything that changes.
-pub(crate) struct State {
+pub(crate) struct EmulatorState {
     /// Seconds the services' clock is ahead of the machine's.
     pub(crate) clock_offset: i64,
     /// Wins over the duration a client asks for.
@@ -103,13 +112,13 @@ pub(crate) struct State {
     pub(crate) nonces: Nonces,
     pub(crate) faults: Faults,
     pub(crate) calls: Calls,
-    pub(crate) metadata: Metadata,
-    pub(crate) trust: Trust,
+    pub(crate) metadata: MetadataState,
+    pub(crate) trust: RoleTrust,
     /// What the credentials URI hands out until it ends.
     pub(crate) handed_out: Option<SessionCredentials>,
 }
 
-impl State {
+impl EmulatorState {
     fn new(access_key: &AccessKey) -> Self {
         let mut keys = Keys::default();
         keys.add(access_key.clone(), true);
@@ -121,8 +130,8 @@ impl State {
             nonces: Nonces::default(),
             faults: Faults::default(),
             calls: Calls::default(),
-            metadata: Metadata::default(),
-            trust: Trust::default(),
+            metadata: MetadataState::default(),
+            trust: RoleTrust::default(),
             handed_out: None,
         }
     }
@@ -146,7 +155,7 @@ impl State {
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for EmulatorState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State").finish_non_exhaustive()
     }

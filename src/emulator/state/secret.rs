@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::order::InvalidOrder;
+use crate::wire::refusal::InvalidOrder;
 
 pub(crate) use store::{Reading, Secrets, Wanted, not_found};
 

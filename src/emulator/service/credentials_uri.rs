@@ -1,13 +1,13 @@
 //! A credentials URI: a service that renews what it hands out on a schedule of its own.
 
-use crate::answer::Answer;
-use crate::metadata::flat;
-use crate::shared::Shared;
+use crate::service::metadata::flat;
+use crate::state::Services;
+use crate::wire::answer::ServiceAnswer;
 
 pub(crate) const PATH: &str = "/credentials";
 
 /// Hands out one temporary key to all who ask, and draws another only when it has ended.
-pub(crate) fn answer(shared: &Shared) -> Answer {
+pub(crate) fn answer(shared: &Services) -> ServiceAnswer {
     let mut state = shared.state();
     let now = state.now();
     let current = state

@@ -7,8 +7,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
-use crate::body::Cut;
-use crate::refusal::Refusal;
+use crate::wire::body::Cut;
+use crate::wire::refusal::ServiceRefusal;
 
 /// No request of the services comes near; orders to put large secrets may.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -28,7 +28,9 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     /// Reads a request to its end. A body that breaks off or is far too long ends the connection.
-    pub(crate) async fn read(request: Request<Incoming>) -> Result<Result<Self, Refusal>, Cut> {
+    pub(crate) async fn read(
+        request: Request<Incoming>,
+    ) -> Result<Result<Self, ServiceRefusal>, Cut> {
         let (head, body) = request.into_parts();
         let body = Limited::new(body, BODY_LIMIT).collect().await;
         let body = body.map_err(|_| Cut)?.to_bytes();
@@ -49,7 +51,7 @@ impl Inbound {
         query: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, ServiceRefusal> {
         let is_form = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
@@ -93,7 +95,7 @@ impl Inbound {
 }
 
 /// Decodes `a=b&c=d`. A plus is a space, as in any form.
-fn parameters(text: &str) -> Result<Parameters, Refusal> {
+fn parameters(text: &str) -> Result<Parameters, ServiceRefusal> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
@@ -103,7 +105,7 @@ fn parameters(text: &str) -> Result<Parameters, Refusal> {
         .collect()
 }
 
-fn decode(text: &str) -> Result<String, Refusal> {
+fn decode(text: &str) -> Result<String, ServiceRefusal> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
     decoded
@@ -111,8 +113,8 @@ fn decode(text: &str) -> Result<String, Refusal> {
         .map_err(|_| not_utf8())
 }
 
-fn not_utf8() -> Refusal {
-    Refusal::gateway(
+fn not_utf8() -> ServiceRefusal {
+    ServiceRefusal::gateway(
         400,
         "InvalidParameter.Format",
         "A parameter is not valid UTF-8.",
