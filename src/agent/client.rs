@@ -132,9 +132,11 @@ impl Client {
             .await
             .map_err(|error| unreachable(&error))?;
         if let Some(shown) = &self.token {
-            // The listener may have changed since.
+            // The listener may have changed since. Linux before 6.17 shows uid 0 for a connection that was not
+            // accepted yet, so the listener is looked up once more, too.
             let local = stream.local_addr().map_err(|error| unreachable(&error))?;
             shown.check(port, port_holder::serving(port, local.port()))?;
+            shown.check(port, port_holder::listening_on(port))?;
         }
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await

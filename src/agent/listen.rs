@@ -30,7 +30,7 @@ pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
             "Check what LISTEN_FDS promises, and the .socket unit",
         )
     })?;
-    let adopted = adopt(inherited)?;
+    let adopted = adopt(inherited, token)?;
     let unused_port = match adopted {
         Some(listeners) if port == 0 || port == listeners.port() => {
             return Ok(Opened {
@@ -51,7 +51,7 @@ pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
 }
 
 /// Inherited listeners, if there are any.
-fn adopt(inherited: Vec<TcpListener>) -> Result<Option<Listeners>, Failure> {
+fn adopt(inherited: Vec<TcpListener>, token: &TokenSource) -> Result<Option<Listeners>, Failure> {
     if inherited.is_empty() {
         return Ok(None);
     }
@@ -59,7 +59,8 @@ fn adopt(inherited: Vec<TcpListener>) -> Result<Option<Listeners>, Failure> {
         .map(Some)
         .map_err(|error| match error {
             BindError::Unsuitable { .. } => Failure::config(error.to_string()),
-            _ => Failure::failed(error.to_string()),
+            BindError::InUse { port, .. } => held_by_another(port, &error, token),
+            BindError::Refused { .. } => Failure::failed(error.to_string()),
         })
 }
 

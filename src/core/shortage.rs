@@ -20,7 +20,7 @@ pub fn may_pass(error: &io::Error) -> bool {
             | ErrorKind::InvalidFilename
             | ErrorKind::UnexpectedEof
             | ErrorKind::Unsupported
-    ) && !is_link_loop(error)
+    ) && !is_wrong_kind(error)
 }
 
 /// The remedy for a failure that may pass.
@@ -40,9 +40,10 @@ pub fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+/// Whether the path leads in a circle, or to a socket, which cannot be opened.
 #[cfg(unix)]
-fn is_link_loop(error: &io::Error) -> bool {
-    has_code(error, rustix::io::Errno::LOOP)
+fn is_wrong_kind(error: &io::Error) -> bool {
+    has_code(error, rustix::io::Errno::LOOP) || has_code(error, rustix::io::Errno::NXIO)
 }
 
 #[cfg(unix)]
@@ -61,7 +62,7 @@ fn has_code(error: &io::Error, code: rustix::io::Errno) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_link_loop(_error: &io::Error) -> bool {
+fn is_wrong_kind(_error: &io::Error) -> bool {
     false
 }
 
@@ -109,6 +110,7 @@ mod tests {
             Errno::INVAL,
             Errno::NAMETOOLONG,
             Errno::LOOP,
+            Errno::NXIO,
             Errno::NOSYS,
         ] {
             assert!(!may_pass(&code.into()), "{code}");

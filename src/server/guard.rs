@@ -137,6 +137,7 @@ fn is_forwarding(name: &str) -> bool {
     matches!(
         name,
         "ali-cdn-real-ip"
+            | "cdn-loop"
             | "client-ip"
             | "fastly-client-ip"
             | "fly-client-ip"

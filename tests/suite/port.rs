@@ -251,6 +251,39 @@ fn a_token_that_the_agent_may_not_touch_is_marked_for_the_unit() {
     assert!(folder.path().join("state/token-exposed").is_file());
 }
 
+#[test]
+fn a_stranger_beside_an_inherited_listener_has_the_token_withdrawn() {
+    let Some(stranger) = Stranger::takes_a_port() else {
+        return;
+    };
+    let Ok(held) = TcpListener::bind((Ipv6Addr::LOCALHOST, stranger.port)) else {
+        eprintln!("skipped: [::1] is not free on the port");
+        return;
+    };
+    let cloud = Cloud::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kmstoken");
+    fs::write(&path, TOKEN).unwrap();
+    let setup = cloud
+        .setup_on_port(stranger.port)
+        .env("KMS_TOKEN", format!("file://{}", path.display()));
+    let (status, said) = activated_by(setup, &[held]).run();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("tokens may have been collected"), "{said}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn more_inherited_sockets_than_any_unit_has_are_refused() {
+    let cloud = Cloud::start();
+    let (status, said) = cloud
+        .setup()
+        .by("LISTEN_FDS=1000000000 LISTEN_PID=$$ exec \"$@\"")
+        .run();
+    assert_eq!(status.code(), Some(78), "{said}");
+    assert!(said.contains("LISTEN_FDS promises more than 16"), "{said}");
+}
+
 fn client(arguments: &[&str], port: u16, environment: &[(&str, &str)], folder: &Path) -> Output {
     let (command, rest) = arguments.split_at(1);
     Command::new(BINARY)

@@ -91,6 +91,9 @@ pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
     Ok(accessat(CWD, folder, access, AtFlags::EACCESS)?)
 }
 
+/// Sockets that a service manager may pass on; the agent has two listeners.
+const MAX_INHERITED: u32 = 16;
+
 /// Sockets that the service manager has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`). Called once, before
 /// anything else is opened.
 pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
@@ -98,6 +101,14 @@ pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
         std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
     if !is_for_us {
         return Ok(Vec::new());
+    }
+    let promised = std::env::var("LISTEN_FDS").ok();
+    let promised: Option<u32> = promised.and_then(|count| count.parse().ok());
+    if promised.is_some_and(|count| count > MAX_INHERITED) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("LISTEN_FDS promises more than {MAX_INHERITED} sockets"),
+        ));
     }
     let mut inherited = ListenFd::from_env();
     (0..inherited.len())
