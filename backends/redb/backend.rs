@@ -9,10 +9,10 @@ use kms_agent_core::{
     SecretValue, Timestamp,
 };
 
-use crate::map::Listed;
-use crate::record::Header;
-use crate::seal::{Damaged, RecordHash, Sealer};
 use crate::store::{Started, Store};
+use kms_agent_sealed::map::Listed;
+use kms_agent_sealed::record::Header;
+use kms_agent_sealed::seal::{Damaged, RecordHash, Sealer};
 
 pub(crate) const NAME: &str = "Persistent";
 

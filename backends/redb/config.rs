@@ -8,9 +8,9 @@ use kms_agent_core::{CacheBackend, Scope, run_blocking};
 
 use crate::backend::RedbBackend;
 use crate::examine::{examine, last_scope};
-use crate::key::KeySource;
-use crate::private;
 use crate::store::{FileSystem, Place, Store};
+use kms_agent_sealed::key::KeySource;
+use kms_agent_sealed::private;
 
 const DEFAULT_PATH: &str = "./cache/kms-agent.redb";
 const DEFAULT_KEY_FILE: &str = "./keys/kms-agent.key";

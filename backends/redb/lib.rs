@@ -3,14 +3,7 @@
 mod backend;
 mod config;
 mod examine;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-mod key;
-mod map;
-mod private;
 mod queue;
-mod record;
-mod seal;
 mod store;
 
 use kms_agent_core::registry::BackendFactory;

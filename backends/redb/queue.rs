@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::seal::{RecordHash, SealedRecord};
+use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 /// The most writes of one transaction, so that neither making nor settling it holds readers up.
 const BATCH_WRITES: usize = 2048;

@@ -47,10 +47,10 @@ use self::sight::share_a_folder;
 pub(crate) use self::sight::{Sight, look_into, peek, tell_apart};
 use self::state::{Known, State, Stop};
 use self::writer::Writer;
-use crate::key::RootKey;
-use crate::map::Listed;
 use crate::queue::Ticket;
-use crate::seal::{RecordHash, SealedRecord, Sealer};
+use kms_agent_sealed::key::RootKey;
+use kms_agent_sealed::map::Listed;
+use kms_agent_sealed::seal::{RecordHash, SealedRecord, Sealer};
 
 /// How long the end waits for the store to give back the room that it does not need.
 const TIDYING: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! The key that the store is sealed under, and where it is kept.
+//! Root key of sealed records, and the file that holds it.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,11 +18,11 @@ const KEY_BYTES: usize = 32;
 const CREDENTIALS_FOLDER: &str = "CREDENTIALS_DIRECTORY";
 
 /// The root of all keys of one store.
-pub(crate) struct RootKey(Zeroizing<[u8; KEY_BYTES]>);
+pub struct RootKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl RootKey {
     /// A key like no other.
-    pub(crate) fn random() -> io::Result<Self> {
+    pub fn random() -> io::Result<Self> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *bytes).map_err(io::Error::other)?;
         Ok(Self(bytes))
@@ -30,11 +30,12 @@ impl RootKey {
 
     /// A key that is no secret.
     #[cfg(fuzzing)]
-    pub(crate) fn fixed() -> Self {
+    pub fn fixed() -> Self {
         Self(Zeroizing::new([7; KEY_BYTES]))
     }
 
-    pub(crate) fn expose(&self) -> &[u8; KEY_BYTES] {
+    /// Reveals the bytes of the key.
+    pub fn expose(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 }
@@ -47,7 +48,7 @@ impl fmt::Debug for RootKey {
 
 /// Where the key is kept, as `KeyFile` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeySource {
+pub enum KeySource {
     /// A file of ours.
     File(PathBuf),
     /// A file that the service manager hands out. Never written, and its mode is not ours to judge.
@@ -56,19 +57,20 @@ pub(crate) enum KeySource {
 
 /// Why there is no key.
 #[derive(Debug)]
-pub(crate) enum KeyError {
-    /// No file.
+pub enum KeyError {
+    /// There is no file.
     Missing(String),
-    /// A file, but not for us, or not now.
+    /// The file cannot be read by this user, or not at the moment.
     Unreadable(String),
-    /// A file that holds something else.
+    /// The file does not hold a key.
     Invalid(String),
-    /// A file that others may touch.
+    /// Other users may read or write the file.
     Exposed(String),
 }
 
 impl KeySource {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads the config value: a path, or `credential:NAME`.
+    pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix("credential:") {
             None if text.is_empty() || text.ends_with('/') || text.contains('\0') => {
                 Err("must name a file".to_owned())
@@ -85,7 +87,7 @@ impl KeySource {
     }
 
     /// Where to look for the key; `None` for a credential where none are handed out.
-    pub(crate) fn path(&self) -> Option<PathBuf> {
+    pub fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::Credential(name) => {
@@ -95,7 +97,7 @@ impl KeySource {
     }
 
     /// Reads the key.
-    pub(crate) fn load(&self) -> Result<RootKey, KeyError> {
+    pub fn load(&self) -> Result<RootKey, KeyError> {
         match self {
             Self::File(path) => read(path, true).map_err(|error| match error {
                 KeyError::Missing(message) => KeyError::Missing(format!(
@@ -116,7 +118,7 @@ impl KeySource {
     }
 
     /// Where the key lies in the end: links are followed. `None` for one that is not ours to write.
-    pub(crate) fn target(&self) -> Option<PathBuf> {
+    pub fn target(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(fs::canonicalize(path).unwrap_or_else(|_| path.clone())),
             Self::Credential(_) => None,
@@ -124,12 +126,12 @@ impl KeySource {
     }
 
     /// Whether the key can be written at all.
-    pub(crate) fn is_ours(&self) -> bool {
+    pub fn is_ours(&self) -> bool {
         matches!(self, Self::File(_))
     }
 
     /// Makes the folder of a key that is yet to be made, and refuses one that others may write.
-    pub(crate) fn prepare_folder(&self) -> Result<(), KeyError> {
+    pub fn prepare_folder(&self) -> Result<(), KeyError> {
         let Self::File(path) = self else {
             return Ok(());
         };
@@ -139,19 +141,19 @@ impl KeySource {
     }
 
     /// Writes `key` where there is none yet, durably when it returns. Never over another key.
-    pub(crate) fn make(&self, key: &RootKey) -> io::Result<()> {
+    pub fn make(&self, key: &RootKey) -> io::Result<()> {
         // What turned up meanwhile is not replaced.
         self.write(key, Place::put_new)
     }
 
     /// Writes `key` over the one that is there, durably when it returns. There is a key at every moment.
-    pub(crate) fn replace(&self, key: &RootKey) -> io::Result<()> {
+    pub fn replace(&self, key: &RootKey) -> io::Result<()> {
         self.write(key, Place::put)
     }
 
     /// Removes what a process that was killed left beside the key file: a copy of the key, or one never used.
     /// Only for the one process that has the store open.
-    pub(crate) fn tidy(&self) -> io::Result<()> {
+    pub fn tidy(&self) -> io::Result<()> {
         let Some(path) = self.target() else {
             return Ok(());
         };
@@ -252,7 +254,7 @@ impl From<Distrust> for KeyError {
 
 impl KeyError {
     /// What is wrong, where, and what to do about it.
-    pub(crate) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         match self {
             Self::Missing(message)
             | Self::Unreadable(message)
@@ -262,7 +264,7 @@ impl KeyError {
     }
 
     /// A word for metrics and health checks.
-    pub(crate) fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Missing(_) => "key_missing",
             Self::Unreadable(_) => "key_unreadable",

@@ -1,4 +1,4 @@
-//! Which records there are, and, sealed, those that were asked for: the memory that answers come from.
+//! Bounded map of sealed records: an index of all records, with the bytes of those that were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -11,7 +11,7 @@ use crate::seal::{RecordHash, SealedRecord};
 
 /// Every record known, in memory or only in the store. Nothing in it is plaintext.
 #[derive(Debug)]
-pub(crate) struct SealedMap {
+pub struct SealedMap {
     items: BTreeMap<RecordHash, Item>,
     /// The same, least recently used first.
     by_use: BTreeSet<(Use, RecordHash)>,
@@ -34,11 +34,13 @@ struct Item {
 
 /// A record as a scan shows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) place: RecordHash,
+pub struct Listed {
+    /// Hash of the record.
+    pub place: RecordHash,
     /// At least its beginning.
-    pub(crate) record: SealedRecord,
-    pub(crate) hits: u64,
+    pub record: SealedRecord,
+    /// Reads answered from it.
+    pub hits: u64,
 }
 
 /// How recently a record was used. What was used in this process comes after what was not, which is ordered
@@ -51,7 +53,7 @@ struct Use {
 
 /// Where a known record is.
 #[derive(Clone, Debug)]
-pub(crate) enum Found {
+pub enum Found {
     /// In memory.
     Here(SealedRecord),
     /// Only in the store.
@@ -59,7 +61,8 @@ pub(crate) enum Found {
 }
 
 impl SealedMap {
-    pub(crate) fn new(capacity: NonZeroUsize) -> Self {
+    /// Makes an empty map that holds `capacity` records at most.
+    pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
             items: BTreeMap::new(),
             by_use: BTreeSet::new(),
@@ -70,7 +73,7 @@ impl SealedMap {
     }
 
     /// Takes `record` in place of what was known; it is the most recently used.
-    pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+    pub fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.last_turn += 1;
         let hits = self.items.get(&place).map_or(0, |old| old.hits);
         let item = Item {
@@ -87,7 +90,7 @@ impl SealedMap {
     }
 
     /// Notes a record that the store has, unless it is known.
-    pub(crate) fn list(&mut self, place: RecordHash, beginning: SealedRecord, lifetime: &Lifetime) {
+    pub fn list(&mut self, place: RecordHash, beginning: SealedRecord, lifetime: &Lifetime) {
         if self.items.contains_key(&place) {
             return;
         }
@@ -105,7 +108,7 @@ impl SealedMap {
     }
 
     /// Takes a record that only the store had, unless it is here by now. It is used no more recently for that.
-    pub(crate) fn fill(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+    pub fn fill(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         let known = self.items.get(&place);
         if known.is_some_and(|item| item.is_whole) {
             return;
@@ -132,7 +135,7 @@ impl SealedMap {
     }
 
     /// Looks a record up and marks it as used.
-    pub(crate) fn find(&mut self, place: &RecordHash) -> Option<Found> {
+    pub fn find(&mut self, place: &RecordHash) -> Option<Found> {
         let item = self.items.get_mut(place)?;
         item.hits += 1;
         // Turns begin with 1. Whoever had the last one is the most recently used already.
@@ -149,11 +152,13 @@ impl SealedMap {
         })
     }
 
-    pub(crate) fn contains(&self, place: &RecordHash) -> bool {
+    /// Returns whether the record is known, in memory or in the store.
+    pub fn contains(&self, place: &RecordHash) -> bool {
         self.items.contains_key(place)
     }
 
-    pub(crate) fn remove(&mut self, place: &RecordHash) -> bool {
+    /// Removes a record. Returns whether it was known.
+    pub fn remove(&mut self, place: &RecordHash) -> bool {
         let Some(item) = self.items.remove(place) else {
             return false;
         };
@@ -163,7 +168,7 @@ impl SealedMap {
     }
 
     /// Drops the least recently used record if there is one too many.
-    pub(crate) fn evict(&mut self) -> Option<RecordHash> {
+    pub fn evict(&mut self) -> Option<RecordHash> {
         if self.items.len() <= self.capacity.get() {
             return None;
         }
@@ -173,7 +178,7 @@ impl SealedMap {
     }
 
     /// At most `limit` of the records that are dead at `now`.
-    pub(crate) fn dead(&self, now: Timestamp, limit: usize) -> Vec<RecordHash> {
+    pub fn dead(&self, now: Timestamp, limit: usize) -> Vec<RecordHash> {
         self.by_death
             .iter()
             .take(limit)
@@ -183,7 +188,7 @@ impl SealedMap {
     }
 
     /// Forgets what is not in memory: the store that had it is gone.
-    pub(crate) fn forget_stored(&mut self) {
+    pub fn forget_stored(&mut self) {
         let stored: Vec<RecordHash> = self
             .items
             .iter()
@@ -196,7 +201,7 @@ impl SealedMap {
     }
 
     /// The records that are in memory.
-    pub(crate) fn held(&self) -> impl Iterator<Item = (RecordHash, SealedRecord)> {
+    pub fn held(&self) -> impl Iterator<Item = (RecordHash, SealedRecord)> {
         self.items
             .iter()
             .filter(|(_, item)| item.is_whole)
@@ -204,7 +209,7 @@ impl SealedMap {
     }
 
     /// At most `limit` records after `from`.
-    pub(crate) fn page(&self, from: Option<&RecordHash>, limit: NonZeroUsize) -> Vec<Listed> {
+    pub fn page(&self, from: Option<&RecordHash>, limit: NonZeroUsize) -> Vec<Listed> {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.items
             .range((start, Bound::Unbounded))
@@ -217,12 +222,14 @@ impl SealedMap {
             .collect()
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Removes all records.
+    pub fn clear(&mut self) {
         drop(self.take());
     }
 
-    /// Takes all records out. To drop many takes a while, which is better done without a lock.
-    pub(crate) fn take(&mut self) -> Self {
+    /// Takes all records out, so that the caller can drop them without holding a lock.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
         let empty = Self {
             last_turn: self.last_turn,
             ..Self::new(self.capacity)
@@ -230,11 +237,18 @@ impl SealedMap {
         std::mem::replace(self, empty)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// Returns whether no record is known.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Number of records known.
+    pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    pub(crate) fn capacity(&self) -> NonZeroUsize {
+    /// Number of records that are known at most.
+    pub fn capacity(&self) -> NonZeroUsize {
         self.capacity
     }
 }

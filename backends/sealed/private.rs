@@ -1,4 +1,4 @@
-//! Files and folders that are nobody else's business.
+//! Files and folders that only the user of the agent may touch.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::path::Path;
 use kms_agent_trust::{Kind, Verdict};
 
 /// The folder `path` stands in; the working directory for a bare name.
-pub(crate) fn folder(path: &Path) -> &Path {
+pub fn folder(path: &Path) -> &Path {
     path.parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
 
 /// The last part of `path` as text, for names derived from it.
-pub(crate) fn name(path: &Path) -> String {
+pub fn name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(OsStr::new(""))
         .to_string_lossy()
@@ -25,17 +25,17 @@ pub(crate) fn name(path: &Path) -> String {
 
 /// Makes the folder `path` stands in, for this user alone; one that exists stays as it is. Links that others could
 /// have planted are not followed.
-pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+pub fn make_folder(path: &Path) -> io::Result<()> {
     kms_agent_trust::make_folder(folder(path), 0o700)
 }
 
 /// Makes a new, removed or renamed entry of the folder of `path` survive a power cut.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
 /// Removes `path`, which need not exist, for good.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -45,7 +45,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 /// Why a file may not be used.
 #[derive(Debug)]
-pub(crate) enum Distrust {
+pub enum Distrust {
     /// Others may touch it. The text says what mends it.
     Refused(String),
     /// It could not be judged.
@@ -64,16 +64,17 @@ impl fmt::Display for Distrust {
 /// Judges the file `what` at `path`, which is there: others may neither read nor write it, nor write a folder above
 /// it. The groups of this process are not others; an orchestrator that owns the volume hands files to one of them.
 /// The error says what mends it; what is accepted with a doubt is returned.
-pub(crate) fn judge(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
+pub fn judge(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
     conclude(what, path, kms_agent_trust::judge(path, Kind::Secret))
 }
 
 /// Judges the folder that the file `what` is to be made in.
-pub(crate) fn judge_folder(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
+pub fn judge_folder(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
     conclude(what, path, kms_agent_trust::judge_folder_of(path))
 }
 
-pub(crate) fn conclude(
+/// Turns the `verdict` on a file into its doubt, or into an error.
+pub fn conclude(
     what: &str,
     path: &Path,
     verdict: io::Result<Verdict>,
@@ -92,7 +93,7 @@ pub(crate) fn conclude(
 }
 
 /// The same, with doubts in the log, each once.
-pub(crate) fn heed(judged: Result<Option<String>, Distrust>) -> Result<(), Distrust> {
+pub fn heed(judged: Result<Option<String>, Distrust>) -> Result<(), Distrust> {
     if let Some(doubt) = judged?
         && kms_agent_trust::is_new_warning(&doubt)
     {

@@ -1,21 +1,25 @@
-//! What a record says besides the secret itself: its header, in clear.
+//! Header of a record, in clear: everything but the secret value.
 
 use std::sync::Arc;
 
 use kms_agent_core::secret::stages;
 use kms_agent_core::{CacheEntry, Lifetime, Resumed, Scope, SecretKey, Timestamp};
 
-/// The header of a record. Which secret it is stays encoded until somebody asks.
+/// Header of a record. The key of the secret stays encoded until [`key`](Self::key) is called.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Header<'a> {
-    pub(crate) lifetime: Lifetime,
-    pub(crate) version_id: &'a str,
-    pub(crate) stages: Vec<&'a str>,
+pub struct Header<'a> {
+    /// When the secret was fetched, rotates, and may no longer be used.
+    pub lifetime: Lifetime,
+    /// Version of the secret.
+    pub version_id: &'a str,
+    /// Stages of the version.
+    pub stages: Vec<&'a str>,
     key: &'a [u8],
 }
 
 impl<'a> Header<'a> {
-    pub(crate) fn encode(key: &SecretKey, entry: &CacheEntry) -> Vec<u8> {
+    /// Encodes the header of `entry`.
+    pub fn encode(key: &SecretKey, entry: &CacheEntry) -> Vec<u8> {
         let lifetime = &entry.lifetime;
         let mut bytes = Vec::new();
         put_instant(&mut bytes, lifetime.fetched_at);
@@ -34,7 +38,7 @@ impl<'a> Header<'a> {
     }
 
     /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
+    pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = Rest(bytes);
         let lifetime = Lifetime {
             fetched_at: rest.instant()?,
@@ -57,18 +61,18 @@ impl<'a> Header<'a> {
     }
 
     /// Which secret it is.
-    pub(crate) fn key(&self) -> Option<SecretKey> {
+    pub fn key(&self) -> Option<SecretKey> {
         SecretKey::decode(self.key)
     }
 
     /// The stages as an entry holds them.
-    pub(crate) fn owned_stages(&self) -> Arc<[Box<str>]> {
+    pub fn owned_stages(&self) -> Arc<[Box<str>]> {
         stages(&self.stages)
     }
 }
 
 /// What the next process is to know of this one.
-pub(crate) fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
+pub fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_instant(&mut bytes, resumed.written_at);
     put_instant(&mut bytes, resumed.wall_at);
@@ -78,7 +82,8 @@ pub(crate) fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
+/// Reads what a store keeps of its last use; `None` for anything else.
+pub fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
     let mut rest = Rest(bytes);
     let (written_at, wall_at) = (rest.instant()?, rest.instant()?);
     let scope = Arc::new(Scope {

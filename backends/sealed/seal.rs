@@ -1,4 +1,4 @@
-//! What makes a record unreadable without the key, and unusable anywhere but in its place.
+//! AES-256-GCM sealing: a record cannot be read without the key, or used under another hash.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,45 +14,47 @@ use zeroize::Zeroizing;
 use crate::key::RootKey;
 
 /// The version of everything in this file. A store of another one is set aside.
-pub(crate) const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 1;
 
 const KEY_ID_BYTES: usize = 16;
-pub(crate) const HASH_BYTES: usize = 32;
+/// Length of a record hash.
+pub const HASH_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 4;
 
 /// Says under which key a store is sealed, and nothing else of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyId([u8; KEY_ID_BYTES]);
+pub struct KeyId([u8; KEY_ID_BYTES]);
 
 impl KeyId {
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// Bytes of the hash.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 /// What a record is filed under: a keyed hash, from which no name can be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RecordHash(pub(crate) [u8; HASH_BYTES]);
+pub struct RecordHash(pub [u8; HASH_BYTES]);
 
 /// The place of the one record that belongs to no secret: what the next process resumes.
-pub(crate) const RESUMED: RecordHash = RecordHash([0; HASH_BYTES]);
+pub const RESUMED: RecordHash = RecordHash([0; HASH_BYTES]);
 
 /// A record as it lies in the store and in memory. Cheap to clone.
-pub(crate) type SealedRecord = Arc<[u8]>;
+pub type SealedRecord = Arc<[u8]>;
 
 /// A record that was not sealed under this key for this place, or was changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Damaged;
+pub struct Damaged;
 
 /// The system has no random numbers, so nothing can be sealed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no random numbers to seal a record with")]
-pub(crate) struct CannotSeal;
+pub struct CannotSeal;
 
 /// The keys of one store, made from its root key.
-pub(crate) struct Sealer {
+pub struct Sealer {
     id: KeyId,
     /// For what scans and the index need: names, version, lifetime.
     header: Aes256Gcm,
@@ -63,7 +65,8 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    pub(crate) fn new(root: &RootKey) -> Self {
+    /// Derives the keys from `root`.
+    pub fn new(root: &RootKey) -> Self {
         let keys = Hkdf::<Sha256>::new(None, root.expose());
         let mut id = [0; KEY_ID_BYTES];
         expand(&keys, b"key id", &mut id);
@@ -75,19 +78,20 @@ impl Sealer {
         }
     }
 
-    pub(crate) fn id(&self) -> KeyId {
+    /// Id of the root key.
+    pub fn id(&self) -> KeyId {
         self.id
     }
 
     /// Where the record of `key` lies.
-    pub(crate) fn place(&self, key: &SecretKey) -> RecordHash {
+    pub fn place(&self, key: &SecretKey) -> RecordHash {
         let mut mac = self.place.clone();
         mac.update(&key.encode());
         RecordHash(mac.finalize().into_bytes().into())
     }
 
     /// Seals a record for `place`. The only plaintext made is overwritten by what it is sealed into.
-    pub(crate) fn seal(
+    pub fn seal(
         &self,
         place: &RecordHash,
         header: &[u8],
@@ -119,11 +123,7 @@ impl Sealer {
     }
 
     /// The header of a record that was found at `place`.
-    pub(crate) fn open_header(
-        &self,
-        place: &RecordHash,
-        sealed: &[u8],
-    ) -> Result<Vec<u8>, Damaged> {
+    pub fn open_header(&self, place: &RecordHash, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
         let parts = Parts::parse(sealed).ok_or(Damaged)?;
         let mut header = parts.header.to_vec();
         self.header
@@ -138,7 +138,7 @@ impl Sealer {
     }
 
     /// The value of a record that was found at `place`, in a buffer of exactly its size.
-    pub(crate) fn open_value(
+    pub fn open_value(
         &self,
         place: &RecordHash,
         sealed: &[u8],
@@ -181,7 +181,7 @@ impl fmt::Debug for Sealer {
 }
 
 /// The beginning of a record, which is all that [`Sealer::open_header`] needs of it.
-pub(crate) fn header_part(sealed: &[u8]) -> Result<&[u8], Damaged> {
+pub fn header_part(sealed: &[u8]) -> Result<&[u8], Damaged> {
     let parts = Parts::parse(sealed).ok_or(Damaged)?;
     sealed
         .get(..sealed.len().saturating_sub(parts.value.len()))

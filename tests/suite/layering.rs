@@ -17,8 +17,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-backend-memory", &["kms-agent-core"]),
     (
         "kms-agent-backend-redb",
-        &["kms-agent-core", "kms-agent-trust"],
+        &["kms-agent-core", "kms-agent-sealed", "kms-agent-trust"],
     ),
+    ("kms-agent-sealed", &["kms-agent-core", "kms-agent-trust"]),
     (
         "kms-agent-conformance",
         &[
@@ -51,7 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["kms-agent-server", "kms-agent-bench"]),
     ("moka", &["kms-agent-backend-memory"]),
     ("redb", &["kms-agent-backend-redb"]),
-    ("aes-gcm", &["kms-agent-backend-redb"]),
+    ("aes-gcm", &["kms-agent-sealed"]),
     ("clap", &["alibabacloud-kms-agent", "kms-agent-emulator"]),
     ("toml", &["alibabacloud-kms-agent"]),
     ("tracing-subscriber", &["alibabacloud-kms-agent"]),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kms_agent_core::Timestamp;
 
-use crate::private;
+use kms_agent_sealed::private;
 
 /// Renames the file at `path`, in place of the one set aside before; returns what it is now. `None`: there is none.
 pub(crate) fn rename(path: &Path, now: Timestamp) -> io::Result<Option<PathBuf>> {

@@ -13,7 +13,7 @@ use super::fault::{Failure, Fault, contained};
 use super::frozen::Frozen;
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
-use crate::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
+use kms_agent_sealed::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -12,10 +12,10 @@ use super::aside;
 use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
 use super::medium::Medium;
-use crate::key::{KeyError, KeySource, RootKey};
-use crate::private::{self, Distrust};
-use crate::record::decode_resumed;
-use crate::seal::{RESUMED, Sealer};
+use kms_agent_sealed::key::{KeyError, KeySource, RootKey};
+use kms_agent_sealed::private::{self, Distrust};
+use kms_agent_sealed::record::decode_resumed;
+use kms_agent_sealed::seal::{RESUMED, Sealer};
 
 /// Where everything is.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::shared::Shared;
 use super::state::{Known, State};
-use crate::record::Header;
-use crate::seal::{RecordHash, SealedRecord};
+use kms_agent_sealed::record::Header;
+use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 /// A question, and where the answer goes.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::disk::Limits;
 use super::fault::Fault;
 use super::shared::Shared;
 use super::state::Index;
-use crate::record::Header;
-use crate::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
+use kms_agent_sealed::record::Header;
+use kms_agent_sealed::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
 
 /// What is read at a time while all goes well.
 const LIMITS: Limits = Limits {

@@ -12,7 +12,7 @@ use super::fault::{Failure, Fault};
 use super::place::{Opened, Place};
 use super::state::{State, Stored};
 use crate::queue::Ticket;
-use crate::seal::Sealer;
+use kms_agent_sealed::seal::Sealer;
 
 pub(crate) struct Shared {
     pub(crate) place: Place,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::fault::{Failure, Fault};
 use super::*;
-use crate::key::KeySource;
+use kms_agent_sealed::key::KeySource;
 
 const LIFETIME: Lifetime = Lifetime {
     fetched_at: Timestamp::from_millis(1),

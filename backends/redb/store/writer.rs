@@ -13,9 +13,9 @@ use super::place::{Keys, OpenFailure};
 use super::rescue::{check, rescue};
 use super::shared::{GIVE_WAY, Shared};
 use super::state::{Index, State, Stop};
-use crate::key::RootKey;
 use crate::queue::Batch;
-use crate::seal::{RecordHash, SealedRecord};
+use kms_agent_sealed::key::RootKey;
+use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
 /// first write, and part of the index may have to be finished first.

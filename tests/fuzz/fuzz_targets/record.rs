@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use kms_agent_backend_redb::fuzzing::{Sealing, is_resumed, read_header, write_header};
+use kms_agent_sealed::fuzzing::{Sealing, is_resumed, read_header, write_header};
 use libfuzzer_sys::fuzz_target;
 
 static SEALING: LazyLock<Sealing> = LazyLock::new(Sealing::default);

@@ -1,0 +1,13 @@
+//! What the backends that store sealed records share: the root key and its file, the format of a record, AES-256-GCM
+//! sealing, and the bounded map of sealed records in memory.
+//!
+//! The only I/O in here is the key file. A backend keeps sealed records where it likes; nothing that leaves
+//! this crate sealed can be read without the key.
+
+#[cfg(fuzzing)]
+pub mod fuzzing;
+pub mod key;
+pub mod map;
+pub mod private;
+pub mod record;
+pub mod seal;
