@@ -8,7 +8,6 @@
 
 pub mod answer;
 mod call_limit;
-mod flight;
 pub mod metric;
 mod negative;
 pub mod observed;
@@ -19,6 +18,7 @@ mod purge;
 mod refresh;
 pub mod service;
 mod shared_run;
+mod single_flight;
 mod system_clock;
 pub mod task;
 

@@ -2,12 +2,12 @@
 
 mod fetch;
 mod listing;
+mod maintenance;
 mod probe;
 mod purge;
 mod read;
 mod report;
-mod tally;
-mod upkeep;
+mod summary;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
@@ -30,15 +30,15 @@ pub use self::listing::Listing;
 use self::probe::Probing;
 use self::purge::Purges;
 use self::report::Line;
-use self::tally::Tally;
+use self::summary::ReadSummary;
 use crate::call_limit::CallLimit;
-use crate::flight::Flights;
 use crate::metric::ReadMetrics;
 use crate::negative::NegativeMemory;
 use crate::outage::Outage;
 use crate::policy::{Freshness, Policy};
 use crate::purge::PurgeLog;
 use crate::shared_run::SharedRun;
+use crate::single_flight::SingleFlight;
 
 /// How the calls to KMS went lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct SecretService {
     /// Today's rules; a reload swaps them.
     policy: ArcSwap<Policy>,
     /// The calls under way.
-    flights: Flights<Landing>,
+    single_flight: SingleFlight<FetchOutcome>,
     /// How many of them ask KMS at once.
     calls: CallLimit,
     /// The refusals of the last seconds.
@@ -93,16 +93,16 @@ pub struct SecretService {
     /// What reads came to.
     metrics: ReadMetrics,
     /// What of it the log is still to be told.
-    tally: Tally,
+    summary: ReadSummary,
     /// Lines that requests cause.
     log: LogGate<Line>,
 }
 
-/// What a flight brings.
-type Landing = Result<Landed, Arc<SourceError>>;
+/// Outcome of one fetch.
+type FetchOutcome = Result<FetchedAnswer, Arc<SourceError>>;
 
 #[derive(Clone, Debug)]
-struct Landed {
+struct FetchedAnswer {
     secret: Secret,
     asked_at: Timestamp,
     stored: bool,
@@ -125,7 +125,7 @@ impl SecretService {
             source: ArcSwap::from_pointee(source),
             timeline,
             policy: ArcSwap::from_pointee(policy),
-            flights: Flights::new(),
+            single_flight: SingleFlight::new(),
             calls: CallLimit::default(),
             negative: NegativeMemory::new(capacity),
             outage: Outage::new(capacity),
@@ -139,7 +139,7 @@ impl SecretService {
             listing: SharedRun::default(),
             clock_is_confirmed: AtomicBool::new(false),
             metrics,
-            tally: Tally::default(),
+            summary: ReadSummary::default(),
             log: LogGate::default(),
         })
     }

@@ -11,7 +11,7 @@ use kms_agent_core::source::{
 };
 
 use super::report::Line;
-use super::{Landed, Landing, SecretService, UpstreamState};
+use super::{FetchOutcome, FetchedAnswer, SecretService, UpstreamState};
 use crate::call_limit::{LimitReached, MAX_CALLS};
 use crate::policy::Freshness;
 use crate::refresh;
@@ -23,22 +23,22 @@ pub const MAX_STORED_BYTES: usize = 256 * 1024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl SecretService {
-    /// One flight: asks, judges and stores, whether or not anybody still waits for it.
-    pub(super) async fn fly(
+    /// Runs one fetch: asks KMS, judges and stores the answer, even when no reader waits for it any more.
+    pub(super) async fn run_fetch(
         &self,
         mut key: SecretKey,
         purpose: Purpose,
         arrived_at: Duration,
         gate: SendGate,
-    ) -> Landing {
+    ) -> FetchOutcome {
         // It may have been learnt since the reader looked into the cache.
         if let Some(scope) = self.scope() {
             key.scope = scope;
         }
         if purpose != Purpose::RefreshNow
-            && let Some(landing) = self.brought_meanwhile(&key).await
+            && let Some(outcome) = self.stored_meanwhile(&key).await
         {
-            return landing;
+            return outcome;
         }
         let clock = &**self.timeline.clock();
         let permit = self
@@ -68,7 +68,7 @@ impl SecretService {
                 key.scope = Arc::clone(&fetched.scope);
                 self.negative.forget(&key);
                 let stored = self.store(&key, &fetched, asked_at, mark).await;
-                Ok(Landed {
+                Ok(FetchedAnswer {
                     secret: fetched.secret,
                     asked_at,
                     stored,
@@ -107,8 +107,8 @@ impl SecretService {
         }
     }
 
-    /// What an earlier flight brought after the reader who wanted this one had looked into the cache.
-    async fn brought_meanwhile(&self, key: &SecretKey) -> Option<Landing> {
+    /// Outcome of an earlier fetch that was stored after this reader looked into the cache.
+    async fn stored_meanwhile(&self, key: &SecretKey) -> Option<FetchOutcome> {
         let policy = self.policy.load_full();
         if let Some(refusal) = self.recall(key, &policy) {
             return Some(Err(refusal));
@@ -118,7 +118,7 @@ impl SecretService {
         let freshness = self.judge(&policy, &entry.lifetime, now);
         let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
             || refresh::is_due(key, &entry.lifetime, freshness, now);
-        (!is_wanted).then_some(Ok(Landed {
+        (!is_wanted).then_some(Ok(FetchedAnswer {
             secret: entry.secret,
             asked_at: entry.lifetime.fetched_at,
             stored: true,

@@ -8,11 +8,11 @@ use kms_agent_core::backend::CacheEntry;
 use kms_agent_core::secret::{Scope, SecretKey, SecretRef};
 use kms_agent_core::source::{Purpose, SourceError, SourceErrorKind};
 
-use super::{Landing, SecretService};
+use super::{FetchOutcome, SecretService};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
-use crate::flight::{Abandonment, Boarding, Ticket};
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
+use crate::single_flight::{Abandonment, Join, Waiter};
 
 /// The longest that a reader waits for KMS when there is a copy that may be served instead.
 const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);
@@ -44,9 +44,9 @@ impl SecretService {
         };
         match demand {
             Demand::RefreshNow => {
-                let ticket = self.board(key, Purpose::RefreshNow, Boarding::Next, arrived_at);
+                let waiter = self.join(key, Purpose::RefreshNow, Join::Next, arrived_at);
                 let reason = ForwardReason::Request;
-                let answer = Box::pin(self.forwarded(ticket, &policy, reason, arrived_at)).await;
+                let answer = Box::pin(self.forwarded(waiter, &policy, reason, arrived_at)).await;
                 return self.counted(answer);
             }
             Demand::Any if policy.ttl.is_zero() => {
@@ -97,7 +97,7 @@ impl SecretService {
         &self,
         answer: Result<Answer, Arc<SourceError>>,
     ) -> Result<Answer, Arc<SourceError>> {
-        answer.inspect_err(|_| self.tally.failed())
+        answer.inspect_err(|_| self.summary.failed())
     }
 
     /// The answer for a reader without a copy: what KMS says.
@@ -111,8 +111,8 @@ impl SecretService {
         if let Some(refusal) = self.recall(key, policy) {
             return Err(refusal);
         }
-        let ticket = self.board(key.clone(), Purpose::Read, Boarding::Any, arrived_at);
-        self.forwarded(ticket, policy, reason, arrived_at).await
+        let waiter = self.join(key.clone(), Purpose::Read, Join::Any, arrived_at);
+        self.forwarded(waiter, policy, reason, arrived_at).await
     }
 
     /// The answer for a reader with an expired copy: what KMS says, or the copy if it says nothing in time.
@@ -134,8 +134,8 @@ impl SecretService {
                 return Ok(answer);
             }
         }
-        let ticket = self.board(key.clone(), Purpose::Refresh, Boarding::Any, arrived_at);
-        let mut fetched = pin!(self.forwarded(ticket, policy, ForwardReason::Stale, arrived_at));
+        let waiter = self.join(key.clone(), Purpose::Refresh, Join::Any, arrived_at);
+        let mut fetched = pin!(self.forwarded(waiter, policy, ForwardReason::Stale, arrived_at));
         let in_time = tokio::select! {
             biased;
             answer = &mut fetched => Some(answer),
@@ -171,7 +171,7 @@ impl SecretService {
             return None;
         };
         self.metrics.stale.inc();
-        self.tally.stale();
+        self.summary.stale();
         Some(Answer {
             secret: copy.secret.clone(),
             age: now.since(copy.lifetime.fetched_at),
@@ -194,7 +194,7 @@ impl SecretService {
 
     /// Sets off a fetch that nobody waits for; one that is under way will do.
     fn refresh(self: &Arc<Self>, key: &SecretKey) {
-        drop(self.board(key.clone(), Purpose::Refresh, Boarding::Any, self.boot()));
+        drop(self.join(key.clone(), Purpose::Refresh, Join::Any, self.boot()));
     }
 
     pub(super) fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
@@ -202,55 +202,63 @@ impl SecretService {
             .recall(key, policy.negative_ttl, self.timeline.now())
     }
 
-    fn board(
+    fn join(
         self: &Arc<Self>,
         key: SecretKey,
         purpose: Purpose,
-        boarding: Boarding,
+        join: Join,
         arrived_at: Duration,
-    ) -> Ticket<Landing> {
+    ) -> Waiter<FetchOutcome> {
         let service = Arc::clone(self);
         let order = key.clone();
         let abandonment = match purpose {
             Purpose::Refresh => Abandonment::Continue,
             Purpose::Read | Purpose::RefreshNow => Abandonment::Drop,
         };
-        self.flights
-            .board(&key, boarding, abandonment, move |gate| async move {
-                service.fly(order, purpose, arrived_at, gate).await
+        self.single_flight
+            .join(&key, join, abandonment, move |gate| async move {
+                service.run_fetch(order, purpose, arrived_at, gate).await
             })
     }
 
+    /// Waits for a fetch and says how its answer came about:
+    ///
+    /// | the fetch | the answer counts as |
+    /// |---|---|
+    /// | was started by this reader, and KMS answered | forwarded |
+    /// | was started by another reader | forwarded, collapsed |
+    /// | found an entry that another fetch stored after this reader arrived | forwarded, collapsed |
+    /// | found an entry that was there before, on a second look at a slow store | hit |
     async fn forwarded(
         &self,
-        ticket: Ticket<Landing>,
+        waiter: Waiter<FetchOutcome>,
         policy: &Policy,
         reason: ForwardReason,
         arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
-        let joined = ticket.joined;
-        let landed = ticket.landing().await.unwrap_or_else(|| {
+        let joined = waiter.joined;
+        let outcome = waiter.outcome().await.unwrap_or_else(|| {
             Err(Arc::new(SourceError::new(
                 SourceErrorKind::Unavailable,
                 "the fetch crashed; this is a defect of the agent",
             )))
         });
-        let landed = landed?;
+        let fetched = outcome?;
         let now = self.timeline.now();
-        let age = now.since(landed.asked_at);
-        if let Some(lifetime) = &landed.found
-            && landed.asked_at < self.timeline.at(arrived_at)
+        let age = now.since(fetched.asked_at);
+        if let Some(lifetime) = &fetched.found
+            && fetched.asked_at < self.timeline.at(arrived_at)
             && let Freshness::Fresh { left } = self.judge(policy, lifetime, now)
         {
             // The first look at a slow store came to nothing, and the second found it: nobody asked KMS.
             self.metrics.hit.inc();
             return Ok(Answer {
                 age,
-                secret: landed.secret,
+                secret: fetched.secret,
                 status: CacheStatus::Hit { left },
             });
         }
-        let collapsed = joined || landed.found.is_some();
+        let collapsed = joined || fetched.found.is_some();
         if collapsed {
             self.metrics.collapsed.inc();
         } else {
@@ -258,10 +266,10 @@ impl SecretService {
         }
         Ok(Answer {
             age,
-            secret: landed.secret,
+            secret: fetched.secret,
             status: CacheStatus::Forwarded {
                 reason,
-                stored: landed.stored,
+                stored: fetched.stored,
                 collapsed,
             },
         })

@@ -89,7 +89,7 @@ impl SecretService {
         for (line, code, gathered) in self.log.due(self.boot(), Line::pause) {
             write(line, &code, &gathered);
         }
-        self.tally.tell(self.boot());
+        self.summary.tell(self.boot());
     }
 
     /// Writes what has not been written yet: there will be no later moment.

@@ -10,32 +10,32 @@ use kms_agent_core::source::Purpose;
 use kms_agent_core::{CacheBackend, SourceErrorKind, Timeline};
 use kms_agent_test_support::{answer, secret_ref, throttled};
 
-use crate::house::{calm, forwarded, house, secs, text};
+use crate::harness::{calm, forwarded, harness, secs, text};
 
 #[tokio::test]
 async fn a_miss_asks_once_and_a_hit_does_not_ask() {
-    let house = house(calm()).await;
-    house.source.then_value("one");
-    let answer = house.read().await.expect("answered");
+    let harness = harness(calm()).await;
+    harness.source.then_value("one");
+    let answer = harness.read().await.expect("answered");
     assert_eq!(
         (text(&answer), answer.status.clone()),
         ("one", forwarded(ForwardReason::Miss))
     );
-    house.clock.advance(secs(88));
-    let answer = house.read().await.expect("answered");
+    harness.clock.advance(secs(88));
+    let answer = harness.read().await.expect("answered");
     assert_eq!(answer.status, CacheStatus::Hit { left: secs(212) });
     assert_eq!(answer.age, secs(88));
-    assert_eq!(house.calls(), 1);
+    assert_eq!(harness.calls(), 1);
 }
 
 #[tokio::test]
 async fn an_expired_copy_is_fetched_anew() {
-    let house = house(calm()).await;
-    house.source.then_value("one");
-    house.source.then_value("two");
-    house.read().await.expect("answered");
-    house.clock.advance(secs(300));
-    let answer = house.read().await.expect("answered");
+    let harness = harness(calm()).await;
+    harness.source.then_value("one");
+    harness.source.then_value("two");
+    harness.read().await.expect("answered");
+    harness.clock.advance(secs(300));
+    let answer = harness.read().await.expect("answered");
     assert_eq!(
         (text(&answer), answer.status.clone()),
         ("two", forwarded(ForwardReason::Stale))
@@ -49,13 +49,13 @@ async fn stale_copies_are_not_served_where_the_operator_forbids_it_or_when_dead(
         ..calm()
     };
     for (policy, wait) in [(strict, 301), (calm(), 300 + 86_400)] {
-        let house = house(policy).await;
-        house.source.then_value("one");
-        house.source.then_error(throttled());
-        house.read().await.expect("answered");
-        house.clock.advance(secs(wait));
+        let harness = harness(policy).await;
+        harness.source.then_value("one");
+        harness.source.then_error(throttled());
+        harness.read().await.expect("answered");
+        harness.clock.advance(secs(wait));
         assert_eq!(
-            house.read().await.expect_err("not answered").kind(),
+            harness.read().await.expect_err("not answered").kind(),
             SourceErrorKind::Throttled
         );
     }
@@ -63,57 +63,62 @@ async fn stale_copies_are_not_served_where_the_operator_forbids_it_or_when_dead(
 
 #[tokio::test]
 async fn a_version_asked_for_is_never_answered_by_another() {
-    let house = house(calm()).await;
-    house.source.then_value("another version");
+    let harness = harness(calm()).await;
+    harness.source.then_value("another version");
     let mut wanted = secret_ref("s");
     wanted.selector = kms_agent_core::VersionSelector::parse(Some("v7"), None).expect("valid");
-    let error = house
+    let error = harness
         .service
         .read(&wanted, Demand::Any)
         .await
         .expect_err("refused");
     assert_eq!(error.kind(), SourceErrorKind::VersionNotFound);
     assert_eq!(
-        house.service.backend_stats().await.expect("works").entries,
+        harness
+            .service
+            .backend_stats()
+            .await
+            .expect("works")
+            .entries,
         0
     );
 }
 
 #[tokio::test]
 async fn an_entry_in_use_is_refreshed_before_it_expires() {
-    let house = house(Policy::default()).await;
-    house.source.then_value("one");
-    house.source.then_value("two");
-    house.read().await.expect("answered");
-    house.clock.advance(secs(224));
-    house.read().await.expect("answered");
+    let harness = harness(Policy::default()).await;
+    harness.source.then_value("one");
+    harness.source.then_value("two");
+    harness.read().await.expect("answered");
+    harness.clock.advance(secs(224));
+    harness.read().await.expect("answered");
     tokio::task::yield_now().await;
-    assert_eq!(house.calls(), 1, "not before three quarters of its life");
-    house.clock.advance(secs(62));
-    let answer = house.read().await.expect("answered");
+    assert_eq!(harness.calls(), 1, "not before three quarters of its life");
+    harness.clock.advance(secs(62));
+    let answer = harness.read().await.expect("answered");
     assert_eq!(
         (text(&answer), &answer.status),
         ("one", &CacheStatus::Hit { left: secs(14) })
     );
-    house.source.wait_for_calls(2).await;
-    while text(&house.read().await.expect("answered")) != "two" {
+    harness.source.wait_for_calls(2).await;
+    while text(&harness.read().await.expect("answered")) != "two" {
         tokio::task::yield_now().await;
     }
-    assert_eq!(house.source.calls()[1].1, Purpose::Refresh);
-    assert_eq!(house.calls(), 2);
+    assert_eq!(harness.source.calls()[1].1, Purpose::Refresh);
+    assert_eq!(harness.calls(), 2);
 }
 
 #[tokio::test]
 async fn a_fresh_copy_that_only_the_second_look_found_is_a_hit() {
-    let house = house(calm()).await;
-    house.source.then_value("one");
-    house.read().await.expect("answered");
-    house.clock.advance(secs(10));
-    house.backend.fail_next_look_up();
-    let answer = house.read().await.expect("answered");
+    let harness = harness(calm()).await;
+    harness.source.then_value("one");
+    harness.read().await.expect("answered");
+    harness.clock.advance(secs(10));
+    harness.backend.fail_next_look_up();
+    let answer = harness.read().await.expect("answered");
     assert_eq!(text(&answer), "one");
     assert_eq!(answer.status, CacheStatus::Hit { left: secs(290) });
-    assert_eq!((answer.age, house.calls()), (secs(10), 1));
+    assert_eq!((answer.age, harness.calls()), (secs(10), 1));
 }
 
 #[tokio::test]
@@ -122,7 +127,7 @@ async fn nothing_is_stored_with_a_ttl_of_zero_or_over_the_size_limit() {
         ttl: Duration::ZERO,
         ..calm()
     };
-    let first = house(none).await;
+    let first = harness(none).await;
     first.source.then_value("one");
     let status = first.read().await.expect("answered").status;
     assert_eq!(
@@ -138,7 +143,7 @@ async fn nothing_is_stored_with_a_ttl_of_zero_or_over_the_size_limit() {
         0
     );
 
-    let second = house(calm()).await;
+    let second = harness(calm()).await;
     second.source.then_value(&"x".repeat(256 * 1024 + 1));
     let status = second.read().await.expect("answered").status;
     assert!(matches!(
@@ -153,39 +158,39 @@ async fn nothing_is_stored_with_a_ttl_of_zero_or_over_the_size_limit() {
 
 #[tokio::test]
 async fn trouble_of_the_backend_fails_no_read() {
-    let house = house(calm()).await;
-    house.backend.set_failing(true);
+    let harness = harness(calm()).await;
+    harness.backend.set_failing(true);
     for value in ["one", "two"] {
-        house.source.then_value(value);
-        let answer = house.read().await.expect("answered");
+        harness.source.then_value(value);
+        let answer = harness.read().await.expect("answered");
         assert_eq!(text(&answer), value);
         assert!(matches!(
             answer.status,
             CacheStatus::Forwarded { stored: false, .. }
         ));
     }
-    house.backend.set_failing(false);
-    house.source.then_value("three");
-    house.read().await.expect("answered");
+    harness.backend.set_failing(false);
+    harness.source.then_value("three");
+    harness.read().await.expect("answered");
     assert!(matches!(
-        house.read().await.expect("answered").status,
+        harness.read().await.expect("answered").status,
         CacheStatus::Hit { .. }
     ));
 }
 
 #[tokio::test]
 async fn a_first_fetch_teaches_the_scope_it_is_filed_under() {
-    let house = house(calm()).await;
-    house.source.set_scope(None);
-    let source = Arc::clone(&house.source);
-    house.source.then(move |_| {
+    let harness = harness(calm()).await;
+    harness.source.set_scope(None);
+    let source = Arc::clone(&harness.source);
+    harness.source.then(move |_| {
         let fetched = answer("one");
         source.set_scope(Some(Arc::clone(&fetched.scope)));
         Ok(fetched)
     });
-    house.read().await.expect("answered");
+    harness.read().await.expect("answered");
     assert!(matches!(
-        house.read().await.expect("answered").status,
+        harness.read().await.expect("answered").status,
         CacheStatus::Hit { .. }
     ));
 }
@@ -200,72 +205,77 @@ async fn a_new_policy_lets_held_entries_live_longer_or_die_sooner() {
         max_stale: secs(10_000),
         ..calm()
     };
-    let house = house(short.clone()).await;
-    house.source.then_value("one");
-    house.read().await.expect("answered");
-    house.service.set_policy(long).await;
-    house.clock.advance(secs(300 + 5000));
-    house.source.then_error(throttled());
+    let harness = harness(short.clone()).await;
+    harness.source.then_value("one");
+    harness.read().await.expect("answered");
+    harness.service.set_policy(long).await;
+    harness.clock.advance(secs(300 + 5000));
+    harness.source.then_error(throttled());
     assert_eq!(
-        text(&house.read().await.expect("the copy stands in")),
+        text(&harness.read().await.expect("the copy stands in")),
         "one"
     );
 
-    house.service.set_policy(short).await;
-    house.source.then_error(throttled());
-    house.read().await.expect_err("the copy is dead");
-    house
+    harness.service.set_policy(short).await;
+    harness.source.then_error(throttled());
+    harness.read().await.expect_err("the copy is dead");
+    harness
         .backend
-        .sweep(Timeline::new(Arc::new(house.clock.clone())).now())
+        .sweep(Timeline::new(Arc::new(harness.clock.clone())).now())
         .await
         .expect("swept");
     assert_eq!(
-        house.service.backend_stats().await.expect("works").entries,
+        harness
+            .service
+            .backend_stats()
+            .await
+            .expect("works")
+            .entries,
         0
     );
 }
 
 #[tokio::test]
 async fn prefetch_loads_its_list_and_tries_again_what_fails() {
-    let house = house(calm()).await;
-    house.source.then_error(throttled());
-    house.source.then_value("one");
+    let harness = harness(calm()).await;
+    harness.source.then_error(throttled());
+    harness.source.then_value("one");
     let prefetch = Prefetch::new(vec![secret_ref("s")]);
     assert!(!prefetch.counts().first_pass_is_over());
-    let running = tokio::spawn(Arc::clone(&prefetch).run(Arc::clone(&house.service)));
+    let running = tokio::spawn(Arc::clone(&prefetch).run(Arc::clone(&harness.service)));
     while prefetch.counts().failed == 0 {
-        house.clock.advance(Duration::from_millis(10));
+        harness.clock.advance(Duration::from_millis(10));
         tokio::task::yield_now().await;
     }
     assert!(prefetch.counts().first_pass_is_over());
     while !running.is_finished() {
-        house.clock.advance(Duration::from_millis(100));
+        harness.clock.advance(Duration::from_millis(100));
         tokio::task::yield_now().await;
     }
     running.await.expect("no panic");
     assert_eq!(prefetch.counts().done, 1);
     assert!(matches!(
-        house.read().await.expect("answered").status,
+        harness.read().await.expect("answered").status,
         CacheStatus::Hit { .. }
     ));
-    assert_eq!(house.calls(), 2);
+    assert_eq!(harness.calls(), 2);
 }
 
 #[tokio::test]
 async fn an_answer_too_large_to_store_takes_the_place_of_the_copy_all_the_same() {
-    let house = house(calm()).await;
+    let harness = harness(calm()).await;
     let large = "x".repeat(256 * 1024 + 1);
     for value in ["small", &large, &large] {
-        house.source.then_value(value);
+        harness.source.then_value(value);
     }
-    house.read().await.expect("answered");
-    house.refresh().await.expect("answered");
-    assert_eq!(text(&house.read().await.expect("answered")), large);
+    harness.read().await.expect("answered");
+    harness.refresh().await.expect("answered");
+    assert_eq!(text(&harness.read().await.expect("answered")), large);
 }
 
 #[tokio::test]
 async fn new_rules_drop_what_belongs_to_another_identity() {
-    let house = house(calm()).await;
+    let harness = harness(calm()).await;
     let scope = |identity: &str| {
         Arc::new(kms_agent_core::Scope {
             endpoint: "kms.example".into(),
@@ -274,16 +284,16 @@ async fn new_rules_drop_what_belongs_to_another_identity() {
     };
     for identity in ["former", "present"] {
         let scope = scope(identity);
-        house.source.set_scope(Some(Arc::clone(&scope)));
-        house.source.then(move |_| {
+        harness.source.set_scope(Some(Arc::clone(&scope)));
+        harness.source.then(move |_| {
             Ok(kms_agent_core::secret::Fetched {
                 scope,
                 ..answer(identity)
             })
         });
-        house.read().await.expect("answered");
+        harness.read().await.expect("answered");
     }
-    house
+    harness
         .service
         .set_policy(Policy {
             max_stale: Duration::from_mins(1),
@@ -291,7 +301,7 @@ async fn new_rules_drop_what_belongs_to_another_identity() {
         })
         .await;
     let all = NonZeroUsize::new(10).expect("not zero");
-    let left = house.service.entries(None, all).await.expect("works");
+    let left = harness.service.entries(None, all).await.expect("works");
     let left: Vec<_> = left.items.into_iter().map(|item| item.key.scope).collect();
     assert_eq!(left, [scope("present")]);
 }

@@ -2,10 +2,10 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod calls;
-mod flight;
 mod freshness;
-mod house;
+mod harness;
 mod outage;
 mod purge;
 mod readiness;
 mod refusal;
+mod single_flight;

@@ -7,21 +7,21 @@ use kms_agent_cache::{Answer, CacheStatus, Demand};
 use kms_agent_core::{SourceError, SourceErrorKind};
 use kms_agent_test_support::{secret_ref, throttled};
 
-use crate::house::{House, calm, house, refused, secs, text};
+use crate::harness::{Harness, calm, harness, refused, secs, text};
 
 #[tokio::test]
 async fn an_expired_copy_stands_in_and_then_nobody_asks_for_a_second() {
-    let house = house(calm()).await;
-    house.source.then_value("one");
-    house.source.then_error(throttled());
-    house.read().await.expect("answered");
-    house.clock.advance(secs(337));
+    let harness = harness(calm()).await;
+    harness.source.then_value("one");
+    harness.source.then_error(throttled());
+    harness.read().await.expect("answered");
+    harness.clock.advance(secs(337));
     let stale = |forwarded, since| CacheStatus::Stale {
         forwarded,
         since: secs(since),
         detail: "KmsThrottled".to_owned(),
     };
-    let answer = house.read().await.expect("answered");
+    let answer = harness.read().await.expect("answered");
     assert_eq!(
         (text(&answer), answer.status.clone()),
         ("one", stale(true, 37))
@@ -29,44 +29,44 @@ async fn an_expired_copy_stands_in_and_then_nobody_asks_for_a_second() {
     assert_eq!(answer.age, secs(337));
     for _ in 0..10 {
         assert_eq!(
-            house.read().await.expect("answered").status,
+            harness.read().await.expect("answered").status,
             stale(false, 37)
         );
     }
-    assert_eq!(house.calls(), 2);
+    assert_eq!(harness.calls(), 2);
 
     // A minute later a reader sets off a try in the background, and the one after it has the new value.
-    house.source.then_value("two");
-    house.clock.advance(secs(60));
+    harness.source.then_value("two");
+    harness.clock.advance(secs(60));
     assert_eq!(
-        house.read().await.expect("answered").status,
+        harness.read().await.expect("answered").status,
         stale(false, 97)
     );
-    house.source.wait_for_calls(3).await;
+    harness.source.wait_for_calls(3).await;
     let fresh = loop {
-        let answer = house.read().await.expect("answered");
+        let answer = harness.read().await.expect("answered");
         if matches!(answer.status, CacheStatus::Hit { .. }) {
             break answer;
         }
         tokio::task::yield_now().await;
     };
     assert_eq!(text(&fresh), "two");
-    assert_eq!(house.calls(), 3);
+    assert_eq!(harness.calls(), 3);
 }
 
 #[tokio::test]
 async fn a_reader_with_a_copy_waits_two_seconds_at_most() {
-    let house = house(calm()).await;
-    house.source.then_value("one");
-    house.read().await.expect("answered");
-    house.clock.advance(secs(301));
-    house.source.hold();
-    house.source.then_value("two");
-    let service = Arc::clone(&house.service);
+    let harness = harness(calm()).await;
+    harness.source.then_value("one");
+    harness.read().await.expect("answered");
+    harness.clock.advance(secs(301));
+    harness.source.hold();
+    harness.source.then_value("two");
+    let service = Arc::clone(&harness.service);
     let reader = tokio::spawn(async move { service.read(&secret_ref("s"), Demand::Any).await });
-    house.source.wait_for_calls(2).await;
+    harness.source.wait_for_calls(2).await;
     while !reader.is_finished() {
-        house.clock.advance(Duration::from_millis(100));
+        harness.clock.advance(Duration::from_millis(100));
         tokio::task::yield_now().await;
     }
     let answer = reader.await.expect("no panic").expect("answered");
@@ -79,78 +79,78 @@ async fn a_reader_with_a_copy_waits_two_seconds_at_most() {
         }
     ));
     // The fetch runs on and stores.
-    house.source.release(1);
-    while text(&house.read().await.expect("answered")) != "two" {
+    harness.source.release(1);
+    while text(&harness.read().await.expect("answered")) != "two" {
         tokio::task::yield_now().await;
     }
-    assert_eq!(house.calls(), 2);
+    assert_eq!(harness.calls(), 2);
 }
 
 /// Three secrets with copies that have just expired.
-async fn three_expired(house: &House) {
+async fn three_expired(harness: &Harness) {
     for name in ["a", "b", "c"] {
-        house.source.then_value(name);
-        house.read_named(name).await.expect("answered");
+        harness.source.then_value(name);
+        harness.read_named(name).await.expect("answered");
     }
-    house.clock.advance(secs(300));
+    harness.clock.advance(secs(300));
 }
 
 #[tokio::test]
 async fn while_the_endpoint_fails_nobody_waits_and_one_probe_is_under_way() {
-    let house = house(calm()).await;
-    three_expired(&house).await;
-    house.source.then_error(SourceError::new(
+    let harness = harness(calm()).await;
+    three_expired(&harness).await;
+    harness.source.then_error(SourceError::new(
         SourceErrorKind::Unavailable,
         "no connection",
     ));
     let is_stale = |answer: &Answer, forwarded| matches!(&answer.status, CacheStatus::Stale { forwarded: f, .. } if *f == forwarded);
     assert!(is_stale(
-        &house.read_named("a").await.expect("answered"),
+        &harness.read_named("a").await.expect("answered"),
         true
     ));
     for name in ["a", "b", "c"] {
         assert!(
-            is_stale(&house.read_named(name).await.expect("answered"), false),
+            is_stale(&harness.read_named(name).await.expect("answered"), false),
             "{name}"
         );
     }
-    assert_eq!(house.calls(), 4);
+    assert_eq!(harness.calls(), 4);
 
     // Time for a probe: whoever comes first sends it, nobody else does.
-    house.clock.advance(secs(1));
-    house.source.hold();
-    house.source.then_error(SourceError::new(
+    harness.clock.advance(secs(1));
+    harness.source.hold();
+    harness.source.then_error(SourceError::new(
         SourceErrorKind::Unavailable,
         "no connection",
     ));
     for name in ["b", "c", "a", "b"] {
         assert!(
-            is_stale(&house.read_named(name).await.expect("answered"), false),
+            is_stale(&harness.read_named(name).await.expect("answered"), false),
             "{name}"
         );
     }
-    house.source.wait_for_calls(5).await;
+    harness.source.wait_for_calls(5).await;
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(house.calls(), 5);
-    house.source.release(1);
+    assert_eq!(harness.calls(), 5);
+    harness.source.release(1);
 
     // Back again: the next probe's answer ends it for every key, the failed one included.
-    house.source.then_value("b2");
-    while house.calls() < 6 {
-        house.clock.advance(Duration::from_millis(100));
-        house.read_named("b").await.expect("answered");
+    harness.source.then_value("b2");
+    while harness.calls() < 6 {
+        harness.clock.advance(Duration::from_millis(100));
+        harness.read_named("b").await.expect("answered");
         tokio::task::yield_now().await;
     }
-    house.source.release(1);
-    while text(&house.read_named("b").await.expect("answered")) != "b2" {
+    harness.source.release(1);
+    while text(&harness.read_named("b").await.expect("answered")) != "b2" {
         tokio::task::yield_now().await;
     }
-    house.source.then_value("c2");
-    house.source.release(1);
+    harness.source.then_value("c2");
+    harness.source.release(1);
     assert_eq!(
-        text(&house.read_named("c").await.expect("answered")),
+        text(&harness.read_named("c").await.expect("answered")),
         "c2",
         "c was never failing by itself"
     );
@@ -158,31 +158,34 @@ async fn while_the_endpoint_fails_nobody_waits_and_one_probe_is_under_way() {
 
 #[tokio::test]
 async fn a_failure_of_one_secret_is_not_held_against_the_others() {
-    let house = house(calm()).await;
-    three_expired(&house).await;
+    let harness = harness(calm()).await;
+    three_expired(&harness).await;
     let failure = || refused(SourceErrorKind::ServerFailure, "InternalFailure");
-    house.source.then_error(failure());
-    house.read_named("a").await.expect("the copy stands in");
-    house.source.then_value("b2");
-    assert_eq!(text(&house.read_named("b").await.expect("answered")), "b2");
-    assert_eq!(house.calls(), 5);
+    harness.source.then_error(failure());
+    harness.read_named("a").await.expect("the copy stands in");
+    harness.source.then_value("b2");
+    assert_eq!(
+        text(&harness.read_named("b").await.expect("answered")),
+        "b2"
+    );
+    assert_eq!(harness.calls(), 5);
 }
 
 #[tokio::test]
 async fn many_readers_of_one_slow_call_are_one_failure_and_concern_no_other_key() {
-    let house = house(calm()).await;
-    three_expired(&house).await;
-    house.source.hold();
-    house.source.then_value("a2");
+    let harness = harness(calm()).await;
+    three_expired(&harness).await;
+    harness.source.hold();
+    harness.source.then_value("a2");
     let readers: Vec<_> = (0..30)
         .map(|_| {
-            let service = Arc::clone(&house.service);
+            let service = Arc::clone(&harness.service);
             tokio::spawn(async move { service.read(&secret_ref("a"), Demand::Any).await })
         })
         .collect();
-    house.source.wait_for_calls(4).await;
+    harness.source.wait_for_calls(4).await;
     while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
-        house.clock.advance(Duration::from_millis(100));
+        harness.clock.advance(Duration::from_millis(100));
         tokio::task::yield_now().await;
     }
     for reader in readers {
@@ -193,11 +196,14 @@ async fn many_readers_of_one_slow_call_are_one_failure_and_concern_no_other_key(
             "the age is that of the moment it was given"
         );
     }
-    house.source.then_value("b2");
-    house.source.release(2);
-    assert_eq!(text(&house.read_named("b").await.expect("answered")), "b2");
-    while text(&house.read_named("a").await.expect("answered")) != "a2" {
+    harness.source.then_value("b2");
+    harness.source.release(2);
+    assert_eq!(
+        text(&harness.read_named("b").await.expect("answered")),
+        "b2"
+    );
+    while text(&harness.read_named("a").await.expect("answered")) != "a2" {
         tokio::task::yield_now().await;
     }
-    assert_eq!(house.calls(), 5);
+    assert_eq!(harness.calls(), 5);
 }

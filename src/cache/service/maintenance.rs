@@ -92,11 +92,11 @@ impl SecretService {
 
     /// Does what must happen without readers, for as long as it is polled.
     pub async fn maintain(self: Arc<Self>) {
-        tokio::join!(self.adopt(), self.keep_house());
+        tokio::join!(self.adopt(), self.run_maintenance());
     }
 
     /// Once a second.
-    async fn keep_house(&self) {
+    async fn run_maintenance(&self) {
         let mut resumed = self.backend.info().resumed;
         loop {
             self.timeline.sleep(SWEEP_EVERY).await;

@@ -12,14 +12,14 @@ use kms_agent_core::source::Refusal;
 use kms_agent_core::{CacheBackend, SourceError, SourceErrorKind, Timeline};
 use kms_agent_test_support::{FaultyBackend, ManualClock, ScriptedSource, secret_ref};
 
-pub(crate) struct House {
+pub(crate) struct Harness {
     pub(crate) service: Arc<SecretService>,
     pub(crate) source: Arc<ScriptedSource>,
     pub(crate) backend: Arc<FaultyBackend>,
     pub(crate) clock: ManualClock,
 }
 
-pub(crate) async fn house(policy: Policy) -> House {
+pub(crate) async fn harness(policy: Policy) -> Harness {
     let clock = ManualClock::default();
     let source = ScriptedSource::new();
     let capacity = NonZeroUsize::new(100).expect("not zero");
@@ -41,7 +41,7 @@ pub(crate) async fn house(policy: Policy) -> House {
         capacity,
         ReadMetrics::register(&mut prometheus_client::registry::Registry::default()),
     );
-    House {
+    Harness {
         service,
         source,
         backend,
@@ -49,7 +49,7 @@ pub(crate) async fn house(policy: Policy) -> House {
     }
 }
 
-impl House {
+impl Harness {
     pub(crate) async fn read(&self) -> Result<Answer, Arc<SourceError>> {
         self.read_named("s").await
     }

@@ -8,14 +8,14 @@ const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// What readers got that is not a fresh answer, since it was last told.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct ReadSummary {
     stale: AtomicU64,
     failed: AtomicU64,
     /// In boot time.
     told_at: Mutex<Option<Duration>>,
 }
 
-impl Tally {
+impl ReadSummary {
     /// A reader got an expired copy.
     pub(crate) fn stale(&self) {
         self.stale.fetch_add(1, Ordering::Relaxed);
