@@ -36,17 +36,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Agent(agent::Args),
-    Check(check::Args),
-    Token(token::Args),
-    Dev(dev::Args),
-    Get(get::Args),
-    Exec(exec::Args),
-    Status(status::Args),
-    Purge(purge::Args),
-    Health(health::Args),
-    Completions(completions::Args),
-    Man(man::Args),
+    Agent(agent::AgentArgs),
+    Check(check::CheckArgs),
+    Token(token::TokenArgs),
+    Dev(dev::DevArgs),
+    Get(get::GetArgs),
+    Exec(exec::ExecArgs),
+    Status(status::StatusArgs),
+    Purge(purge::PurgeArgs),
+    Health(health::HealthArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Runs the command that the process was started with.

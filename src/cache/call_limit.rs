@@ -19,20 +19,20 @@ const MAX_WAITING: usize = 1024;
 
 /// Turns for calls: refreshes of held entries first, the others in the order of their arrival.
 #[derive(Debug, Default)]
-pub(crate) struct CallLimit(Mutex<State>);
+pub(crate) struct CallLimit(Mutex<LimitState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct LimitState {
     running: usize,
     running_refresh_now: usize,
     last_number: u64,
-    refresh: Queue,
-    read: Queue,
-    refresh_now: Queue,
+    refresh: WaitQueue,
+    read: WaitQueue,
+    refresh_now: WaitQueue,
 }
 
 /// Calls that wait, by the number of their arrival.
-type Queue = BTreeMap<u64, oneshot::Sender<()>>;
+type WaitQueue = BTreeMap<u64, oneshot::Sender<()>>;
 
 /// No turn came in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl CallLimit {
             state.last_number += 1;
             let number = state.last_number;
             state.queue(purpose).insert(number, called);
-            Place {
+            QueuePlace {
                 limit: self,
                 purpose,
                 number,
@@ -86,13 +86,13 @@ impl CallLimit {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LimitState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn queue(&mut self, purpose: Purpose) -> &mut Queue {
+impl LimitState {
+    fn queue(&mut self, purpose: Purpose) -> &mut WaitQueue {
         match purpose {
             Purpose::Refresh => &mut self.refresh,
             Purpose::Read => &mut self.read,
@@ -135,7 +135,7 @@ impl State {
         if !self.refresh.is_empty() {
             return Some(Purpose::Refresh);
         }
-        let head = |queue: &Queue| queue.first_key_value().map(|(number, _)| *number);
+        let head = |queue: &WaitQueue| queue.first_key_value().map(|(number, _)| *number);
         let read = head(&self.read);
         let refresh_now =
             head(&self.refresh_now).filter(|_| self.running_refresh_now < MAX_REFRESH_NOW);
@@ -155,14 +155,14 @@ impl Drop for Permit<'_> {
 }
 
 /// A place in the queue; given up when it is dropped.
-struct Place<'a> {
+struct QueuePlace<'a> {
     limit: &'a CallLimit,
     purpose: Purpose,
     number: u64,
     call: oneshot::Receiver<()>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         let mut state = self.limit.lock();
         state.queue(self.purpose).remove(&self.number);

@@ -23,11 +23,11 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) struct Outage {
     /// The most keys that are told apart; of the others only the endpoint's state is known.
     capacity: NonZeroUsize,
-    state: Mutex<State>,
+    state: Mutex<OutageState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OutageState {
     keys: HashMap<SecretKey, Failing>,
     endpoint: Option<Failing>,
     /// When the probe under way was sent.
@@ -144,12 +144,12 @@ impl Outage {
             .retain(|_, failing| now < failing.retry_at + 10 * BACKOFF.longest());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OutageState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl OutageState {
     fn note(&mut self, key: &SecretKey, failing: Failing, capacity: NonZeroUsize) {
         if self.keys.len() < capacity.get() || self.keys.contains_key(key) {
             self.keys.insert(key.clone(), failing);

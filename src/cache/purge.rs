@@ -10,10 +10,10 @@ const REMEMBERED: usize = 256;
 
 /// The purges of the last moments.
 #[derive(Debug, Default)]
-pub(crate) struct PurgeLog(Mutex<State>);
+pub(crate) struct PurgeLog(Mutex<PurgeLogState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct PurgeLogState {
     /// How many there have ever been.
     count: u64,
     /// The last ones, the newest at the back.
@@ -65,7 +65,7 @@ impl PurgeLog {
                 .any(|purged| purged.covers(id))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PurgeLogState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,13 +24,13 @@ use crate::token::source::TokenSource;
     IgnoreTransientErrors take effect at once, other changes are logged as needing a restart. It also reopens\n\
     the log file. A file without any key, or one that can be read only once, is refused.\n\
     Under systemd: Type=notify-reload and WatchdogSec= work; the watchdog is fed while the agent answers itself.")]
-pub(super) struct Args {
+pub(super) struct AgentArgs {
     /// The config file (TOML)
     #[arg(value_hint = ValueHint::FilePath)]
     config: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
     let overrides = overrides();
     let environment = environment();
     let config = Config::load_trusted(&args.config, &overrides, &environment)?;

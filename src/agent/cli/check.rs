@@ -29,7 +29,7 @@ use crate::shown::shown_lines;
     alibabacloud-kms-agent check --secret app/db /etc/alibabacloud-kms-agent/config.toml\n  \
     alibabacloud-kms-agent check --offline /etc/alibabacloud-kms-agent/config.toml"
 )]
-pub(super) struct Args {
+pub(super) struct CheckArgs {
     /// The config file (TOML)
     #[arg(value_hint = ValueHint::FilePath)]
     config: PathBuf,
@@ -44,7 +44,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let name = args.config.display().to_string();
     let config = match Config::load_trusted(&args.config, &overrides(), &environment()) {
         Ok(config) => config,

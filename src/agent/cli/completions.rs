@@ -10,12 +10,12 @@ use crate::exit::Failure;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  \
     alibabacloud-kms-agent completions bash > /usr/share/bash-completion/completions/alibabacloud-kms-agent")]
-pub(super) struct Args {
+pub(super) struct CompletionsArgs {
     /// The shell
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args, mut command: clap::Command) -> Result<(), Failure> {
+pub(super) fn run(args: &CompletionsArgs, mut command: clap::Command) -> Result<(), Failure> {
     let script = match args.shell {
         // The library's script offers no files for arguments, nothing after `--`, and misspells names with hyphens.
         Shell::Bash => bash::script(&command),

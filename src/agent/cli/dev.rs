@@ -33,7 +33,7 @@ use crate::token::source::TokenSource;
     Example:\n  \
     alibabacloud-kms-agent dev --secret app/db='{\"user\":\"app\",\"password\":\"example\"}'"
 )]
-pub(super) struct Args {
+pub(super) struct DevArgs {
     /// A secret to begin with, besides `demo`; may be given many times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_secret)]
     secret: Vec<(String, String)>,
@@ -52,7 +52,7 @@ const DEMO: (&str, &str) = (
 
 const DEFAULT_PORT: u16 = 2025;
 
-pub(super) fn run(args: Args) -> Result<(), Failure> {
+pub(super) fn run(args: DevArgs) -> Result<(), Failure> {
     let folder = args.persist.as_deref();
     let kept = match folder {
         None => None,

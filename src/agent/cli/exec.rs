@@ -28,7 +28,7 @@ use crate::process::dumps;
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent exec \\\n    \
     -e DB_USER=app/db#user -e DB_PASSWORD=app/db#password -- ./server --port 8080"
 )]
-pub(super) struct Args {
+pub(super) struct ExecArgs {
     /// A variable and the secret it gets, or the field of its JSON value (dots go deeper); may be given many times
     #[arg(short, long, required = true, value_name = "VAR=SECRET_ID[#field]", value_parser = Variable::parse)]
     env: Vec<Variable>,
@@ -73,7 +73,7 @@ impl Variable {
     }
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &ExecArgs) -> Result<(), Failure> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         return Err(Failure::usage("there is no command to become"));
     };

@@ -20,7 +20,7 @@ use crate::shown::shown_json;
     Example:\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent get app/db --field password"
 )]
-pub(super) struct Args {
+pub(super) struct GetArgs {
     /// The secret's name or ARN
     #[arg(value_parser = parse_name)]
     secret_id: String,
@@ -43,7 +43,7 @@ pub(super) struct Args {
     target: Target,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &GetArgs) -> Result<(), Failure> {
     let _dumps = dumps::forbid();
     let client = args.target.client()?;
     let reply = if args.json {
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("the value cannot be written: {error}")))
 }
 
-impl Args {
+impl GetArgs {
     fn query(&self) -> String {
         let mut query = format!("/secretsmanager/get?secretId={}", encoded(&self.secret_id));
         for (name, value) in [

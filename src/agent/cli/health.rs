@@ -12,7 +12,7 @@ use crate::exit::Failure;
     alibabacloud-kms-agent health          # /readyz: it can answer secrets\n  \
     alibabacloud-kms-agent health --live   # /livez: it runs"
 )]
-pub(super) struct Args {
+pub(super) struct HealthArgs {
     /// Ask whether it runs, not whether it can answer secrets
     #[arg(long)]
     live: bool,
@@ -20,7 +20,7 @@ pub(super) struct Args {
     target: Target,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
     let path = if args.live { "/livez" } else { "/readyz" };
     let reply = args.target.anonymous()?.get(path)?;
     if reply.status == StatusCode::OK {

@@ -17,13 +17,13 @@ use crate::exit::Failure;
     sudo install -Dm 644 -t /usr/local/share/man/man1 ./man/*.1\n  \
     sudo install -Dm 644 -t /usr/local/share/man/man5 ./man/*.5"
 )]
-pub(super) struct Args {
+pub(super) struct ManArgs {
     /// The folder, which is made if need be
     #[arg(value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 }
 
-pub(super) fn run(args: &Args, command: clap::Command) -> Result<(), Failure> {
+pub(super) fn run(args: &ManArgs, command: clap::Command) -> Result<(), Failure> {
     write_all(&args.folder, command).map_err(|error| {
         let folder = args.folder.display();
         Failure::failed(format!("the pages cannot be written to {folder}: {error}"))

@@ -17,7 +17,7 @@ use crate::exit::Failure;
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent purge app/db\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent purge --all"
 )]
-pub(super) struct Args {
+pub(super) struct PurgeArgs {
     /// The secret's name or ARN
     #[arg(conflicts_with = "all", value_parser = parse_name)]
     secret_id: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Args {
     target: Target,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     let query = match (&args.secret_id, args.all, args.force) {
         (Some(id), _, false) => format!("secretId={}", encoded(id)),
         (None, true, false) => "all=true".to_owned(),
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// What the agent says, in the words of the command line.
-fn refusal(args: &Args, reply: &Reply) -> Failure {
+fn refusal(args: &PurgeArgs, reply: &Reply) -> Failure {
     match reply.error() {
         Some((code, message)) if args.all && code == "InvalidParameter" => {
             Failure::failed(message.replace("force=true", "--force"))

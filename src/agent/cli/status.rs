@@ -18,7 +18,7 @@ use crate::shown::shown_json;
     Example:\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent status"
 )]
-pub(super) struct Args {
+pub(super) struct StatusArgs {
     /// Print the agent's whole answer
     #[arg(long)]
     json: bool,
@@ -29,7 +29,7 @@ pub(super) struct Args {
     target: Target,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let reply = args.target.client()?.get("/agent/status")?;
     if reply.status != StatusCode::OK {
         return Err(args.target.refusal(&reply));

@@ -18,7 +18,7 @@ use crate::token::file::{self, Access, WRITABLE_FOR_OTHERS};
     alibabacloud-kms-agent token ./kmstoken\n  \
     alibabacloud-kms-agent token file:///var/run/kmstoken --mode 0640 --group app"
 )]
-pub(super) struct Args {
+pub(super) struct TokenArgs {
     /// A path, or a file:// URL
     #[arg(value_hint = ValueHint::FilePath)]
     path: String,
@@ -33,7 +33,7 @@ pub(super) struct Args {
     group: Option<u32>,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
     let path = parse_path(&args.path).map_err(Failure::usage)?;
     let token = draw().map_err(|error| cannot_be_written(path, &error))?;
     let access = Access {

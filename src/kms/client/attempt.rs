@@ -30,7 +30,7 @@ pub(super) struct Attempt<'a> {
 }
 
 /// An attempt that brought no secret.
-pub(super) struct Failure {
+pub(super) struct AttemptFailure {
     pub(super) error: SourceError,
     /// Whether KMS refused the time of the request, and the same request would carry another one now.
     pub(super) is_timed_anew: bool,
@@ -38,7 +38,7 @@ pub(super) struct Failure {
     pub(super) is_stale: bool,
 }
 
-impl From<SourceError> for Failure {
+impl From<SourceError> for AttemptFailure {
     fn from(error: SourceError) -> Self {
         Self {
             error,
@@ -50,7 +50,7 @@ impl From<SourceError> for Failure {
 
 impl KmsSource {
     /// Signs, sends, reads, counts and logs one request.
-    pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<Answer, Failure> {
+    pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<Answer, AttemptFailure> {
         let began_at = self.clock.boot();
         let mut status = None;
         let outcome = match self.request(attempt) {
@@ -62,7 +62,7 @@ impl KmsSource {
                     let outcome = self.judge(attempt.secret, response);
                     self.keep_time(date, outcome)
                 }
-                Err(error) => Err(Failure {
+                Err(error) => Err(AttemptFailure {
                     is_stale: error.kind() == HttpErrorKind::Stale,
                     ..error::from_http(error, &attempt.endpoint.authority()).into()
                 }),
@@ -129,7 +129,11 @@ impl KmsSource {
         })
     }
 
-    fn judge(&self, question: &SecretRef, response: HttpResponse) -> Result<Answer, Failure> {
+    fn judge(
+        &self,
+        question: &SecretRef,
+        response: HttpResponse,
+    ) -> Result<Answer, AttemptFailure> {
         let error = if response.status == 200 {
             let error = match wire::decode(response.body) {
                 Some(answer) if answer.is_for(question) => return Ok(answer),
@@ -150,8 +154,8 @@ impl KmsSource {
     fn keep_time(
         &self,
         date: Option<Timestamp>,
-        outcome: Result<Answer, Failure>,
-    ) -> Result<Answer, Failure> {
+        outcome: Result<Answer, AttemptFailure>,
+    ) -> Result<Answer, AttemptFailure> {
         let clock = &*self.clock;
         if date.is_some_and(|date| Skew::between(date, clock.wall()).is_slight()) {
             self.clock_is_confirmed.store(true, Ordering::Relaxed);
@@ -167,7 +171,7 @@ impl KmsSource {
                 if let Some(date) = date {
                     self.log_skew(Skew::between(date, clock.wall()));
                 }
-                Err(Failure {
+                Err(AttemptFailure {
                     is_timed_anew: self.kms_clock.learn(date, clock),
                     ..failure
                 })

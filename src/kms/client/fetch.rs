@@ -5,7 +5,7 @@ use kms_agent_core::secret::Fetched;
 use kms_agent_core::source::{FetchRequest, SourceErrorKind};
 
 use super::KmsSource;
-use super::attempt::{Attempt, Failure};
+use super::attempt::{Attempt, AttemptFailure};
 use crate::credential::Lease;
 use crate::gateway::retry;
 use crate::location::endpoint::Endpoint;
@@ -109,7 +109,11 @@ impl<'a> FetchAttempts<'a> {
         Ok(lease)
     }
 
-    async fn attempt(&mut self, endpoint: &Endpoint, lease: &Lease) -> Result<Fetched, Failure> {
+    async fn attempt(
+        &mut self,
+        endpoint: &Endpoint,
+        lease: &Lease,
+    ) -> Result<Fetched, AttemptFailure> {
         self.sent += 1;
         let left = self.deadline.saturating_sub(self.source.clock.boot());
         let answer = self
@@ -130,8 +134,8 @@ impl<'a> FetchAttempts<'a> {
     }
 
     /// Does what must be done before another attempt, waiting included; `false` when there is to be none.
-    async fn prepare_another(&mut self, failure: Failure, lease: &mut Lease) -> bool {
-        let Failure {
+    async fn prepare_another(&mut self, failure: AttemptFailure, lease: &mut Lease) -> bool {
+        let AttemptFailure {
             error,
             is_timed_anew,
             is_stale,

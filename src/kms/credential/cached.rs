@@ -23,7 +23,7 @@ const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
 pub(crate) struct CachedCredential {
     provider: Box<dyn CredentialProvider>,
     clock: Arc<dyn Clock>,
-    state: Mutex<State>,
+    state: Mutex<CredentialCache>,
     /// Held while the provider is asked, so that the others wait for the same answer.
     renewing: tokio::sync::Mutex<()>,
     /// Rung when the next renewal may have another date.
@@ -33,9 +33,9 @@ pub(crate) struct CachedCredential {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CredentialCache {
     held: Option<Held>,
-    failure: Option<Failure>,
+    failure: Option<RenewalFailure>,
     /// How often the provider was asked, to the end.
     asked: u64,
     /// When KMS's refusal last set off a renewal.
@@ -43,7 +43,7 @@ struct State {
 }
 
 #[derive(Clone, Debug)]
-struct Failure {
+struct RenewalFailure {
     retry: Retry,
     error: CredentialError,
     /// Whether it was said that there are none left.
@@ -297,19 +297,19 @@ impl CachedCredential {
         } else {
             tracing::error!(provider, cause, "there are no credentials");
         }
-        state.failure = Some(Failure {
+        state.failure = Some(RenewalFailure {
             retry: BACKOFF.failed(before.as_ref().map(|failure| &failure.retry), now),
             told_unusable: !usable,
             error: error.clone(),
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CredentialCache> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl CredentialCache {
     fn is_held_for_another(&self, identity: &str) -> bool {
         self.held
             .as_ref()

@@ -29,10 +29,10 @@ enum Class {
 
 /// All slots of the listeners.
 #[derive(Debug)]
-pub(super) struct ConnectionSlots(Arc<Mutex<State>>);
+pub(super) struct ConnectionSlots(Arc<Mutex<SlotState>>);
 
 #[derive(Debug)]
-struct State {
+struct SlotState {
     /// Number of the next connection; a lower number is an older connection.
     next: u64,
     served: ClassSlots,
@@ -62,13 +62,13 @@ pub(super) struct Slot {
     leave: CancellationToken,
     /// A valid token has been shown on this connection.
     has_token: AtomicBool,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SlotState>>,
 }
 
 impl ConnectionSlots {
     /// Slots for `limit` connections, and a few for those past the limit.
     pub(super) fn new(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(SlotState {
             next: 0,
             served: ClassSlots::new(limit),
             overflow: ClassSlots::new(OVERFLOW_SHARE),
@@ -105,7 +105,7 @@ impl ConnectionSlots {
     }
 }
 
-impl State {
+impl SlotState {
     fn class(&mut self, class: Class) -> &mut ClassSlots {
         match class {
             Class::Served => &mut self.served,
@@ -215,7 +215,7 @@ impl Drop for Slot {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<SlotState>) -> MutexGuard<'_, SlotState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -19,11 +19,11 @@ pub(super) enum Rank {
 #[derive(Debug)]
 pub(super) struct Bucket {
     interval: Duration,
-    state: Mutex<State>,
+    state: Mutex<BucketState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BucketState {
     /// When all turns taken so far would have been due, had none been saved up.
     spent_until: Duration,
     first: VecDeque<Arc<Notify>>,
@@ -71,7 +71,7 @@ impl Bucket {
         }
     }
 
-    fn turn_at(&self, state: &State) -> Duration {
+    fn turn_at(&self, state: &BucketState) -> Duration {
         state
             .spent_until
             .saturating_sub(WINDOW.saturating_sub(self.interval))
@@ -90,12 +90,12 @@ impl Bucket {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BucketState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl BucketState {
     fn ahead_of(&self, seat: &Seat<'_>) -> u32 {
         let ahead = self
             .first

@@ -23,7 +23,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `getaddrinfo` and the modules of `nsswitch.conf` need far less.
 const STACK_BYTES: usize = 512 * 1024;
 
-type Outcome = Result<Arc<[IpAddr]>, Failure>;
+type Outcome = Result<Arc<[IpAddr]>, LookupFailure>;
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Look-ups that wait or run: each name at most once, however many callers wait for it.
@@ -32,13 +32,13 @@ pub(super) struct Queue(Arc<Shared>);
 struct Shared {
     /// Asks for the addresses of a name, and blocks meanwhile.
     ask: Box<Ask>,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Wakes an idle thread.
     work: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// Names that no thread has taken yet.
     queued: VecDeque<Arc<str>>,
     /// The callers that wait for each name, queued or running.
@@ -49,12 +49,12 @@ struct State {
 
 /// An I/O error that many callers get.
 #[derive(Clone)]
-struct Failure {
+struct LookupFailure {
     kind: io::ErrorKind,
     text: Arc<str>,
 }
 
-impl Failure {
+impl LookupFailure {
     fn of(error: &io::Error) -> Self {
         Self {
             kind: error.kind(),
@@ -63,8 +63,8 @@ impl Failure {
     }
 }
 
-impl From<Failure> for io::Error {
-    fn from(failure: Failure) -> Self {
+impl From<LookupFailure> for io::Error {
+    fn from(failure: LookupFailure) -> Self {
         Self::new(failure.kind, &*failure.text)
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-impl State {
+impl QueueState {
     fn is_abandoned(&self, name: &str) -> bool {
         let waiting = self.waiting.get(name);
         waiting.is_none_or(|waiting| waiting.iter().all(oneshot::Sender::is_closed))
@@ -156,7 +156,7 @@ impl State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -189,8 +189,8 @@ impl Shared {
             let asked = catch_unwind(AssertUnwindSafe(|| (self.ask)(&name)));
             let outcome: Outcome = match asked {
                 Ok(Ok(found)) => Ok(found.into()),
-                Ok(Err(error)) => Err(Failure::of(&error)),
-                Err(_) => Err(Failure::of(&io::Error::other(
+                Ok(Err(error)) => Err(LookupFailure::of(&error)),
+                Err(_) => Err(LookupFailure::of(&io::Error::other(
                     "failed to lookup address information: it crashed",
                 ))),
             };
