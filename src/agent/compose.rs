@@ -46,7 +46,7 @@ pub(crate) struct Prepared {
     token_file: Option<FileId>,
     token_source: TokenSource,
     listeners: Listeners,
-    log: telemetry::Opened,
+    log: telemetry::OpenLog,
     rust_log: Option<String>,
     workers: usize,
     /// What the process may open from now on.
@@ -75,7 +75,7 @@ impl Prepared {
         let mut warnings = harden::give_up_capabilities(circumstances);
 
         // Every file is opened as it will be opened later, so that what cannot be is known now.
-        let log = telemetry::Opened::open(&config.log);
+        let log = telemetry::OpenLog::open(&config.log);
         let first = token_source
             .open()
             .map_err(|failure| rehearsal::explain(failure, token_source.path()))?;

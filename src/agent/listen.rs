@@ -11,7 +11,7 @@ use crate::token::source::TokenSource;
 
 /// Open listeners, and what is wrong with the way they came about.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenListeners {
     pub(crate) listeners: Listeners,
     /// Port of inherited listeners that are not used, since the config names another one.
     pub(crate) unused_port: Option<u16>,
@@ -22,7 +22,7 @@ pub(crate) struct Opened {
 ///
 /// Where another user's process holds the port, applications may have sent it the token. The token is withdrawn
 /// then, so that the next startup makes another one.
-pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
+pub(crate) fn open(port: u16, token: &TokenSource) -> Result<OpenListeners, Failure> {
     let inherited = platform::inherited_listeners().map_err(|error| {
         Failure::of_io(
             "cannot take over an inherited socket",
@@ -33,7 +33,7 @@ pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
     let adopted = adopt(inherited, token)?;
     let unused_port = match adopted {
         Some(listeners) if port == 0 || port == listeners.port() => {
-            return Ok(Opened {
+            return Ok(OpenListeners {
                 listeners,
                 unused_port: None,
             });
@@ -44,7 +44,7 @@ pub(crate) fn open(port: u16, token: &TokenSource) -> Result<Opened, Failure> {
         BindError::InUse { .. } => held_by_another(port, &error, token),
         _ => Failure::failed(error.to_string()),
     })?;
-    Ok(Opened {
+    Ok(OpenListeners {
         listeners,
         unused_port,
     })

@@ -14,7 +14,7 @@ use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
-use crate::telemetry::{Log, Opened};
+use crate::telemetry::{Log, OpenLog};
 
 /// Tables whose keys all take effect at once, and keys of other tables that do.
 const LIVE: [&str; 8] = [
@@ -206,7 +206,7 @@ impl Reloader {
     /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk.
     async fn reopen_log(&self, config: LogConfig, former: LogConfig) {
         let log = Arc::clone(&self.log);
-        let reopen = move || log.apply(Opened::again(&config, &former));
+        let reopen = move || log.apply(OpenLog::again(&config, &former));
         if let Err(error) = run_blocking(reopen).await {
             tracing::error!(
                 cause = %error,

@@ -34,14 +34,14 @@ const WAITING_LINES: usize = 4096;
 
 /// The log, opened while the process may still open anything; its writer is started later.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenLog {
     config: LogConfig,
     file: Option<RotatingFile>,
     /// Why there is no file although one is configured.
     trouble: Option<io::Error>,
 }
 
-impl Opened {
+impl OpenLog {
     /// Opens the log file, if one is configured. One that cannot be opened is no reason not to start: the
     /// lines go to stderr then.
     pub(crate) fn open(config: &LogConfig) -> Self {
@@ -90,7 +90,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Starts the writers and takes in every line from now on. `override_level` is `RUST_LOG`.
-    pub(crate) fn start(opened: Opened, override_level: Option<String>) -> Result<Self, Failure> {
+    pub(crate) fn start(opened: OpenLog, override_level: Option<String>) -> Result<Self, Failure> {
         let format = EitherFormat::default();
         let file = Outlet::default();
         let gate = Gate::default();
@@ -137,7 +137,7 @@ impl Log {
     }
 
     /// Goes on as another config says, losing no line. Waits for the disk.
-    pub(crate) fn apply(&self, opened: Opened) {
+    pub(crate) fn apply(&self, opened: OpenLog) {
         let level = filter::level(opened.config.level, self.override_level.as_deref());
         let path_before = self.file.path();
         // Without a file stderr is the log; beside one it shows what must not be missed.

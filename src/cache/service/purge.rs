@@ -16,24 +16,24 @@ use crate::shared_run::SharedRun;
 #[derive(Debug, Default)]
 pub(super) struct Purges {
     /// The names, with nothing done about them yet.
-    asked: Mutex<HashMap<Box<str>, Outcome>>,
-    walk: SharedRun<Result<HashMap<Box<str>, Outcome>, Failure>>,
+    asked: Mutex<HashMap<Box<str>, PurgeOutcome>>,
+    walk: SharedRun<Result<HashMap<Box<str>, PurgeOutcome>, PurgeFailure>>,
 }
 
 /// What a walk did about one name.
 #[derive(Clone, Copy, Debug, Default)]
-struct Outcome {
+struct PurgeOutcome {
     /// How many entries there were.
     count: usize,
     /// Why some of them may still be there.
-    failure: Option<Failure>,
+    failure: Option<PurgeFailure>,
 }
 
 /// A [`BackendError`] for all who asked.
-type Failure = (BackendErrorKind, &'static str);
+type PurgeFailure = (BackendErrorKind, &'static str);
 
 impl Purges {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Outcome>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, PurgeOutcome>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,7 +46,9 @@ impl SecretService {
         let name: Box<str> = id.name().into();
         let error = |(kind, context)| Err(BackendError::new(kind, context));
         let outcome = loop {
-            self.purges.lock().insert(name.clone(), Outcome::default());
+            self.purges
+                .lock()
+                .insert(name.clone(), PurgeOutcome::default());
             let walk = self.purges.walk.join(|| async {
                 let names = std::mem::take(&mut *self.purges.lock());
                 self.purge_names(names).await
@@ -67,8 +69,8 @@ impl SecretService {
 
     async fn purge_names(
         &self,
-        mut names: HashMap<Box<str>, Outcome>,
-    ) -> Result<HashMap<Box<str>, Outcome>, Failure> {
+        mut names: HashMap<Box<str>, PurgeOutcome>,
+    ) -> Result<HashMap<Box<str>, PurgeOutcome>, PurgeFailure> {
         {
             // Alone for a moment, so that every fetch either was stored before or knows that it must not be.
             let _alone = self.writing.write().await;
@@ -146,7 +148,7 @@ impl SecretService {
     }
 
     /// Removes one entry, so that it is not written back at the same time.
-    async fn remove(&self, key: &SecretKey) -> Result<(), Failure> {
+    async fn remove(&self, key: &SecretKey) -> Result<(), PurgeFailure> {
         let _together = self.writing.read().await;
         let removed = self.backend.remove(key).await;
         removed.map_err(|error| (error.kind(), error.context()))

@@ -9,7 +9,7 @@ use crate::http::HttpResponse;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Members<'a> {
+struct CredentialMembers<'a> {
     #[serde(borrow, default)]
     code: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -26,12 +26,12 @@ struct Members<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Envelope<'a> {
     #[serde(borrow)]
-    credentials: Members<'a>,
+    credentials: CredentialMembers<'a>,
 }
 
 /// Reads the flat form. What is wrong is said without quoting anything.
 pub(super) fn parse_flat(body: &[u8]) -> Result<Credential, &'static str> {
-    let members: Members<'_> = json(body)?;
+    let members: CredentialMembers<'_> = json(body)?;
     if members
         .code
         .as_ref()
@@ -56,7 +56,7 @@ fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, &'static str> {
     parse_object(body).ok_or("its answer holds no credentials")
 }
 
-impl Members<'_> {
+impl CredentialMembers<'_> {
     fn credential(self) -> Result<Credential, &'static str> {
         let all = (
             given(self.access_key_id.as_ref()),

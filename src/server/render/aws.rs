@@ -69,7 +69,7 @@ fn stage_name(stage: &str) -> &str {
 }
 
 #[derive(Serialize)]
-struct ErrorBody<'a> {
+struct AwsErrorBody<'a> {
     #[serde(rename = "__type")]
     kind: &'a str,
     message: &'a str,
@@ -77,7 +77,7 @@ struct ErrorBody<'a> {
 
 /// `{"__type", "message"}`
 pub(super) fn error(error: &ApiError) -> Bytes {
-    encode(&ErrorBody {
+    encode(&AwsErrorBody {
         kind: &error.code,
         message: &error.message,
     })

@@ -21,7 +21,7 @@ pub(super) fn body(value: SecretValue) -> Bytes {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ErrorBody<'a> {
+struct KmsErrorBody<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ struct ErrorBody<'a> {
 
 /// `{"Code", "Message", "RequestId"}`, the last one when KMS gave one.
 pub(super) fn error(error: &ApiError) -> Bytes {
-    encode(&ErrorBody {
+    encode(&KmsErrorBody {
         code: &error.code,
         message: &error.message,
         request_id: error.request_id.as_deref(),

@@ -90,13 +90,13 @@ pub(super) fn body(value: &SecretValue) -> Result<Bytes, ApiError> {
 }
 
 #[derive(Serialize)]
-struct ErrorBody {
+struct VaultErrorBody {
     errors: [String; 1],
 }
 
 /// `{"errors": ["Code: Message"]}`
 pub(super) fn error(error: &ApiError) -> Bytes {
-    encode(&ErrorBody {
+    encode(&VaultErrorBody {
         errors: [format!("{}: {}", error.code, error.message)],
     })
 }

@@ -33,15 +33,15 @@ pub(crate) fn preflight(app: &App, path: &str) -> Option<Result<Answered, ApiErr
             }
         },
     };
-    Some(Ok(plain(&Answer {
+    Some(Ok(plain(&VaultAnswer {
         data,
-        ..Answer::default()
+        ..VaultAnswer::default()
     })))
 }
 
 /// Frame of Vault's answers.
 #[derive(Default, Serialize)]
-struct Answer {
+struct VaultAnswer {
     request_id: &'static str,
     lease_id: &'static str,
     renewable: bool,

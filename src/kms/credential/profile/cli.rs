@@ -5,7 +5,7 @@ mod members;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use self::members::Members;
+use self::members::ProfileMembers;
 use super::decode;
 use super::plan::{Base, Plan, RolePlan};
 use crate::gateway::{Credential, Part, UNSENDABLE};
@@ -26,7 +26,7 @@ const OTHER_MODES: [&str; 8] = [
 
 /// The members of the whole file.
 struct Configuration<'a> {
-    members: Members<'a>,
+    members: ProfileMembers<'a>,
     /// Each is looked into only when it is needed, so that one that is not understood does no harm.
     profiles: Vec<&'a RawValue>,
 }
@@ -34,12 +34,12 @@ struct Configuration<'a> {
 /// One profile. A member counts only where the profile's mode uses it.
 struct Profile<'a> {
     name: &'a str,
-    members: Members<'a>,
+    members: ProfileMembers<'a>,
 }
 
 /// The profile called `wanted`, else the current one, and what it says.
 pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, Plan), String> {
-    let members = Members::parse(decode(bytes)?)
+    let members = ProfileMembers::parse(decode(bytes)?)
         .ok_or("it is not the JSON that `aliyun configure` writes")?;
     let configuration = Configuration {
         profiles: members.list("profiles")?,
@@ -95,7 +95,7 @@ impl<'a> Configuration<'a> {
     {
         let mut names = Vec::new();
         for raw in &self.profiles {
-            let Some(members) = Members::parse(raw.get()) else {
+            let Some(members) = ProfileMembers::parse(raw.get()) else {
                 continue;
             };
             match members.name() {

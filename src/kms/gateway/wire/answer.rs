@@ -60,7 +60,7 @@ fn is_stage(text: &str) -> bool {
 /// copy behind that nobody wipes.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Members<'a> {
+struct AnswerMembers<'a> {
     #[serde(borrow)]
     secret_name: Text<'a>,
     #[serde(borrow)]
@@ -68,7 +68,7 @@ struct Members<'a> {
     #[serde(borrow)]
     version_id: Text<'a>,
     #[serde(borrow, default)]
-    version_stages: Option<Stages<'a>>,
+    version_stages: Option<StageList<'a>>,
     #[serde(borrow, default)]
     next_rotation_date: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -77,7 +77,7 @@ struct Members<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Stages<'a> {
+struct StageList<'a> {
     #[serde(borrow, default)]
     version_stage: Vec<Text<'a>>,
 }
@@ -85,7 +85,7 @@ struct Stages<'a> {
 /// Takes over the bytes of an answer; `None` when it is no answer to GetSecretValue. Why is not said: the
 /// reason would quote the answer.
 pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
-    let members: Members<'_> = parse_object(&body)?;
+    let members: AnswerMembers<'_> = parse_object(&body)?;
     if !(1..=MAX_ID_BYTES).contains(&members.secret_name.len())
         || !is_version_id(&members.version_id)
         || !members.secret_data.get().starts_with('"')

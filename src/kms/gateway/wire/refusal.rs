@@ -21,7 +21,7 @@ pub(crate) struct Said {
 
 /// The two spellings that occur. `HttpStatus`, `HostId` and `Recommend` are of no use.
 #[derive(Deserialize)]
-struct Members<'a> {
+struct ErrorMembers<'a> {
     #[serde(borrow, default, rename = "Code")]
     code: Option<Text<'a>>,
     #[serde(borrow, default, rename = "code")]
@@ -43,7 +43,7 @@ impl Said {
         if text.trim_start().starts_with('<') {
             return Self::parse_xml(text);
         }
-        let members: Members<'_> = parse_object(body)?;
+        let members: ErrorMembers<'_> = parse_object(body)?;
         let either = |upper: Option<Text<'_>>, lower: Option<Text<'_>>, limit| {
             upper
                 .or(lower)

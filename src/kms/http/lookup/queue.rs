@@ -23,7 +23,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `getaddrinfo` and the modules of `nsswitch.conf` need far less.
 const STACK_BYTES: usize = 512 * 1024;
 
-type Outcome = Result<Arc<[IpAddr]>, LookupFailure>;
+type LookupOutcome = Result<Arc<[IpAddr]>, LookupFailure>;
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Look-ups that wait or run: each name at most once, however many callers wait for it.
@@ -42,7 +42,7 @@ struct QueueState {
     /// Names that no thread has taken yet.
     queued: VecDeque<Arc<str>>,
     /// The callers that wait for each name, queued or running.
-    waiting: HashMap<Arc<str>, Vec<oneshot::Sender<Outcome>>>,
+    waiting: HashMap<Arc<str>, Vec<oneshot::Sender<LookupOutcome>>>,
     threads: usize,
     idle: usize,
 }
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Waits with the others for `name`, or puts it into the queue.
-    fn join(&self, name: &str) -> io::Result<oneshot::Receiver<Outcome>> {
+    fn join(&self, name: &str) -> io::Result<oneshot::Receiver<LookupOutcome>> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.0.lock();
         if let Some(waiting) = state.waiting.get_mut(name) {
@@ -187,7 +187,7 @@ impl Shared {
             };
             drop(state);
             let asked = catch_unwind(AssertUnwindSafe(|| (self.ask)(&name)));
-            let outcome: Outcome = match asked {
+            let outcome: LookupOutcome = match asked {
                 Ok(Ok(found)) => Ok(found.into()),
                 Ok(Err(error)) => Err(LookupFailure::of(&error)),
                 Err(_) => Err(LookupFailure::of(&io::Error::other(

@@ -8,9 +8,9 @@ use crate::gateway::wire::{Text, parse_object};
 
 /// The members of a JSON object, each read when it is asked for. Where a member is there twice, the last one counts,
 /// as in the SDKs.
-pub(super) struct Members<'a>(BTreeMap<String, &'a RawValue>);
+pub(super) struct ProfileMembers<'a>(BTreeMap<String, &'a RawValue>);
 
-impl<'a> Members<'a> {
+impl<'a> ProfileMembers<'a> {
     /// `None` for anything but an object.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         parse_object(text.as_bytes()).map(Self)
