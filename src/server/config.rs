@@ -3,8 +3,7 @@
 use http::HeaderName;
 use kms_agent_core::config::ConfigTable;
 
-/// The query-style secret route.
-pub(crate) const SECRET_BY_QUERY: &str = "/secretsmanager/get";
+use crate::routes::{self, Dialect, Route};
 
 /// In the `Accept` header of a request for a secret it asks for the form of KMS, whatever [`ResponseType`] is set. Only
 /// that form has every value byte for byte.
@@ -29,16 +28,6 @@ const RESERVED_HEADERS: [&str; 14] = [
     "upgrade",
     "via",
     "x-real-ip",
-];
-
-/// The routes that a path prefix may not swallow or be swallowed by.
-const FIXED_ROOTS: [&str; 6] = [
-    "/secretsmanager/",
-    "/ping/",
-    "/livez/",
-    "/readyz/",
-    "/metrics/",
-    "/agent/",
 ];
 
 /// The form of answers and errors on the secret routes.
@@ -98,13 +87,11 @@ impl ServerSettings {
 }
 
 impl ServerSettings {
-    /// The form in which a request for `path` is answered: the operator's on the secret routes, KMS's own
-    /// everywhere else.
-    pub(crate) fn format_of(&self, path: &str) -> ResponseType {
-        if path == SECRET_BY_QUERY || path.starts_with(&self.path_prefix) {
-            self.response_type
-        } else {
-            ResponseType::Kms
+    /// Form in which requests for `route` are answered, and those for an unknown path.
+    pub(crate) fn format_of(&self, route: Option<&Route>) -> ResponseType {
+        match route.map(|route| route.dialect) {
+            Some(Dialect::Configured) => self.response_type,
+            Some(Dialect::Kms) | None => ResponseType::Kms,
         }
     }
 }
@@ -129,9 +116,8 @@ fn parse_prefix(text: &str) -> Result<String, String> {
     if !text.bytes().all(plain) || text.contains("//") || text.len() > 128 {
         return Err("must be at most 128 letters, digits, - . _ ~ and single slashes".to_owned());
     }
-    match FIXED_ROOTS
-        .iter()
-        .find(|root| root.starts_with(text) || text.starts_with(*root))
+    match routes::fixed_roots()
+        .find(|root| root.starts_with(text) || text.starts_with(root.as_str()))
     {
         Some(root) => Err(format!(
             "overlaps the fixed route {}",

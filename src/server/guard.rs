@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::App;
 use crate::config::MAX_TOKEN_HEADERS;
 use crate::error::{ApiError, Reject};
+use crate::routes::Route;
 use crate::token::TOKEN_LENGTH;
 
 /// The longest request target, in bytes.
@@ -28,9 +29,6 @@ pub(crate) const URI_TOO_LONG: &str =
 pub(crate) const HEADERS_TOO_LARGE: &str =
     "A request may have at most 100 headers with 65536 bytes together; send fewer or shorter ones.";
 
-/// The paths that probes ask without a token.
-const HEALTH: [&str; 4] = ["/ping", "/livez", "/readyz", "/metrics"];
-
 /// How a request got in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
@@ -42,13 +40,18 @@ pub(crate) enum Admission {
 
 /// Lets a request in or says why not. `port` is the one of the listener it came to. A token that is not the one in
 /// force may be newer than that: it is judged again after a look at the token's source.
-pub(crate) async fn admit(app: &App, port: u16, request: &Parts) -> Result<Admission, ApiError> {
+pub(crate) async fn admit(
+    app: &App,
+    port: u16,
+    request: &Parts,
+    route: Option<&Route>,
+) -> Result<Admission, ApiError> {
     let head = Head::read(&request.headers, &app.settings.ssrf_headers);
     check_form(request, &head)?;
     check_forwarding(&head)?;
     check_host(&head, port)?;
     check_origin(&head)?;
-    if is_health(request.uri.path()) {
+    if route.is_some_and(|route| !route.needs_token) {
         return Ok(Admission::Health);
     }
     if is_admitted(app, &head) {
@@ -58,11 +61,6 @@ pub(crate) async fn admit(app: &App, port: u16, request: &Parts) -> Result<Admis
         app.token.wait_for_look().await;
     }
     check_token(app, &head).map(|()| Admission::Token)
-}
-
-/// Whether `path` needs no token.
-pub(crate) fn is_health(path: &str) -> bool {
-    HEALTH.contains(&path)
 }
 
 /// What the headers say, gathered in one pass over them.

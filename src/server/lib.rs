@@ -14,7 +14,6 @@ mod query;
 mod readiness;
 mod refusal;
 mod render;
-mod router;
 mod routes;
 pub mod serve;
 pub mod token;

@@ -7,53 +7,53 @@ use kms_agent_core::secret::SecretArn;
 
 use crate::App;
 use crate::access::{self, Record};
-use crate::config::{KMS_MEDIA_TYPE, ResponseType, SECRET_BY_QUERY, ServerSettings};
+use crate::config::{KMS_MEDIA_TYPE, ResponseType};
 use crate::error::{ApiError, Reject};
 use crate::query::{self, Question};
 use crate::render::Answered;
-use crate::routes::vault;
+use crate::routes::{Endpoint, Route, vault};
 use crate::{cache_status, render};
 
-/// How a secret may be asked for.
+/// Form of the request for a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
+pub(crate) enum RequestForm {
     /// `/secretsmanager/get?secretId=…`
     Query,
     /// `<PathPrefix><secretId>`
     Path,
 }
 
-/// The route of a request for a secret; any other request has none.
-pub(crate) fn route(settings: &ServerSettings, request: &Parts) -> Option<Route> {
-    let path = request.uri.path();
-    if request.method != Method::GET {
-        None
-    } else if path == SECRET_BY_QUERY {
-        Some(Route::Query)
-    } else if path.starts_with(&settings.path_prefix) {
-        Some(Route::Path)
-    } else {
-        None
+/// Returns the form of a request that reads a secret; `None` for any other request.
+pub(crate) fn form_of(route: Option<&Route>, method: &Method) -> Option<RequestForm> {
+    if *method != Method::GET {
+        return None;
+    }
+    match route?.endpoint {
+        Endpoint::SecretByQuery => Some(RequestForm::Query),
+        Endpoint::SecretByPath => Some(RequestForm::Path),
+        _ => None,
     }
 }
 
 /// Answers a request for a secret.
-pub(crate) async fn answer(app: &App, route: Route, request: Parts) -> Answered {
+pub(crate) async fn answer(app: &App, form: RequestForm, request: Parts) -> Answered {
     let Parts { uri, headers, .. } = request;
     let query = uri.query().unwrap_or_default();
     let id = || {
         let prefix = &app.settings.path_prefix;
         uri.path().strip_prefix(prefix).unwrap_or_default()
     };
-    let question = match (route, app.settings.response_type) {
-        (Route::Query, _) => query::parse_query(query),
-        (Route::Path, ResponseType::Vault) => {
+    let question = match (form, app.settings.response_type) {
+        (RequestForm::Query, _) => query::parse_query(query),
+        (RequestForm::Path, ResponseType::Vault) => {
             if let Some(answer) = vault::preflight(app, id()) {
                 return answer.unwrap_or_else(|error| render::error(ResponseType::Vault, &error));
             }
             query::parse_vault_path(id(), query)
         }
-        (Route::Path, ResponseType::Kms | ResponseType::Aws) => query::parse_path(id(), query),
+        (RequestForm::Path, ResponseType::Kms | ResponseType::Aws) => {
+            query::parse_path(id(), query)
+        }
     };
     respond(app, question, headers).await
 }

@@ -28,8 +28,9 @@ use super::unreadable;
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
 use crate::refusal::Refusals;
-use crate::router::router;
+use crate::routes::router::router;
 use crate::routes::secret;
+use crate::routes::{self, Route};
 use crate::{App, access, render};
 
 /// For a request head to be complete, and for an idle connection to say something.
@@ -191,15 +192,16 @@ async fn respond(
     let began_at = access::is_logged().then(|| context.now());
     let (parts, _body) = request.into_parts();
     let version = parts.version;
-    let format = app.settings.format_of(parts.uri.path());
-    let admission = admit(context, slot, &parts).await;
+    let route = routes::find(parts.uri.path(), &app.settings.path_prefix);
+    let format = app.settings.format_of(route);
+    let admission = admit(context, slot, &parts, route).await;
     // While a wrong token waits for a look at the token's file, the connection may still give way.
     slot.begin_answer();
     let (admission, mut response) = match admission {
         Ok(admission) => {
-            let response = if let Some(route) = secret::route(&app.settings, &parts) {
+            let response = if let Some(form) = secret::form_of(route, &parts.method) {
                 // Nearly every request. The router would box it several times over.
-                secret::answer(app, route, parts).await.map(Either::Left)
+                secret::answer(app, form, parts).await.map(Either::Left)
             } else {
                 let request = Request::from_parts(parts, Body::empty());
                 let Ok(response) = context.router.clone().call(request).await;
@@ -235,8 +237,9 @@ async fn admit(
     context: &Context,
     slot: &Slot,
     parts: &http::request::Parts,
+    route: Option<&Route>,
 ) -> Result<Admission, ApiError> {
-    if slot.is_overflow() && !guard::is_health(parts.uri.path()) {
+    if slot.is_overflow() && route.is_none_or(|route| route.needs_token) {
         let mut error = Reject::TooManyConnections.because(format!(
             "All {} connections that Server.MaxConn allows are in use; close idle ones or try again.",
             context.app.settings.max_conn
@@ -244,5 +247,5 @@ async fn admit(
         error.retry_after = Some(Duration::from_secs(1));
         return Err(error);
     }
-    guard::admit(&context.app, context.port, parts).await
+    guard::admit(&context.app, context.port, parts, route).await
 }

@@ -1,0 +1,86 @@
+//! The router that axum makes of the table.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{MethodRouter, any, get, post};
+use http::{Method, Uri};
+
+use super::{Endpoint, ROUTES, Route, RoutePath, agent, all_routes, find, health, metrics};
+use crate::App;
+use crate::config::ResponseType;
+use crate::error::Reject;
+use crate::render::{self, Answered};
+
+/// The routes behind the guard. No handler uses an extractor that can answer by itself.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        router = match route.path {
+            RoutePath::Exact(path, _) => router.route(path, methods(route)),
+            RoutePath::BelowPrefix => {
+                let prefix = &app.settings.path_prefix;
+                router
+                    .route(prefix, methods(route))
+                    .route(&format!("{prefix}{{*id}}"), methods(route))
+            }
+        };
+    }
+    router.fallback(unknown_path).with_state(app)
+}
+
+fn methods(route: &Route) -> MethodRouter<Arc<App>, Infallible> {
+    let methods = match route.endpoint {
+        // A GET of these two does not reach the router: `serve` answers it without boxing a future.
+        Endpoint::SecretByQuery | Endpoint::SecretByPath => return any(refuse_method),
+        Endpoint::Status => get(agent::status),
+        Endpoint::Purge => post(agent::purge),
+        Endpoint::Ping => get(health::ping),
+        Endpoint::Livez => get(health::livez),
+        Endpoint::Readyz => get(health::readyz),
+        Endpoint::Metrics => get(metrics::metrics),
+    };
+    let methods = if route.allow == "GET" {
+        // axum answers HEAD as GET otherwise.
+        methods.head(refuse_method)
+    } else {
+        methods
+    };
+    methods.fallback(refuse_method)
+}
+
+async fn refuse_method(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Answered {
+    let Some(route) = find(uri.path(), &app.settings.path_prefix) else {
+        return not_found(&app);
+    };
+    let format = app.settings.format_of(Some(route));
+    // A Vault client that may not list goes on to read; one that may not use the method stops.
+    let is_below_prefix = route.path == RoutePath::BelowPrefix;
+    if is_below_prefix && format == ResponseType::Vault && method.as_str() == "LIST" {
+        let error =
+            Reject::UnknownPath.because("Secrets cannot be listed; read them by name with GET.");
+        return render::error(format, &error);
+    }
+    not_allowed(format, route.allow)
+}
+
+fn not_allowed(format: ResponseType, allowed: &'static str) -> Answered {
+    let methods = allowed.replace(", ", " or ");
+    let mut error = Reject::MethodNotAllowed.because(format!("Use {methods}."));
+    error.allow = Some(allowed);
+    render::error(format, &error)
+}
+
+fn not_found(app: &App) -> Answered {
+    let error = Reject::UnknownPath.because(all_routes(&app.settings.path_prefix));
+    render::error(ResponseType::Kms, &error)
+}
+
+async fn unknown_path(State(app): State<Arc<App>>, method: Method) -> Answered {
+    if method == Method::HEAD {
+        return not_allowed(ResponseType::Kms, "GET");
+    }
+    not_found(&app)
+}
