@@ -64,7 +64,7 @@ impl Timestamp {
     }
 }
 
-/// The instants an entry is judged by. Whether it is fresh is [`Policy`](crate::Policy)'s judgement, so that
+/// Instants by which an entry is judged. Whether it is fresh is the judgement of the cache's policy, so that
 /// a changed policy counts for entries already held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
