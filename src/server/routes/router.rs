@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{MethodRouter, any, get, post};
-use http::{Method, Uri};
+use http::Method;
 
-use super::{Endpoint, ROUTES, Route, RoutePath, agent, all_routes, find, health, metrics};
+use super::{Endpoint, ROUTES, Route, RoutePath, agent, all_routes, health, metrics};
 use crate::App;
 use crate::config::ResponseType;
 use crate::error::Reject;
@@ -31,10 +31,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router.fallback(unknown_path).with_state(app)
 }
 
-fn methods(route: &Route) -> MethodRouter<Arc<App>, Infallible> {
+fn methods(route: &'static Route) -> MethodRouter<Arc<App>, Infallible> {
+    let refuse = move |State(app): State<Arc<App>>, method: Method| async move {
+        refuse_method(&app, route, &method)
+    };
     let methods = match route.endpoint {
         // A GET of these two does not reach the router: `serve` answers it without boxing a future.
-        Endpoint::SecretByQuery | Endpoint::SecretByPath => return any(refuse_method),
+        Endpoint::SecretByQuery | Endpoint::SecretByPath => return any(refuse),
         Endpoint::Status => get(agent::status),
         Endpoint::Purge => post(agent::purge),
         Endpoint::Ping => get(health::ping),
@@ -44,17 +47,14 @@ fn methods(route: &Route) -> MethodRouter<Arc<App>, Infallible> {
     };
     let methods = if route.allow == "GET" {
         // axum answers HEAD as GET otherwise.
-        methods.head(refuse_method)
+        methods.head(refuse)
     } else {
         methods
     };
-    methods.fallback(refuse_method)
+    methods.fallback(refuse)
 }
 
-async fn refuse_method(State(app): State<Arc<App>>, method: Method, uri: Uri) -> Answered {
-    let Some(route) = find(uri.path(), &app.settings.path_prefix) else {
-        return not_found(&app);
-    };
+fn refuse_method(app: &App, route: &Route, method: &Method) -> Answered {
     let format = app.settings.format_of(Some(route));
     // A Vault client that may not list goes on to read; one that may not use the method stops.
     let is_below_prefix = route.path == RoutePath::BelowPrefix;
@@ -73,14 +73,10 @@ fn not_allowed(format: ResponseType, allowed: &'static str) -> Answered {
     render::error(format, &error)
 }
 
-fn not_found(app: &App) -> Answered {
-    let error = Reject::UnknownPath.because(all_routes(&app.settings.path_prefix));
-    render::error(ResponseType::Kms, &error)
-}
-
 async fn unknown_path(State(app): State<Arc<App>>, method: Method) -> Answered {
     if method == Method::HEAD {
         return not_allowed(ResponseType::Kms, "GET");
     }
-    not_found(&app)
+    let error = Reject::UnknownPath.because(all_routes(&app.settings.path_prefix));
+    render::error(ResponseType::Kms, &error)
 }

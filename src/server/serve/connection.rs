@@ -29,8 +29,7 @@ use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission};
 use crate::refusal::Refusals;
 use crate::routes::router::router;
-use crate::routes::secret;
-use crate::routes::{self, Route};
+use crate::routes::{self, Route, secret};
 use crate::{App, access, render};
 
 /// For a request head to be complete, and for an idle connection to say something.
