@@ -40,10 +40,7 @@ pub(crate) fn open(port: u16, token: &TokenSource) -> Result<OpenListeners, Fail
         }
         other => other.map(|listeners| listeners.port()),
     };
-    let listeners = Listeners::open(port).map_err(|error| match error {
-        BindError::InUse { .. } => held_by_another(port, &error, token),
-        _ => Failure::failed(error.to_string()),
-    })?;
+    let listeners = Listeners::open(port).map_err(|error| explain(&error, token))?;
     Ok(OpenListeners {
         listeners,
         unused_port,
@@ -57,11 +54,15 @@ fn adopt(inherited: Vec<TcpListener>, token: &TokenSource) -> Result<Option<List
     }
     Listeners::adopt(inherited)
         .map(Some)
-        .map_err(|error| match error {
-            BindError::Unsuitable { .. } => Failure::config(error.to_string()),
-            BindError::InUse { port, .. } => held_by_another(port, &error, token),
-            BindError::Refused { .. } => Failure::failed(error.to_string()),
-        })
+        .map_err(|error| explain(&error, token))
+}
+
+fn explain(error: &BindError, token: &TokenSource) -> Failure {
+    match error {
+        BindError::Unsuitable { .. } => Failure::config(error.to_string()),
+        BindError::InUse { port, .. } => held_by_another(*port, error, token),
+        BindError::Refused { .. } => Failure::failed(error.to_string()),
+    }
 }
 
 fn held_by_another(port: u16, error: &BindError, token: &TokenSource) -> Failure {

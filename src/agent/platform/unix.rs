@@ -92,7 +92,7 @@ pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
 }
 
 /// Sockets that a service manager may pass on; the agent has two listeners.
-const MAX_INHERITED: u32 = 16;
+const MAX_INHERITED: u64 = 16;
 
 /// Sockets that the service manager has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`). Called once, before
 /// anything else is opened.
@@ -102,9 +102,9 @@ pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
     if !is_for_us {
         return Ok(Vec::new());
     }
-    let promised = std::env::var("LISTEN_FDS").ok();
-    let promised: Option<u32> = promised.and_then(|count| count.parse().ok());
-    if promised.is_some_and(|count| count > MAX_INHERITED) {
+    // `ListenFd` makes a list of as many numbers as the variable promises.
+    let is_too_many = |count: String| count.parse().is_ok_and(|count: u64| count > MAX_INHERITED);
+    if std::env::var("LISTEN_FDS").is_ok_and(is_too_many) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("LISTEN_FDS promises more than {MAX_INHERITED} sockets"),
