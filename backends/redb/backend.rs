@@ -8,11 +8,11 @@ use kms_agent_core::{
     BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed, Secret, SecretKey,
     SecretValue, Timestamp,
 };
-
-use crate::store::{Started, Store};
 use kms_agent_sealed::map::Listed;
 use kms_agent_sealed::record::Header;
 use kms_agent_sealed::seal::{Damaged, RecordHash, Sealer};
+
+use crate::store::{Started, Store};
 
 pub(crate) const NAME: &str = "Persistent";
 

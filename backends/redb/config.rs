@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
 use kms_agent_core::{CacheBackend, Scope, run_blocking};
+use kms_agent_sealed::key::KeySource;
+use kms_agent_sealed::private;
 
 use crate::backend::RedbBackend;
 use crate::examine::{examine, last_scope};
 use crate::store::{FileSystem, Place, Store};
-use kms_agent_sealed::key::KeySource;
-use kms_agent_sealed::private;
 
 const DEFAULT_PATH: &str = "./cache/kms-agent.redb";
 const DEFAULT_KEY_FILE: &str = "./keys/kms-agent.key";

@@ -5,12 +5,12 @@ use std::io;
 use std::path::Path;
 
 use kms_agent_core::Scope;
+use kms_agent_sealed::key::{KeyError, KeySource};
+use kms_agent_sealed::private;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::store::fault::Fault;
 use crate::store::{Sight, look_into, peek, sealed_otherwise, tell_apart};
-use kms_agent_sealed::key::{KeyError, KeySource};
-use kms_agent_sealed::private;
 
 /// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
 pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {

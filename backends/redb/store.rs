@@ -34,13 +34,15 @@ use kms_agent_core::registry::OpenError;
 use kms_agent_core::{
     BackendError, BackendStats, Lifetime, Resumed, Scope, Timestamp, run_blocking, shortage,
 };
+use kms_agent_sealed::key::RootKey;
+use kms_agent_sealed::map::Listed;
+use kms_agent_sealed::seal::{RecordHash, SealedRecord, Sealer};
 use tokio::sync::oneshot;
 
 pub(crate) use self::medium::FileSystem;
 pub(crate) use self::place::Place;
 pub(crate) use self::place::sealed_otherwise;
 use self::place::{Keys, OpenFailure};
-
 use self::reader::Lookup;
 use self::shared::{Progress, Shared};
 use self::sight::share_a_folder;
@@ -48,9 +50,6 @@ pub(crate) use self::sight::{Sight, look_into, peek, tell_apart};
 use self::state::{Known, State, Stop};
 use self::writer::Writer;
 use crate::queue::Ticket;
-use kms_agent_sealed::key::RootKey;
-use kms_agent_sealed::map::Listed;
-use kms_agent_sealed::seal::{RecordHash, SealedRecord, Sealer};
 
 /// How long the end waits for the store to give back the room that it does not need.
 const TIDYING: Duration = Duration::from_secs(3);

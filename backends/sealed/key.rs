@@ -30,12 +30,12 @@ impl RootKey {
 
     /// A key that is no secret.
     #[cfg(fuzzing)]
-    pub fn fixed() -> Self {
+    pub(crate) fn fixed() -> Self {
         Self(Zeroizing::new([7; KEY_BYTES]))
     }
 
     /// Reveals the bytes of the key.
-    pub fn expose(&self) -> &[u8; KEY_BYTES] {
+    pub(crate) fn expose(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 }

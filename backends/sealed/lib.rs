@@ -1,5 +1,5 @@
-//! What the backends that store sealed records share: the root key and its file, the format of a record, AES-256-GCM
-//! sealing, and the bounded map of sealed records in memory.
+//! Key, record format, AES-256-GCM sealing and the bounded map of sealed records, shared by the backends that store
+//! encrypted records.
 //!
 //! The only I/O in here is the key file. A backend keeps sealed records where it likes; nothing that leaves
 //! this crate sealed can be read without the key.

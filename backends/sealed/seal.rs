@@ -18,7 +18,7 @@ pub const FORMAT: u8 = 1;
 
 const KEY_ID_BYTES: usize = 16;
 /// Length of a record hash.
-pub const HASH_BYTES: usize = 32;
+pub(crate) const HASH_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 4;
@@ -28,7 +28,7 @@ const LENGTH_BYTES: usize = 4;
 pub struct KeyId([u8; KEY_ID_BYTES]);
 
 impl KeyId {
-    /// Bytes of the hash.
+    /// Bytes of the id.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

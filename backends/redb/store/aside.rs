@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kms_agent_core::Timestamp;
-
 use kms_agent_sealed::private;
 
 /// Renames the file at `path`, in place of the one set aside before; returns what it is now. `None`: there is none.

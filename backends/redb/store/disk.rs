@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kms_agent_sealed::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata,
     RepairSession, StorageBackend, TableDefinition, TableError,
@@ -13,7 +14,6 @@ use super::fault::{Failure, Fault, contained};
 use super::frozen::Frozen;
 use super::tentative::TentativeFile;
 use crate::queue::{Batch, Write};
-use kms_agent_sealed::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kms_agent_core::{Clock, Resumed};
+use kms_agent_sealed::key::{KeyError, KeySource, RootKey};
+use kms_agent_sealed::private::{self, Distrust};
+use kms_agent_sealed::record::decode_resumed;
+use kms_agent_sealed::seal::{RESUMED, Sealer};
 
 use super::aside;
 use super::disk::{Contents, Disk};
 use super::fault::{Failure, Fault};
 use super::medium::Medium;
-use kms_agent_sealed::key::{KeyError, KeySource, RootKey};
-use kms_agent_sealed::private::{self, Distrust};
-use kms_agent_sealed::record::decode_resumed;
-use kms_agent_sealed::seal::{RESUMED, Sealer};
 
 /// Where everything is.
 #[derive(Clone, Debug)]

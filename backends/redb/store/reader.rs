@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
+use kms_agent_sealed::record::Header;
+use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 use tokio::sync::oneshot;
 
 use super::shared::Shared;
 use super::state::{Known, State};
-use kms_agent_sealed::record::Header;
-use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 /// A question, and where the answer goes.
 #[derive(Debug)]

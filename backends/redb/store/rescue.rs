@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use kms_agent_core::Lifetime;
+use kms_agent_sealed::record::Header;
+use kms_agent_sealed::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
 
 use super::disk::Limits;
 use super::fault::Fault;
 use super::shared::Shared;
 use super::state::Index;
-use kms_agent_sealed::record::Header;
-use kms_agent_sealed::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
 
 /// What is read at a time while all goes well.
 const LIMITS: Limits = Limits {

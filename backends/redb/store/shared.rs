@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use kms_agent_sealed::seal::Sealer;
 use tokio::sync::watch;
 
 use super::disk::Disk;
@@ -12,7 +13,6 @@ use super::fault::{Failure, Fault};
 use super::place::{Opened, Place};
 use super::state::{State, Stored};
 use crate::queue::Ticket;
-use kms_agent_sealed::seal::Sealer;
 
 pub(crate) struct Shared {
     pub(crate) place: Place,

@@ -5,14 +5,14 @@ use std::ops::Bound;
 use std::path::Path;
 
 use kms_agent_core::Resumed;
+use kms_agent_sealed::key::{KeySource, RootKey};
+use kms_agent_sealed::private;
+use kms_agent_sealed::seal::Sealer;
 
 use super::disk;
 use super::fault::Fault;
 use super::medium::{FileSystem, Medium};
 use super::place::{FileId, open_file, resumed};
-use kms_agent_sealed::key::{KeySource, RootKey};
-use kms_agent_sealed::private;
-use kms_agent_sealed::seal::Sealer;
 
 /// Whether the key lies beside the store, where whoever copies the one gets the other.
 pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {

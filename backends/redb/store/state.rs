@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
+use kms_agent_sealed::map::{Found, Listed, SealedMap};
+use kms_agent_sealed::record::{self, Header};
+use kms_agent_sealed::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
 
 use super::fault::{Failure, Fault};
 use super::place::FileId;
 use super::time::Time;
 use crate::queue::{Queue, Ticket, Write};
-use kms_agent_sealed::map::{Found, Listed, SealedMap};
-use kms_agent_sealed::record::{self, Header};
-use kms_agent_sealed::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
 
 /// The longest pause between attempts to heal, in sweeps, which come about once a second.
 const LONGEST_PAUSE: u32 = 32;

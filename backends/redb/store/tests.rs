@@ -8,11 +8,11 @@ mod faulty;
 use std::fs;
 
 use kms_agent_cache::SystemClock;
+use kms_agent_sealed::key::KeySource;
 use tempfile::TempDir;
 
 use super::fault::{Failure, Fault};
 use super::*;
-use kms_agent_sealed::key::KeySource;
 
 const LIFETIME: Lifetime = Lifetime {
     fetched_at: Timestamp::from_millis(1),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::Timestamp;
+use kms_agent_sealed::key::RootKey;
+use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 use super::checkup;
 use super::disk::{Disk, Limits};
@@ -14,8 +16,6 @@ use super::rescue::{check, rescue};
 use super::shared::{GIVE_WAY, Shared};
 use super::state::{Index, State, Stop};
 use crate::queue::Batch;
-use kms_agent_sealed::key::RootKey;
-use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
 /// first write, and part of the index may have to be finished first.
