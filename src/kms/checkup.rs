@@ -6,8 +6,7 @@ mod remedy;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::source::PROBE_SECRET;
-use kms_agent_core::source::{FetchRequest, Purpose, SendGate};
+use kms_agent_core::source::{FetchRequest, PROBE_SECRET, Purpose, SendGate};
 use kms_agent_core::{
     Clock, Scope, SecretId, SecretRef, SecretSource, SourceError, Timestamp, VersionSelector,
 };

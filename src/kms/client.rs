@@ -24,9 +24,8 @@ use crate::gateway::wire::MAX_ANSWER_BYTES;
 use crate::host::Environment;
 use crate::host::file::LOOK_EVERY;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
-use crate::location::Locator;
-use crate::location::Metadata;
 use crate::location::endpoint::Endpoint;
+use crate::location::{Locator, Metadata};
 use crate::metric::KmsMetrics;
 use crate::settings::Settings;
 

@@ -1,4 +1,4 @@
-//! What KMS and STS share as services of the OpenAPI gateway: signing, wire forms, errors, retries, clock skew.
+//! Parts that the clients of KMS and STS share: signing, wire forms, errors, retries, clock skew.
 
 mod credential;
 pub(crate) mod error;

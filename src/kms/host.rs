@@ -1,5 +1,7 @@
-//! What the machine provides: a snapshot of the environment, and files read with bounds and judged by who may write them.
+//! Ports to the machine: a snapshot of the environment, files read with bounds and judged by who may write them, and
+//! digests.
 
+pub(crate) mod digest;
 mod environment;
 pub(crate) mod file;
 

@@ -33,7 +33,7 @@ use self::lookup::Lookup;
 pub(crate) use self::lookup::look_up;
 pub(crate) use self::message::{HttpRequest, HttpResponse, Method};
 pub(crate) use self::proxy::ProxySettings;
-use crate::gateway::sign::fingerprint;
+use crate::host::digest::fingerprint;
 
 const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERSION"));
 

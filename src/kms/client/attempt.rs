@@ -6,15 +6,13 @@ use kms_agent_core::{SecretRef, SourceError, Timestamp};
 use zeroize::Zeroizing;
 
 use super::KmsSource;
-use crate::gateway::Credential;
-use crate::gateway::error;
 use crate::gateway::retry::asked_pause;
-use crate::gateway::sign::nonce;
-use crate::gateway::sign::{Call, Stamp, sign};
+use crate::gateway::sign::{Call, Stamp, nonce, sign};
 use crate::gateway::skew::{Skew, server_date};
 use crate::gateway::wire::{
     self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word,
 };
+use crate::gateway::{Credential, error};
 use crate::http::{HttpErrorKind, HttpRequest, HttpResponse, Method};
 use crate::location::endpoint::Endpoint;
 

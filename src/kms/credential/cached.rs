@@ -4,16 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kms_agent_core::source::CredentialState;
-use kms_agent_core::{Backoff, Clock, Retry};
+use kms_agent_core::{Clock, Retry};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use self::held::Held;
 pub(crate) use self::held::Lease;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-
-/// Pauses between tries of a provider that fails.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+use crate::gateway::retry::RENEWAL;
 
 /// The shortest time between two renewals that KMS's refusals set off.
 const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
@@ -298,7 +296,7 @@ impl CachedCredential {
             tracing::error!(provider, cause, "there are no credentials");
         }
         state.failure = Some(RenewalFailure {
-            retry: BACKOFF.failed(before.as_ref().map(|failure| &failure.retry), now),
+            retry: RENEWAL.failed(before.as_ref().map(|failure| &failure.retry), now),
             told_unusable: !usable,
             error: error.clone(),
         });

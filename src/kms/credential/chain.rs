@@ -9,8 +9,7 @@ use super::environment;
 use super::misconfigured::Misconfigured;
 use super::oidc::{self, OidcProvider};
 use super::profile::{Place, ProfileProvider};
-use super::provider::Origin;
-use super::provider::{CredentialError, CredentialProvider, Obtained};
+use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
 use super::uri::{self, UriProvider};
 use crate::settings::ProviderChoice;
 

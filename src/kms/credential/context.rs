@@ -1,4 +1,4 @@
-//! What credential providers are made of.
+//! Parts that credential providers are made of.
 
 use std::sync::Arc;
 

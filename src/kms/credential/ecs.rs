@@ -3,8 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::provider::Origin;
-use super::provider::{CredentialError, CredentialProvider, Obtained};
+use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
 use super::response::{issuer_time, parse_flat};
 use crate::gateway::sign::encode;
 use crate::host::Environment;

@@ -1,6 +1,5 @@
 use super::fixed::FixedProvider;
-use super::provider::CredentialError;
-use super::provider::Origin;
+use super::provider::{CredentialError, Origin};
 use crate::gateway::{Credential, Part, QUOTED, UNSENDABLE};
 use crate::host::Environment;
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::provider::Origin;
-use super::provider::{CredentialError, CredentialProvider, Obtained};
+use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
 use super::role::{Role, Wish};
 use super::sts::{Gateway, Sts};
 use crate::gateway::QUOTED;

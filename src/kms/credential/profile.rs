@@ -15,7 +15,7 @@ pub(super) use self::place::Place;
 use self::plan::Plan;
 use super::context::ProviderContext;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::gateway::sign::fingerprint;
+use crate::host::digest::fingerprint;
 use crate::host::file::{self, FileError, LOOK_EVERY};
 
 /// Profiles are a few hundred bytes each.

@@ -2,8 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::provider::Origin;
-use super::provider::{CredentialError, CredentialProvider, Obtained};
+use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
 use super::sts::Gateway;
 use crate::host::Environment;
 

@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::response::{issuer_time, parse_flat};
-use crate::gateway::sign::fingerprint;
 use crate::gateway::wire::MAX_CREDENTIAL_BYTES;
 use crate::host::Environment;
+use crate::host::digest::fingerprint;
 use crate::http::{HttpRequest, HttpSend};
 use crate::location::endpoint::Endpoint;
 use crate::settings::ProviderChoice;

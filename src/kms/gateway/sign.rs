@@ -1,7 +1,6 @@
 //! Signatures of the OpenAPI gateway, version 3 (`ACS3-HMAC-SHA256`): pure and synchronous.
 
 mod canonical;
-mod digest;
 #[cfg(test)]
 mod vector;
 
@@ -9,8 +8,8 @@ use zeroize::Zeroizing;
 
 use self::canonical::{canonical_headers, canonical_request, signed_headers};
 pub(crate) use self::canonical::{encode, encode_pairs};
-use self::digest::{hmac_hex, sha256_hex};
 use crate::gateway::Credential;
+use crate::host::digest::{hmac_hex, sha256_hex};
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
@@ -90,11 +89,6 @@ pub(crate) fn sign(call: Call<'_>, credential: &Credential, stamp: Stamp<'_>) ->
         query: query.to_string(),
         headers,
     }
-}
-
-/// A short name of `bytes` that does not give them away.
-pub(crate) fn fingerprint(bytes: &[u8]) -> String {
-    sha256_hex(bytes).chars().take(16).collect()
 }
 
 fn own(text: &str) -> Zeroizing<String> {

@@ -1,11 +1,11 @@
 //! Where KMS is: what the operator says, else what the environment or the metadata service says of the region.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{Backoff, Clock, Retry, SourceError};
+use kms_agent_core::{Clock, Retry, SourceError};
 
+use crate::gateway::retry::RENEWAL;
 use crate::host::Environment;
 use crate::location::endpoint::Endpoint;
 use crate::location::metadata::{self, Metadata};
@@ -13,9 +13,6 @@ use crate::location::region::Region;
 use crate::settings::KmsSettings;
 
 const REGION_VARIABLE: &str = "ALIBABA_CLOUD_REGION_ID";
-/// Pauses between questions to a metadata service that fails.
-const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-
 const REGION_PATH: &str = "/latest/meta-data/region-id";
 
 const UNKNOWN: &str = "the region is not known; set KMS.Region";
@@ -180,7 +177,7 @@ impl Locator {
                 }
                 let before = learnt.failure.take();
                 let retry =
-                    BACKOFF.failed(before.as_ref().map(|(retry, _)| retry), self.clock.boot());
+                    RENEWAL.failed(before.as_ref().map(|(retry, _)| retry), self.clock.boot());
                 learnt.failure = Some((retry, why.clone()));
             }
         }
