@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kms_agent_core::Backoff;
 use kms_agent_core::secret::SecretKey;
 use kms_agent_core::source::SourceErrorKind;
+use kms_agent_core::{Backoff, jitter};
 
 const BACKOFF: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_mins(1));
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -176,7 +176,8 @@ impl Failing {
         retry_after: Option<Duration>,
     ) -> Self {
         let failures = before.map_or(0, |before| before.failures);
-        let pause = BACKOFF.pause(failures).max(FIRST_PAUSE);
+        let above_first = BACKOFF.bound(failures).saturating_sub(FIRST_PAUSE);
+        let pause = FIRST_PAUSE + jitter::up_to(above_first);
         let asked_for = retry_after.unwrap_or_default().min(BACKOFF.longest());
         Self {
             failures: failures.saturating_add(1),

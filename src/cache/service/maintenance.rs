@@ -17,7 +17,7 @@ use crate::policy::Policy;
 /// How often what is dead is wiped.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest pause between attempts at what the backend did not let happen.
+/// Pauses between attempts to bring entries under the policy while the backend fails.
 const BACKOFF: Backoff = Backoff::new(SWEEP_EVERY, Duration::from_mins(1));
 
 impl SecretService {
@@ -36,7 +36,7 @@ impl SecretService {
             if self.restamp_all().await.is_ok() {
                 return;
             }
-            self.timeline.sleep(BACKOFF.pause(failures)).await;
+            self.timeline.sleep(BACKOFF.bound(failures)).await;
         }
     }
 
