@@ -73,15 +73,7 @@ async fn a_version_asked_for_is_never_answered_by_another() {
         .await
         .expect_err("refused");
     assert_eq!(error.kind(), SourceErrorKind::VersionNotFound);
-    assert_eq!(
-        harness
-            .service
-            .backend_stats()
-            .await
-            .expect("works")
-            .entries,
-        0
-    );
+    assert_eq!(harness.entries().await, 0);
 }
 
 #[tokio::test]
@@ -138,10 +130,7 @@ async fn nothing_is_stored_with_a_ttl_of_zero_or_over_the_size_limit() {
             collapsed: false
         }
     );
-    assert_eq!(
-        first.service.backend_stats().await.expect("works").entries,
-        0
-    );
+    assert_eq!(first.entries().await, 0);
 
     let second = harness(calm()).await;
     second.source.then_value(&"x".repeat(256 * 1024 + 1));
@@ -150,10 +139,7 @@ async fn nothing_is_stored_with_a_ttl_of_zero_or_over_the_size_limit() {
         status,
         CacheStatus::Forwarded { stored: false, .. }
     ));
-    assert_eq!(
-        second.service.backend_stats().await.expect("works").entries,
-        0
-    );
+    assert_eq!(second.entries().await, 0);
 }
 
 #[tokio::test]
@@ -224,15 +210,7 @@ async fn a_new_policy_lets_held_entries_live_longer_or_die_sooner() {
         .sweep(Timeline::new(Arc::new(harness.clock.clone())).now())
         .await
         .expect("swept");
-    assert_eq!(
-        harness
-            .service
-            .backend_stats()
-            .await
-            .expect("works")
-            .entries,
-        0
-    );
+    assert_eq!(harness.entries().await, 0);
 }
 
 #[tokio::test]

@@ -67,6 +67,12 @@ impl Harness {
     pub(crate) fn calls(&self) -> usize {
         self.source.calls().len()
     }
+
+    /// Number of entries that the backend holds.
+    pub(crate) async fn entries(&self) -> usize {
+        let stats = self.service.backend_stats().await;
+        stats.expect("the backend works").entries
+    }
 }
 
 /// No refresh ahead, so that each call is one a reader caused.

@@ -45,27 +45,11 @@ async fn a_purge_drops_every_version_and_what_is_under_way_is_not_stored() {
         answer.status,
         CacheStatus::Forwarded { stored: false, .. }
     ));
-    assert_eq!(
-        harness
-            .service
-            .backend_stats()
-            .await
-            .expect("works")
-            .entries,
-        1
-    );
+    assert_eq!(harness.entries().await, 1);
     assert!(matches!(
         harness.read_named("other").await.expect("answered").status,
         CacheStatus::Hit { .. }
     ));
     assert_eq!(harness.service.purge_all().await.expect("purged"), 1);
-    assert_eq!(
-        harness
-            .service
-            .backend_stats()
-            .await
-            .expect("works")
-            .entries,
-        0
-    );
+    assert_eq!(harness.entries().await, 0);
 }
