@@ -1,15 +1,12 @@
 //! Sealed records in memory and, behind that, in a database that threads of its own look after.
 //!
-//! The writing thread owns the database: it commits what waits in the queue, lists what is there, and opens it
-//! again after trouble. The reading thread fetches records that memory has not got. After a start a third one
-//! checks the file and ends. Nothing here blocks an async thread for longer than it takes to look something up
-//! in memory.
+//! The writing thread owns the database: it commits what waits in the queue, lists and verifies what is there, and
+//! opens it again after trouble. The reading thread fetches records that memory has not got. Nothing here blocks an
+//! async thread for longer than it takes to look something up in memory.
 
 mod aside;
-mod checkup;
 mod disk;
 pub(crate) mod fault;
-mod frozen;
 mod medium;
 mod place;
 mod reader;

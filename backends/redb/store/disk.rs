@@ -1,7 +1,6 @@
 //! Transactions: all that is ever asked of redb.
 
 use std::ops::Bound;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kms_agent_sealed::seal::{FORMAT, RESUMED, RecordHash, SealedRecord, Sealer};
@@ -11,8 +10,7 @@ use redb::{
 };
 
 use super::fault::{Failure, Fault, contained};
-use super::frozen::Frozen;
-use super::tentative::TentativeFile;
+use super::tentative::{Locking, TentativeFile};
 use crate::queue::{Batch, Write};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
@@ -60,12 +58,13 @@ impl Disk {
         sealer: &Sealer,
         unwritable: Option<Failure>,
     ) -> Result<(Self, Contents), Fault> {
-        let file = if unwritable.is_some() {
-            TentativeFile::read_only(file)
+        let locking = if unwritable.is_some() {
+            Locking::Shared
         } else {
-            TentativeFile::new(file.into())
-        }?;
-        let opened = contained(|| open(&file, Trust::Quick)).and_then(|database| {
+            Locking::Exclusive
+        };
+        let file = TentativeFile::new(file, locking)?;
+        let opened = contained(|| open(&file)).and_then(|database| {
             match contained(|| take_over(&database, &file, sealer, unwritable.as_ref())) {
                 Ok(contents) => Ok((database, contents)),
                 Err(fault) => {
@@ -114,15 +113,6 @@ impl Disk {
         self.file.blamed(contained(|| question(&self.database)))
     }
 
-    /// The file as it is now, to be checked beside whoever reads and writes. `give_way` is called before each
-    /// piece that is read.
-    pub(crate) fn checkup(
-        &self,
-        give_way: impl Fn() + Send + Sync + 'static,
-    ) -> Result<Checkup, Fault> {
-        Ok(Checkup(self.file.freeze(give_way)?))
-    }
-
     /// Writes all there is into `other`, which is empty, with its meta data.
     pub(crate) fn copy_to(&self, other: &Self) -> Result<(), Fault> {
         self.ask(|database| other.ask(|empty| copy(database, empty)))
@@ -139,53 +129,21 @@ impl Disk {
     /// Lets go of the store.
     pub(crate) fn close(self) -> Result<(), Fault> {
         let Self { database, file, .. } = self;
-        file.thaw();
         file.blamed(contained(|| Ok(database.close()?)))
     }
 
     /// Lets go of a store that is damaged, and leaves it as it is.
     pub(crate) fn abandon(self) {
-        self.file.thaw();
         discard(self.database, &self.file);
     }
 }
 
-/// A store's file at one moment, to be compared with its checksums.
-#[derive(Debug)]
-pub(crate) struct Checkup(Arc<Frozen>);
-
-impl Checkup {
-    /// Reads all of it. Ends early, without a word on the file, when the store is closed or too much is written
-    /// meanwhile.
-    pub(crate) fn run(self) -> Result<(), Fault> {
-        let file = TentativeFile::new(Arc::clone(&self.0) as Arc<dyn StorageBackend>)?;
-        let checked = contained(|| open(&file, Trust::Nothing)).map(|database| {
-            discard(database, &file);
-        });
-        if self.0.is_over() {
-            return Ok(());
-        }
-        file.blamed(checked)
-    }
-}
-
-/// What is believed of a file before it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    /// That it is as it was left, which is known at once. Every commit sees to that, so a file that would have to
-    /// be read as a whole to be put right is a damaged one.
-    Quick,
-    /// Nothing; all of it is compared with its checksums.
-    Nothing,
-}
-
-fn open(file: &TentativeFile, trust: Trust) -> Result<Database, Fault> {
+/// Opens the database as the last commit left it. Every commit makes quick repair possible, so a file that would
+/// have to be read as a whole first is damaged.
+fn open(file: &TentativeFile) -> Result<Database, Fault> {
     let mut builder = Builder::new();
     builder.set_cache_size(PAGE_CACHE_BYTES);
-    match trust {
-        Trust::Quick => builder.set_repair_callback(RepairSession::abort),
-        Trust::Nothing => builder.set_check_integrity_on_open(true),
-    };
+    builder.set_repair_callback(RepairSession::abort);
     Ok(builder.create_with_backend(file.clone())?)
 }
 
@@ -212,8 +170,8 @@ pub(crate) fn recognize(
     file: Box<dyn StorageBackend>,
     sealer: &Sealer,
 ) -> Result<Option<Vec<u8>>, Fault> {
-    let file = TentativeFile::new(Arc::new(Frozen::new(file.into(), || ())?))?;
-    let recognized = contained(|| open(&file, Trust::Quick)).and_then(|database| {
+    let file = TentativeFile::new(file, Locking::None)?;
+    let recognized = contained(|| open(&file)).and_then(|database| {
         let whose = contained(|| whose(&database, sealer));
         discard(database, &file);
         whose.map(|contents| contents?.resumed)

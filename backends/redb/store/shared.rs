@@ -20,8 +20,6 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// For the writing thread, which waits for something to do.
     woken: Condvar,
-    /// For the check, which gives way to look-ups.
-    answered: Condvar,
     /// Read-locked while it is used, also for writing, and write-locked to put another one in its place.
     disk: RwLock<Option<Disk>>,
     /// For whoever waits for the writing thread.
@@ -30,9 +28,6 @@ pub(crate) struct Shared {
     /// told together.
     damaged: AtomicU64,
 }
-
-/// How long what can wait gives way to look-ups: as long as a reader waits for the store at most.
-pub(crate) const GIVE_WAY: Duration = Duration::from_millis(500);
 
 /// How far the writing thread has come.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,7 +52,6 @@ impl Shared {
             place,
             state: Mutex::new(state),
             woken: Condvar::new(),
-            answered: Condvar::new(),
             disk: RwLock::new(None),
             progress: watch::Sender::default(),
             damaged: AtomicU64::new(0),
@@ -96,19 +90,7 @@ impl Shared {
     /// Notes that a look-up is answered.
     pub(crate) fn looked_up(&self) {
         self.lock().lookups -= 1;
-        self.answered.notify_all();
         self.wake();
-    }
-
-    /// Waits while look-ups wait for the store, within bounds. False: there was none.
-    pub(crate) fn give_way(&self) -> bool {
-        let state = self.lock();
-        let is_busy = state.lookups > 0;
-        let quiet = self
-            .answered
-            .wait_timeout_while(state, GIVE_WAY, |state| state.lookups > 0);
-        drop(quiet);
-        is_busy
     }
 
     /// For whoever looks for himself how far the writing thread has come.

@@ -47,8 +47,6 @@ pub(crate) struct State {
     pub(crate) is_open: bool,
     /// The file it was opened from last.
     pub(crate) file: Option<FileId>,
-    /// Nobody has looked yet whether it is damaged.
-    pub(crate) is_unchecked: bool,
     /// See whether that file is still there.
     pub(crate) look: bool,
     pub(crate) trouble: Option<Trouble>,
@@ -128,7 +126,6 @@ impl State {
             unwritable: None,
             is_open: false,
             file: None,
-            is_unchecked: false,
             look: false,
             trouble: None,
             failures: 0,
@@ -306,7 +303,6 @@ impl State {
         self.fault = None;
         match found {
             Stored::Nothing => {
-                self.is_unchecked = false;
                 self.map.forget_stored();
                 self.queue.clear();
                 self.queue.forgive();
@@ -318,7 +314,6 @@ impl State {
                 self.queue.restore();
             }
             Stored::Records { count, resumed } => {
-                self.is_unchecked = true;
                 if let Some(resumed) = resumed {
                     self.scope.get_or_insert(Arc::clone(&resumed.scope));
                     self.time.found(resumed, self.opening == 1);

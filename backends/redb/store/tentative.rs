@@ -4,12 +4,11 @@ use std::fmt;
 use std::io;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
 use super::fault::{Failure, Fault};
-use super::frozen::{Frozen, overlay};
 
 /// redb writes to a file when it opens it, and repairs it after a crash. Until [`accept`](Self::accept) is
 /// called those changes stay in memory, so that looking into somebody else's store leaves it as it was.
@@ -17,16 +16,23 @@ use super::frozen::{Frozen, overlay};
 pub(crate) struct TentativeFile(Arc<Inner>);
 
 struct Inner {
-    file: Arc<dyn StorageBackend>,
-    /// Nobody locks a file exclusively that he cannot write.
-    is_read_only: bool,
-    /// Who reads it as it was, and must be told before something changes.
-    frozen: Mutex<Weak<Frozen>>,
+    file: Box<dyn StorageBackend>,
+    locking: Locking,
     held_back: Mutex<Option<Changes>>,
     /// The first thing that did not work.
     failure: Mutex<Option<Failure>>,
     /// Nobody gets at the file any more.
     is_shut: AtomicBool,
+}
+
+/// Lock that redb gets on the file where it asks for an exclusive one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Locking {
+    Exclusive,
+    /// For a file that cannot be written: such a file cannot be locked exclusively.
+    Shared,
+    /// For an inspection beside a process that has the file open.
+    None,
 }
 
 /// What the file would have gone through.
@@ -43,21 +49,11 @@ enum Step {
 }
 
 impl TentativeFile {
-    pub(crate) fn new(file: Arc<dyn StorageBackend>) -> io::Result<Self> {
-        Self::over(file, false)
-    }
-
-    /// A file that cannot be written: changes stay in memory for good.
-    pub(crate) fn read_only(file: Box<dyn StorageBackend>) -> io::Result<Self> {
-        Self::over(file.into(), true)
-    }
-
-    fn over(file: Arc<dyn StorageBackend>, is_read_only: bool) -> io::Result<Self> {
+    pub(crate) fn new(file: Box<dyn StorageBackend>, locking: Locking) -> io::Result<Self> {
         let length = file.len()?;
         Ok(Self(Arc::new(Inner {
             file,
-            is_read_only,
-            frozen: Mutex::default(),
+            locking,
             held_back: Mutex::new(Some(Changes {
                 steps: Vec::new(),
                 length,
@@ -67,44 +63,11 @@ impl TentativeFile {
         })))
     }
 
-    /// The file as it is now, for one who reads it while it is written to. The one before ends.
-    pub(crate) fn freeze(
-        &self,
-        give_way: impl Fn() + Send + Sync + 'static,
-    ) -> io::Result<Arc<Frozen>> {
-        self.thaw();
-        let frozen = Arc::new(Frozen::new(Arc::clone(&self.0.file), give_way)?);
-        *self.frozen() = Arc::downgrade(&frozen);
-        Ok(frozen)
-    }
-
-    /// Ends what [`freeze`](Self::freeze) began.
-    pub(crate) fn thaw(&self) {
-        let frozen = std::mem::take(&mut *self.frozen());
-        if let Some(frozen) = frozen.upgrade() {
-            frozen.end();
-        }
-    }
-
-    fn frozen(&self) -> MutexGuard<'_, Weak<Frozen>> {
-        self.0.frozen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has who reads the file as it was keep what is about to change.
-    fn keep(&self, from: u64, to: u64) {
-        let frozen = self.frozen().upgrade();
-        if let Some(frozen) = frozen {
-            frozen.keep(from, to);
-        }
-    }
-
     fn do_write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.keep(offset, offset.saturating_add(data.len() as u64));
         self.noted(self.0.file.write(offset, data))
     }
 
     fn do_set_len(&self, length: u64) -> io::Result<()> {
-        self.keep(length, u64::MAX);
         self.noted(self.0.file.set_len(length))
     }
 
@@ -118,6 +81,13 @@ impl TentativeFile {
             Err(io::Error::other("nobody gets at the file any more"))
         } else {
             Ok(())
+        }
+    }
+
+    fn lockable(&self) -> Result<&dyn StorageBackend, BackendError> {
+        match self.0.locking {
+            Locking::None => Err(BackendError::Unsupported),
+            _ => Ok(&*self.0.file),
         }
     }
 
@@ -220,6 +190,16 @@ impl Changes {
     }
 }
 
+/// Copies the part of `data`, which lies at `at`, that falls into `out`, which lies at `offset`.
+fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
+    let apart = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+    let source = data.iter().skip(apart(at, offset));
+    let target = out.iter_mut().skip(apart(offset, at));
+    for (to, from) in target.zip(source) {
+        *to = *from;
+    }
+}
+
 impl StorageBackend for TentativeFile {
     fn len(&self) -> io::Result<u64> {
         self.check_open()?;
@@ -272,10 +252,11 @@ impl StorageBackend for TentativeFile {
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        if self.0.is_read_only {
-            return self.0.file.try_lock_shared_range(start, end);
+        match self.0.locking {
+            Locking::Exclusive => self.0.file.try_lock_range(start, end),
+            Locking::Shared => self.0.file.try_lock_shared_range(start, end),
+            Locking::None => Ok(true),
         }
-        self.0.file.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(
@@ -283,23 +264,26 @@ impl StorageBackend for TentativeFile {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.0.file.try_lock_shared_range(start, end)
+        self.lockable()?.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.file.lock_range(start, end)
+        self.lockable()?.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.file.lock_shared_range(start, end)
+        self.lockable()?.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.file.unlock_range(start, end)
+        match self.0.locking {
+            Locking::None => Ok(()),
+            _ => self.0.file.unlock_range(start, end),
+        }
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.file.query_lock_range(start, end)
+        self.lockable()?.query_lock_range(start, end)
     }
 }
 
@@ -325,7 +309,7 @@ mod tests {
             .write(true)
             .open(path)
             .unwrap();
-        TentativeFile::new(FileSystem.open(file).unwrap().into()).unwrap()
+        TentativeFile::new(FileSystem.open(file).unwrap(), Locking::Exclusive).unwrap()
     }
 
     fn all(file: &TentativeFile) -> Vec<u8> {

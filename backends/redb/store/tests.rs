@@ -1,7 +1,6 @@
 //! What becomes of a store whose medium fails while it runs. Here the faults are put where a reader would leave
 //! them; below they come from the medium.
 
-mod checkup;
 mod failing;
 mod faulty;
 

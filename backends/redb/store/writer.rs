@@ -8,12 +8,11 @@ use kms_agent_core::Timestamp;
 use kms_agent_sealed::key::RootKey;
 use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
-use super::checkup;
 use super::disk::{Disk, Limits};
 use super::fault::{Failure, Fault};
 use super::place::{Keys, OpenFailure};
 use super::rescue::{check, rescue};
-use super::shared::{GIVE_WAY, Shared};
+use super::shared::Shared;
 use super::state::{Index, State, Stop};
 use crate::queue::Batch;
 
@@ -23,6 +22,9 @@ const GATHERING: Duration = Duration::from_millis(50);
 
 /// What one transaction takes; more waits for the next one.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// How long listing gives way to look-ups: as long as a reader waits for the store at most.
+const GIVE_WAY: Duration = Duration::from_millis(500);
 
 /// What is listed at a time, so that a write never waits long for it, on a slow disk either.
 const LISTED: Limits = Limits {
@@ -56,8 +58,6 @@ enum Job {
     /// A batch, and when it was made.
     Write(Batch, Timestamp),
     List(Option<RecordHash>),
-    /// Have the file compared with its checksums.
-    Check,
     Close,
     Abandon,
 }
@@ -99,7 +99,6 @@ impl Writer {
                 Job::Replace => self.replace(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
-                Job::Check => checkup::start(&self.shared),
                 Job::Close => return self.close(),
                 Job::Abandon => return self.shared.close_disk(),
             }
@@ -170,9 +169,6 @@ impl Writer {
                 state = self.shared.wait_while(state, GIVE_WAY, is_busy);
                 gave_way = true;
                 continue;
-            }
-            if std::mem::take(&mut state.is_unchecked) {
-                return Job::Check;
             }
             state = self.shared.wait(state);
             gathered = false;

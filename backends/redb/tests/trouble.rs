@@ -259,6 +259,19 @@ async fn a_damaged_record_is_a_miss_and_is_removed() {
 }
 
 #[tokio::test]
+async fn the_listing_after_a_start_finds_damaged_records_that_nobody_reads() {
+    // In the value's tag, and in the header before it.
+    for from_end in [1, 40] {
+        let folder = Folder::filled("a").await;
+        damage_records(&folder, from_end);
+        let backend = folder.open().await.unwrap();
+        assert_eq!(names(&backend).await, [""; 0]);
+        backend.close().await.unwrap();
+        assert_eq!(count_records(&folder), 0);
+    }
+}
+
+#[tokio::test]
 async fn records_that_change_places_are_misses() {
     let folder = Folder::default();
     let backend = folder.open().await.unwrap();
