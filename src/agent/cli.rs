@@ -13,7 +13,6 @@ mod status;
 mod target;
 mod token;
 mod usage;
-mod value;
 
 use clap::{CommandFactory, Parser, Subcommand};
 

@@ -8,7 +8,6 @@ use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use kms_agent_server::KMS_MEDIA_TYPE;
-use serde_json::Value;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
@@ -28,18 +27,9 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Code and message of an error, in whichever of the three forms the agent answered.
+    /// Returns code and message of an error.
     pub(crate) fn error(&self) -> Option<(String, String)> {
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let text = |name: &str| body.get(name).and_then(Value::as_str);
-        let (code, message) = match (
-            text("Code").or(text("__type")),
-            text("Message").or(text("message")),
-        ) {
-            (Some(code), Some(message)) => (code, message),
-            _ => body.pointer("/errors/0")?.as_str()?.split_once(": ")?,
-        };
-        Some((code.to_owned(), message.to_owned()))
+        kms_agent_server::read_error(&self.body)
     }
 
     /// What went wrong.

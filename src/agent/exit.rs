@@ -7,6 +7,8 @@ use crate::config::ConfigError;
 use crate::shown::{shown, shown_lines};
 use kms_agent_core::registry::{OpenError, OpenErrorKind};
 use kms_agent_core::shortage;
+use kms_agent_server::ReadError;
+use kms_agent_server::member::MemberError;
 
 /// Something that failed; the command did not do what it was asked to.
 pub(crate) const FAILED: u8 = 1;
@@ -124,5 +126,17 @@ impl From<OpenError> for Failure {
             OpenErrorKind::Configuration => Self::config(error.message),
             OpenErrorKind::Shortage => Self::failed(error.message),
         }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+impl From<MemberError> for Failure {
+    fn from(error: MemberError) -> Self {
+        Self::failed(error.to_string())
     }
 }

@@ -3,11 +3,8 @@
 use http::HeaderName;
 use kms_agent_core::config::ConfigTable;
 
-use crate::routes::{self, Dialect, Route};
-
-/// In the `Accept` header of a request for a secret it asks for the form of KMS, whatever [`ResponseType`] is set. Only
-/// that form has every value byte for byte.
-pub const KMS_MEDIA_TYPE: &str = "application/vnd.alibabacloud-kms+json";
+use crate::format::ResponseType;
+use crate::routes::{self, ErrorFormat, Route};
 
 /// How many headers may carry the token.
 pub(crate) const MAX_TOKEN_HEADERS: usize = 8;
@@ -30,18 +27,6 @@ const RESERVED_HEADERS: [&str; 14] = [
     "x-real-ip",
 ];
 
-/// The form of answers and errors on the secret routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ResponseType {
-    /// 0: as KMS says it.
-    #[default]
-    Kms,
-    /// 1: as AWS Secrets Manager would.
-    Aws,
-    /// 2: as Vault's KV version 2 engine would.
-    Vault,
-}
-
 /// The operator's settings of the HTTP layer.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
@@ -51,7 +36,7 @@ pub struct ServerSettings {
     pub path_prefix: String,
     /// The most connections served at a time.
     pub max_conn: usize,
-    /// The form of what the secret routes say.
+    /// Format of the secret routes.
     pub response_type: ResponseType,
 }
 
@@ -72,26 +57,22 @@ impl ServerSettings {
             parse_prefix,
         );
         let max_conn = table.integer("MaxConn", 1..=1000, 800);
-        let response_type = table.integer("ResponseType", 0..=2, 0);
+        let response_type = table.integer("ResponseType", 0..=ResponseType::LAST, 0);
         Some(Self {
             ssrf_headers: ssrf_headers?,
             path_prefix: path_prefix?,
             max_conn: usize::try_from(max_conn).unwrap_or(usize::MAX),
-            response_type: match response_type {
-                1 => ResponseType::Aws,
-                2 => ResponseType::Vault,
-                _ => ResponseType::Kms,
-            },
+            response_type: ResponseType::numbered(response_type).unwrap_or(ResponseType::KMS),
         })
     }
 }
 
 impl ServerSettings {
-    /// Form in which requests for `route` are answered, and those for an unknown path.
-    pub(crate) fn format_of(&self, route: Option<&Route>) -> ResponseType {
-        match route.map(|route| route.dialect) {
-            Some(Dialect::Configured) => self.response_type,
-            Some(Dialect::Kms) | None => ResponseType::Kms,
+    /// Returns the format of errors on `route`; `None` is an unknown path.
+    pub(crate) fn error_format(&self, route: Option<&Route>) -> ResponseType {
+        match route.map(|route| route.errors) {
+            Some(ErrorFormat::Configured) => self.response_type,
+            Some(ErrorFormat::Kms) | None => ResponseType::KMS,
         }
     }
 }

@@ -5,15 +5,16 @@
 //! [`SecretService`] and renders what comes back.
 
 mod access;
-mod cache_status;
 pub mod config;
 mod error;
+mod format;
 mod guard;
+pub mod member;
 mod metric;
 mod query;
 mod readiness;
 mod refusal;
-mod render;
+mod response;
 mod routes;
 pub mod serve;
 pub mod token;
@@ -24,7 +25,10 @@ use kms_agent_cache::{Prefetch, SecretService, Tasks};
 use kms_agent_core::Timestamp;
 use prometheus_client::registry::Registry;
 
-pub use self::config::{KMS_MEDIA_TYPE, ServerSettings};
+pub use self::config::ServerSettings;
+pub use self::format::{
+    KMS_MEDIA_TYPE, ReadError, ResponseType, SecretBytes, read_error, read_value,
+};
 pub use self::metric::HttpMetrics;
 pub use self::serve::{BindError, Listeners, serve};
 pub use self::token::{Token, TokenStore};

@@ -1,4 +1,4 @@
-//! From a query string or a path to the secret that is meant.
+//! Parameters and paths that name a secret.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -10,64 +10,49 @@ use percent_encoding::percent_decode;
 
 use crate::error::{ApiError, Reject};
 
-/// A reader's question.
+/// A request for a secret.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Question {
+pub(crate) struct SecretQuery {
     pub(crate) secret: SecretRef,
     pub(crate) demand: Demand,
 }
 
 /// `?secretId=…&versionId=…&versionStage=…&refreshNow=…`
-pub(crate) fn parse_query(query: &str) -> Result<Question, ApiError> {
-    let parameters = Parameters::parse(
-        query,
-        &["secretId", "versionId", "versionStage", "refreshNow"],
-    )?;
-    let Some(id) = parameters.secret_id.as_deref().filter(|id| !id.is_empty()) else {
+pub(crate) fn parse_query(query: &str) -> Result<SecretQuery, ApiError> {
+    const KNOWN: [&str; 4] = ["secretId", "versionId", "versionStage", "refreshNow"];
+    let parameters = Parameters::parse(query, &KNOWN)?;
+    let Some(id) = parameters.get("secretId").filter(|id| !id.is_empty()) else {
         return Err(Reject::MissingParameter.because("Name the secret: ?secretId=<name or ARN>."));
     };
-    parameters.question(id)
+    parameters.secret(id)
 }
 
-/// `<PathPrefix><id>?versionId=…&versionStage=…&refreshNow=…`, `path` being what follows the prefix.
-pub(crate) fn parse_path(path: &str, query: &str) -> Result<Question, ApiError> {
-    Parameters::parse(query, &["versionId", "versionStage", "refreshNow"])?.question_for(path)
+/// `<PathPrefix><id>?versionId=…&versionStage=…&refreshNow=…`; `path` is the part after the prefix.
+pub(crate) fn parse_path(path: &str, query: &str) -> Result<SecretQuery, ApiError> {
+    const KNOWN: [&str; 3] = ["versionId", "versionStage", "refreshNow"];
+    Parameters::parse(query, &KNOWN)?.secret_in_path(path)
 }
 
-/// The same as Vault's clients ask it: `secret/data/` before the id, and perhaps a `version` beside it. KMS
-/// versions have no numbers, so only the latest one can be asked for that way.
-pub(crate) fn parse_vault_path(path: &str, query: &str) -> Result<Question, ApiError> {
-    let parameters = Parameters::parse(
-        query,
-        &["versionId", "versionStage", "refreshNow", "version"],
-    )?;
-    if !matches!(parameters.version.as_deref(), None | Some("0" | "1")) {
-        return Err(Reject::InvalidParameter.because(
-            "The parameter version takes 0 or 1: KMS versions have no numbers. Use versionId or versionStage.",
-        ));
-    }
-    parameters.question_for(path.strip_prefix("secret/data/").unwrap_or(path))
-}
-
-/// What to let go of.
+/// Request to purge entries.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PurgeOrder {
     /// Every version of one secret.
     Secret(SecretId),
-    /// Everything; `force` also while KMS is failing.
+    /// Every secret; `force` also while KMS is failing.
     All { force: bool },
 }
 
 /// `?secretId=…` or `?all=true[&force=true]`
 pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
-    let parameters = Parameters::parse(query, &["secretId", "all", "force"])?;
-    let all = flag("all", parameters.all.as_deref())?;
-    let force = flag("force", parameters.force.as_deref())?;
-    if all && parameters.secret_id.is_some() {
+    const KNOWN: [&str; 3] = ["secretId", "all", "force"];
+    let parameters = Parameters::parse(query, &KNOWN)?;
+    let all = parameters.flag("all")?;
+    let force = parameters.flag("force")?;
+    if all && parameters.get("secretId").is_some() {
         return Err(Reject::InvalidParameter
             .because("Send secretId or all, not both: all purges every secret."));
     }
-    match parameters.secret_id.as_deref().filter(|id| !id.is_empty()) {
+    match parameters.get("secretId").filter(|id| !id.is_empty()) {
         None if all => Ok(PurgeOrder::All { force }),
         None => Err(Reject::MissingParameter
             .because("Say what to purge: ?secretId=<name or ARN> or ?all=true.")),
@@ -79,37 +64,25 @@ pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
     }
 }
 
-/// true/false/1/0 in any case; absent is false.
-fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
-    match text {
-        None => Ok(false),
-        Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
-        Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
-        Some(_) => Err(Reject::InvalidParameter
-            .because(format!("The parameter {name} takes true, false, 1 or 0."))),
-    }
+/// Parameters of a query, of which `N` are known.
+pub(crate) struct Parameters<'a, const N: usize> {
+    known: &'static [&'static str; N],
+    /// Values in the order of `known`.
+    values: [Option<Cow<'a, str>>; N],
 }
 
-#[derive(Default)]
-struct Parameters<'a> {
-    secret_id: Option<Cow<'a, str>>,
-    version_id: Option<Cow<'a, str>>,
-    version_stage: Option<Cow<'a, str>>,
-    refresh_now: Option<Cow<'a, str>>,
-    version: Option<Cow<'a, str>>,
-    all: Option<Cow<'a, str>>,
-    force: Option<Cow<'a, str>>,
-}
-
-impl<'a> Parameters<'a> {
-    /// Takes the parameters of `known`, each once.
-    fn parse(query: &'a str, known: &[&str]) -> Result<Self, ApiError> {
-        let mut parameters = Self::default();
+impl<'a, const N: usize> Parameters<'a, N> {
+    /// Reads the parameters of `known`, each at most once.
+    pub(crate) fn parse(
+        query: &'a str,
+        known: &'static [&'static str; N],
+    ) -> Result<Self, ApiError> {
+        let mut values = [const { None }; N];
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name, "The name of a parameter")?;
-            let known_name = known.iter().find(|known| **known == name);
-            let (Some(slot), Some(name)) = (parameters.slot(&name), known_name) else {
+            let mut slots = known.iter().zip(&mut values);
+            let Some((name, slot)) = slots.find(|(known, _)| **known == name) else {
                 // Cut, since it may be anything.
                 let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
                 return Err(Reject::InvalidParameter.because(format!(
@@ -126,41 +99,46 @@ impl<'a> Parameters<'a> {
                 )));
             }
         }
-        Ok(parameters)
+        Ok(Self { known, values })
     }
 
-    fn slot(&mut self, name: &str) -> Option<&mut Option<Cow<'a, str>>> {
-        match name {
-            "secretId" => Some(&mut self.secret_id),
-            "versionId" => Some(&mut self.version_id),
-            "versionStage" => Some(&mut self.version_stage),
-            "refreshNow" => Some(&mut self.refresh_now),
-            "version" => Some(&mut self.version),
-            "all" => Some(&mut self.all),
-            "force" => Some(&mut self.force),
-            _ => None,
+    /// Returns the value of a parameter; `None` if it is absent or not known.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut slots = self.known.iter().zip(&self.values);
+        let (_, value) = slots.find(|(known, _)| **known == name)?;
+        value.as_deref()
+    }
+
+    /// Returns true for true and 1, false for false, 0 and an absent parameter, in any case.
+    fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(_) => Err(Reject::InvalidParameter
+                .because(format!("The parameter {name} takes true, false, 1 or 0."))),
         }
     }
 
-    fn question_for(&self, path: &str) -> Result<Question, ApiError> {
+    /// Reads the request for the secret whose id, percent-encoded, is `path`.
+    pub(crate) fn secret_in_path(&self, path: &str) -> Result<SecretQuery, ApiError> {
         let id = decode(path, "The secret id in the path")?;
         if id.is_empty() {
             return Err(Reject::MissingParameter.because("Name the secret after the path prefix."));
         }
-        self.question(&id)
+        self.secret(&id)
     }
 
-    fn question(&self, id: &str) -> Result<Question, ApiError> {
+    fn secret(&self, id: &str) -> Result<SecretQuery, ApiError> {
         let id = SecretId::parse(id).map_err(|error| invalid("secretId", error))?;
-        let selector =
-            VersionSelector::parse(self.version_id.as_deref(), self.version_stage.as_deref())
-                .map_err(|error| invalid("versionId or versionStage", error))?;
-        let demand = if flag("refreshNow", self.refresh_now.as_deref())? {
+        let selector = VersionSelector::parse(self.get("versionId"), self.get("versionStage"))
+            .map_err(|error| invalid("versionId or versionStage", error))?;
+        let demand = if self.flag("refreshNow")? {
             Demand::RefreshNow
         } else {
             Demand::Any
         };
-        Ok(Question {
+        Ok(SecretQuery {
             secret: SecretRef { id, selector },
             demand,
         })
@@ -171,8 +149,8 @@ fn invalid(name: &str, error: InvalidText) -> ApiError {
     Reject::InvalidParameter.because(format!("The parameter {name} {error}."))
 }
 
-/// Percent-decoding, strictly: a `%` that begins no escape is an error, and so is what is no UTF-8. A `+` is a
-/// plus, which secret names may hold; a space they may not.
+/// Decodes percent-encoding strictly: a `%` that does not begin an escape is an error, and so are bytes that are not
+/// UTF-8. A `+` stays a plus, which secret names may have; a space they may not.
 fn decode(text: &str, what: impl Display) -> Result<Cow<'_, str>, ApiError> {
     if !text.as_bytes().contains(&b'%') {
         return Ok(Cow::Borrowed(text));
@@ -198,12 +176,12 @@ fn escapes_are_whole(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn id_of(question: Result<Question, ApiError>) -> String {
-        question.unwrap().secret.id.as_str().to_owned()
+    fn id_of(query: Result<SecretQuery, ApiError>) -> String {
+        query.unwrap().secret.id.as_str().to_owned()
     }
 
-    fn code(question: Result<Question, ApiError>) -> String {
-        question.unwrap_err().code
+    fn code(query: Result<SecretQuery, ApiError>) -> String {
+        query.unwrap_err().code
     }
 
     #[test]
@@ -228,11 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn a_question_may_name_a_version_and_demand_freshness() {
-        let question =
+    fn a_query_may_name_a_version_and_demand_freshness() {
+        let query =
             parse_query("versionStage=AWSPREVIOUS&refreshNow=TRUE&secretId=a&versionId=").unwrap();
-        assert_eq!(question.secret.selector.stage(), Some("ACSPrevious"));
-        assert_eq!(question.demand, Demand::RefreshNow);
+        assert_eq!(query.secret.selector.stage(), Some("ACSPrevious"));
+        assert_eq!(query.demand, Demand::RefreshNow);
         for no in ["0", "false", "False"] {
             assert_eq!(
                 parse_path("a", &format!("refreshNow={no}")).unwrap().demand,
@@ -242,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_questions_are_refused_by_name() {
+    fn bad_queries_are_refused_by_name() {
         for (query, expected) in [
             ("", "MissingParameter"),
             ("secretId=", "MissingParameter"),
@@ -292,22 +270,5 @@ mod tests {
         ] {
             assert_eq!(parse_purge(query).unwrap_err().code, expected, "{query}");
         }
-    }
-
-    #[test]
-    fn vault_clients_ask_in_their_own_way() {
-        for path in ["secret/data/app%2Fdb", "app/db"] {
-            for query in ["", "version=0", "version=1"] {
-                assert_eq!(id_of(parse_vault_path(path, query)), "app/db");
-            }
-        }
-        assert_eq!(
-            code(parse_vault_path("secret/data/a", "version=2")),
-            "InvalidParameter"
-        );
-        assert_eq!(
-            code(parse_vault_path("secret/data/", "")),
-            "MissingParameter"
-        );
     }
 }

@@ -6,7 +6,6 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod router;
 pub(crate) mod secret;
-pub(crate) mod vault;
 
 /// A route: where it is, who may use it, and how its errors are written.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub(crate) struct Route {
     pub(crate) allow: &'static str,
     /// Whether a caller must show the token.
     pub(crate) needs_token: bool,
-    pub(crate) dialect: Dialect,
+    pub(crate) errors: ErrorFormat,
     pub(crate) endpoint: Endpoint,
 }
 
@@ -29,12 +28,12 @@ pub(crate) enum RoutePath {
     BelowPrefix,
 }
 
-/// Form of a route's errors.
+/// Format of a route's errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// Form that `Server.ResponseType` sets.
+pub(crate) enum ErrorFormat {
+    /// Format that `Server.ResponseType` sets.
     Configured,
-    /// Form of KMS.
+    /// Format of KMS.
     Kms,
 }
 
@@ -54,15 +53,15 @@ pub(crate) enum Endpoint {
 /// Every route.
 #[rustfmt::skip]
 pub(crate) const ROUTES: &[Route] = &[
-    //    path                                              methods      token  errors               handler
-    route(AT_QUERY,                                         "GET",       true,  Dialect::Configured, Endpoint::SecretByQuery),
-    route(RoutePath::BelowPrefix,                           "GET",       true,  Dialect::Configured, Endpoint::SecretByPath),
-    route(RoutePath::Exact("/agent/status", ""),            "GET",       true,  Dialect::Kms,        Endpoint::Status),
-    route(RoutePath::Exact("/agent/purge", ""),             "POST",      true,  Dialect::Kms,        Endpoint::Purge),
-    route(RoutePath::Exact("/ping", ""),                    "GET, HEAD", false, Dialect::Kms,        Endpoint::Ping),
-    route(RoutePath::Exact("/livez", ""),                   "GET, HEAD", false, Dialect::Kms,        Endpoint::Livez),
-    route(RoutePath::Exact("/readyz", ""),                  "GET, HEAD", false, Dialect::Kms,        Endpoint::Readyz),
-    route(RoutePath::Exact("/metrics", ""),                 "GET, HEAD", false, Dialect::Kms,        Endpoint::Metrics),
+    //    path                                              methods      token  errors                   handler
+    route(AT_QUERY,                                         "GET",       true,  ErrorFormat::Configured, Endpoint::SecretByQuery),
+    route(RoutePath::BelowPrefix,                           "GET",       true,  ErrorFormat::Configured, Endpoint::SecretByPath),
+    route(RoutePath::Exact("/agent/status", ""),            "GET",       true,  ErrorFormat::Kms,        Endpoint::Status),
+    route(RoutePath::Exact("/agent/purge", ""),             "POST",      true,  ErrorFormat::Kms,        Endpoint::Purge),
+    route(RoutePath::Exact("/ping", ""),                    "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Ping),
+    route(RoutePath::Exact("/livez", ""),                   "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Livez),
+    route(RoutePath::Exact("/readyz", ""),                  "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Readyz),
+    route(RoutePath::Exact("/metrics", ""),                 "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Metrics),
 ];
 
 const AT_QUERY: RoutePath = RoutePath::Exact("/secretsmanager/get", "?secretId=<id>");
@@ -71,14 +70,14 @@ const fn route(
     path: RoutePath,
     allow: &'static str,
     needs_token: bool,
-    dialect: Dialect,
+    errors: ErrorFormat,
     endpoint: Endpoint,
 ) -> Route {
     Route {
         path,
         allow,
         needs_token,
-        dialect,
+        errors,
         endpoint,
     }
 }

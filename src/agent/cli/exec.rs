@@ -6,10 +6,11 @@ use std::process::Command;
 
 use clap::ValueHint;
 use http::StatusCode;
+use kms_agent_server::member::member;
+use kms_agent_server::read_value;
 use zeroize::Zeroizing;
 
 use super::target::{Target, encoded};
-use super::value;
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::platform;
@@ -134,7 +135,7 @@ fn read<'a>(
             continue;
         };
         let value = match field {
-            Some(field) => value::member(whole, field).map_err(failed)?,
+            Some(field) => member(whole, field).map_err(|error| failed(error.into()))?,
             None => whole.clone(),
         };
         if platform::variable(&value).is_none() {
@@ -155,7 +156,7 @@ fn ask(client: &Client, target: &Target, secret_id: &str) -> Result<Zeroizing<Ve
         encoded(secret_id)
     ))?;
     if reply.status == StatusCode::OK {
-        value::of(&reply.body)
+        Ok(read_value(&reply.body)?)
     } else {
         Err(target.refusal(&reply))
     }

@@ -1,9 +1,10 @@
 use std::io::{self, IsTerminal, Write};
 
 use http::StatusCode;
+use kms_agent_server::member::member;
+use kms_agent_server::read_value;
 
 use super::target::{Target, encoded, parse_name};
-use super::value;
 use crate::exit::Failure;
 use crate::process::dumps;
 use crate::shown::shown_json;
@@ -61,8 +62,8 @@ pub(super) fn run(args: &GetArgs) -> Result<(), Failure> {
             Ok(text) if is_terminal => shown_json(text).into_owned().into_bytes().into(),
             _ => reply.body,
         },
-        Some(field) => value::member(&value::of(&reply.body)?, field)?,
-        None => value::of(&reply.body)?,
+        Some(field) => member(&read_value(&reply.body)?, field)?,
+        None => read_value(&reply.body)?,
     };
     stdout
         .write_all(&output)

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use crate::App;
 use crate::readiness::Readiness;
-use crate::render;
-use crate::render::Answered;
+use crate::response::{self, FullResponse};
 use axum::extract::State;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 /// `/ping`
-pub(crate) async fn ping() -> Answered {
+pub(crate) async fn ping() -> FullResponse {
     let mut response = Response::new(Full::from("healthy"));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -21,14 +20,14 @@ pub(crate) async fn ping() -> Answered {
 }
 
 /// `/livez`: whoever answers is alive.
-pub(crate) async fn livez() -> Answered {
+pub(crate) async fn livez() -> FullResponse {
     ping().await
 }
 
 /// `/readyz`: 503 only while the agent cannot answer any secret.
-pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Answered {
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> FullResponse {
     let readiness = Readiness::probed(&app).await;
-    let mut response = render::json(render::encode(&readiness));
+    let mut response = response::json(response::encode(&readiness));
     if !readiness.ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

@@ -9,7 +9,7 @@ use prometheus_client::encoding::text::encode;
 
 use crate::App;
 use crate::readiness::Readiness;
-use crate::render::Answered;
+use crate::response::FullResponse;
 
 const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -17,7 +17,7 @@ const OPENMETRICS: HeaderValue =
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// `/metrics`: `OpenMetrics`, or Prometheus's older text for a client that accepts only that.
-pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Answered {
+pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> FullResponse {
     if let Ok(stats) = app.service.backend_stats().await {
         app.metrics.set_cache(&stats);
     }

@@ -10,9 +10,9 @@ use http::Method;
 
 use super::{Endpoint, ROUTES, Route, RoutePath, agent, all_routes, health, metrics};
 use crate::App;
-use crate::config::ResponseType;
 use crate::error::Reject;
-use crate::render::{self, Answered};
+use crate::format::ResponseType;
+use crate::response::FullResponse;
 
 /// The routes behind the guard. No handler uses an extractor that can answer by itself.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -54,29 +54,27 @@ fn methods(route: &'static Route) -> MethodRouter<Arc<App>, Infallible> {
     methods.fallback(refuse)
 }
 
-fn refuse_method(app: &App, route: &Route, method: &Method) -> Answered {
-    let format = app.settings.format_of(Some(route));
-    // A Vault client that may not list goes on to read; one that may not use the method stops.
-    let is_below_prefix = route.path == RoutePath::BelowPrefix;
-    if is_below_prefix && format == ResponseType::Vault && method.as_str() == "LIST" {
-        let error =
-            Reject::UnknownPath.because("Secrets cannot be listed; read them by name with GET.");
-        return render::error(format, &error);
+fn refuse_method(app: &App, route: &Route, method: &Method) -> FullResponse {
+    let format = app.settings.error_format(Some(route));
+    if route.path == RoutePath::BelowPrefix
+        && let Some(error) = format.refuse_method(method)
+    {
+        return format.error(&error);
     }
     not_allowed(format, route.allow)
 }
 
-fn not_allowed(format: ResponseType, allowed: &'static str) -> Answered {
+fn not_allowed(format: ResponseType, allowed: &'static str) -> FullResponse {
     let methods = allowed.replace(", ", " or ");
     let mut error = Reject::MethodNotAllowed.because(format!("Use {methods}."));
     error.allow = Some(allowed);
-    render::error(format, &error)
+    format.error(&error)
 }
 
-async fn unknown_path(State(app): State<Arc<App>>, method: Method) -> Answered {
+async fn unknown_path(State(app): State<Arc<App>>, method: Method) -> FullResponse {
     if method == Method::HEAD {
-        return not_allowed(ResponseType::Kms, "GET");
+        return not_allowed(ResponseType::KMS, "GET");
     }
     let error = Reject::UnknownPath.because(all_routes(&app.settings.path_prefix));
-    render::error(ResponseType::Kms, &error)
+    ResponseType::KMS.error(&error)
 }

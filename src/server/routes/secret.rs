@@ -1,18 +1,16 @@
 //! The two routes that read a secret.
 
-use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use kms_agent_core::secret::SecretArn;
 
 use crate::App;
 use crate::access::{self, Record};
-use crate::config::{KMS_MEDIA_TYPE, ResponseType};
 use crate::error::{ApiError, Reject};
-use crate::query::{self, Question};
-use crate::render::Answered;
-use crate::routes::{Endpoint, Route, vault};
-use crate::{cache_status, render};
+use crate::format::{AgentTimes, RequestedSecret, ResponseType};
+use crate::query::{self, SecretQuery};
+use crate::response::{FullResponse, cache_status};
+use crate::routes::{Endpoint, Route};
 
 /// Form of the request for a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,51 +34,47 @@ pub(crate) fn form_of(route: Option<&Route>, method: &Method) -> Option<RequestF
 }
 
 /// Answers a request for a secret.
-pub(crate) async fn answer(app: &App, form: RequestForm, request: Parts) -> Answered {
+pub(crate) async fn answer(app: &App, form: RequestForm, request: Parts) -> FullResponse {
     let Parts { uri, headers, .. } = request;
     let query = uri.query().unwrap_or_default();
-    let id = || {
-        let prefix = &app.settings.path_prefix;
-        uri.path().strip_prefix(prefix).unwrap_or_default()
-    };
-    let question = match (form, app.settings.response_type) {
-        (RequestForm::Query, _) => query::parse_query(query),
-        (RequestForm::Path, ResponseType::Vault) => {
-            if let Some(answer) = vault::preflight(app, id()) {
-                return answer.unwrap_or_else(|error| render::error(ResponseType::Vault, &error));
+    let configured = app.settings.response_type;
+    let query = match form {
+        RequestForm::Query => query::parse_query(query),
+        RequestForm::Path => {
+            let prefix = &app.settings.path_prefix;
+            let path = uri.path().strip_prefix(prefix).unwrap_or_default();
+            let times = AgentTimes {
+                timeline: app.service.timeline(),
+                started_at: app.started_at,
+            };
+            if let Some(answer) = configured.preflight(path, times) {
+                return answer.unwrap_or_else(|error| configured.error(&error));
             }
-            query::parse_vault_path(id(), query)
-        }
-        (RequestForm::Path, ResponseType::Kms | ResponseType::Aws) => {
-            query::parse_path(id(), query)
+            configured.parse_path(path, query)
         }
     };
-    respond(app, question, headers).await
+    respond(app, query, configured.negotiate(&headers), headers).await
 }
 
-/// The form of the answer: the operator's choice, unless the caller asks for that of KMS.
-fn format(app: &App, headers: &HeaderMap) -> ResponseType {
-    match headers.get(ACCEPT) {
-        Some(accept) if accept == KMS_MEDIA_TYPE => ResponseType::Kms,
-        _ => app.settings.response_type,
-    }
-}
-
-async fn respond(app: &App, question: Result<Question, ApiError>, headers: HeaderMap) -> Answered {
-    let format = format(app, &headers);
+async fn respond(
+    app: &App,
+    query: Result<SecretQuery, ApiError>,
+    format: ResponseType,
+    headers: HeaderMap,
+) -> FullResponse {
     let mut record = None;
-    let answered = match question {
-        Ok(question) => {
+    let answered = match query {
+        Ok(query) => {
             record = access::is_logged().then(|| Record {
-                secret: question.secret.id.as_str().to_owned(),
-                version: question.secret.selector.to_string(),
+                secret: query.secret.id.as_str().to_owned(),
+                version: query.secret.selector.to_string(),
                 cache: "-".to_owned(),
             });
-            read(app, &question, format, headers, record.as_mut()).await
+            read(app, &query, format, headers, record.as_mut()).await
         }
         Err(error) => Err(error),
     };
-    let mut response = answered.unwrap_or_else(|error| render::error(format, &error));
+    let mut response = answered.unwrap_or_else(|error| format.error(&error));
     if let Some(record) = record {
         response.extensions_mut().insert(record);
     }
@@ -89,27 +83,21 @@ async fn respond(app: &App, question: Result<Question, ApiError>, headers: Heade
 
 async fn read(
     app: &App,
-    question: &Question,
+    query: &SecretQuery,
     format: ResponseType,
     headers: HeaderMap,
     record: Option<&mut Record>,
-) -> Result<Answered, ApiError> {
-    let id = &question.secret.id;
-    // Needed for what names a region or must be told one.
-    let region = match (id.arn(), format) {
-        (None, ResponseType::Kms | ResponseType::Vault) => None,
-        _ => app.service.region(),
-    };
-    check_region(id.arn(), region.as_deref())?;
-    let answer = app.service.read(&question.secret, question.demand).await?;
+) -> Result<FullResponse, ApiError> {
+    let id = &query.secret.id;
+    let needs_region = id.arn().is_some() || format.shows_region();
+    let region = needs_region.then(|| app.service.region()).flatten();
+    let region = region.as_deref();
+    check_region(id.arn(), region)?;
+    let answer = app.service.read(&query.secret, query.demand).await?;
     if let Some(record) = record {
         record.cache = cache_status::text(&answer.status);
     }
-    let question = render::Question {
-        id,
-        region: region.as_deref(),
-    };
-    render::answer(format, question, answer, headers)
+    format.secret(RequestedSecret { id, region }, answer, headers)
 }
 
 /// An ARN names a region; the agent asks one region only.

@@ -30,7 +30,7 @@ use crate::guard::{self, Admission};
 use crate::refusal::Refusals;
 use crate::routes::router::router;
 use crate::routes::{self, Route, secret};
-use crate::{App, access, render};
+use crate::{App, access};
 
 /// For a request head to be complete, and for an idle connection to say something.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
@@ -159,7 +159,7 @@ async fn refuse(
     context.refusals.note(&error.code);
     app.metrics.count(error.status);
     // Its path is not known, and most requests are for a secret.
-    let response = render::error(app.settings.response_type, error);
+    let response = app.settings.response_type.error(error);
     if access::is_logged() {
         access::log(&response, peer_port, Duration::ZERO);
     }
@@ -192,7 +192,7 @@ async fn respond(
     let (parts, _body) = request.into_parts();
     let version = parts.version;
     let route = routes::find(parts.uri.path(), &app.settings.path_prefix);
-    let format = app.settings.format_of(route);
+    let format = app.settings.error_format(route);
     let admission = admit(context, slot, &parts, route).await;
     // While a wrong token waits for a look at the token's file, the connection may still give way.
     slot.begin_answer();
@@ -210,7 +210,7 @@ async fn respond(
         }
         Err(error) => {
             context.refusals.note(&error.code);
-            (None, render::error(format, &error).map(Either::Left))
+            (None, format.error(&error).map(Either::Left))
         }
     };
     if admission == Some(Admission::Token) {

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Collected};
 
 use crate::error::{ApiError, Reject};
 use crate::guard::{HEADERS_TOO_LARGE, URI_TOO_LONG};
-use crate::render::Answered;
+use crate::response::FullResponse;
 
 /// The error for the status that the parser chose; `reason` is its own short text.
 pub(super) fn error(status: StatusCode, reason: &str) -> ApiError {
@@ -23,7 +23,7 @@ pub(super) fn error(status: StatusCode, reason: &str) -> ApiError {
 }
 
 /// The bytes of a response, head and body. The connection closes after it.
-pub(super) async fn bytes(response: Answered) -> Vec<u8> {
+pub(super) async fn bytes(response: FullResponse) -> Vec<u8> {
     let (parts, body) = response.into_parts();
     // The body is in memory: collecting it neither fails nor waits.
     let body = body

@@ -9,6 +9,11 @@ mod server {
     #[expect(dead_code, reason = "only what parsing needs of it is called")]
     pub(crate) mod error;
     pub(crate) mod query;
+    pub(crate) mod format {
+        pub(crate) mod vault {
+            pub(crate) mod query;
+        }
+    }
 }
 use server::{error, query};
 
@@ -16,7 +21,8 @@ use error::ApiError;
 use kms_agent_core::SecretId;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use query::{PurgeOrder, Question, parse_path, parse_purge, parse_query, parse_vault_path};
+use query::{PurgeOrder, SecretQuery, parse_path, parse_purge, parse_query};
+use server::format::vault::query::parse_path as parse_vault_path;
 
 fuzz_target!(|target: &str| {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -48,12 +54,12 @@ fuzz_target!(|target: &str| {
     }
 });
 
-/// What was asked for, if it may be asked for.
-fn checked(question: Result<Question, ApiError>) -> Option<Question> {
-    let question = allowed(question)?;
-    let id = question.secret.id.as_str();
+/// Returns a valid query.
+fn checked(query: Result<SecretQuery, ApiError>) -> Option<SecretQuery> {
+    let query = allowed(query)?;
+    let id = query.secret.id.as_str();
     assert!((1..=512).contains(&id.len()) && !id.contains(char::is_control));
-    Some(question)
+    Some(query)
 }
 
 /// What was understood; what was not is the asker's fault.

@@ -7,11 +7,10 @@ use http::Uri;
 use serde::Serialize;
 
 use crate::App;
-use crate::config::ResponseType;
 use crate::error::{ApiError, Reject};
+use crate::format::ResponseType;
 use crate::query::{PurgeOrder, parse_purge};
-use crate::render;
-use crate::render::Answered;
+use crate::response::{self, FullResponse};
 
 #[derive(Serialize)]
 struct Purged {
@@ -19,10 +18,10 @@ struct Purged {
 }
 
 /// Drops entries; while KMS is failing the whole cache only goes with `force`, since nothing could refill it.
-pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> Answered {
+pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> FullResponse {
     match carry_out(&app, uri.query().unwrap_or_default()).await {
-        Ok(purged) => render::json(render::encode(&Purged { purged })),
-        Err(error) => render::error(ResponseType::Kms, &error),
+        Ok(purged) => response::json(response::encode(&Purged { purged })),
+        Err(error) => ResponseType::KMS.error(&error),
     }
 }
 

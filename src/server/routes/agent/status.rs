@@ -10,8 +10,7 @@ use kms_agent_core::backend::{ScanItem, StoreStats};
 use serde::Serialize;
 
 use crate::App;
-use crate::render;
-use crate::render::Answered;
+use crate::response::{self, FullResponse};
 
 #[derive(Serialize)]
 struct Status {
@@ -75,7 +74,7 @@ struct Entry {
 }
 
 /// What the agent holds and how it is doing. Never a value.
-pub(crate) async fn status(State(app): State<Arc<App>>) -> Answered {
+pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
     let service = &app.service;
     let stats = service.backend_stats().await.unwrap_or_default();
     let listing = service.listing().await;
@@ -83,7 +82,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Answered {
     let upstream = service.upstream();
     let credentials = service.credentials();
     let wall = |at| service.timeline().wall(at).to_rfc3339();
-    render::json(render::encode(&Status {
+    response::json(response::encode(&Status {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         started_at: wall(app.started_at),

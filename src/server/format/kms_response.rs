@@ -1,4 +1,4 @@
-//! The members of a GetSecretValue answer that the other formats tell.
+//! Members of a GetSecretValue response that the other formats show.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::error::{ApiError, Reject};
 
-/// An answer taken apart; the value stays where it is.
+/// A parsed response, which borrows the value.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Parsed<'a> {
+pub(super) struct KmsResponse<'a> {
     #[serde(borrow)]
     pub(super) secret_name: Cow<'a, str>,
     /// A JSON string, escapes and all.
@@ -39,16 +39,16 @@ struct Stages<'a> {
     version_stage: Vec<Cow<'a, str>>,
 }
 
-impl<'a> Parsed<'a> {
+impl<'a> KmsResponse<'a> {
     pub(super) fn parse(answer: &'a SecretValue) -> Result<Self, ApiError> {
-        serde_json::from_slice(answer.expose()).map_err(|_| not_an_answer())
+        serde_json::from_slice(answer.expose()).map_err(|_| not_convertible())
     }
 
-    /// The value itself, unescaped.
+    /// Returns the value, unescaped.
     pub(super) fn value(&self) -> Result<Zeroizing<String>, ApiError> {
         serde_json::from_str(self.secret_data.get())
             .map(Zeroizing::new)
-            .map_err(|_| not_an_answer())
+            .map_err(|_| not_convertible())
     }
 
     pub(super) fn is_binary(&self) -> bool {
@@ -68,7 +68,8 @@ impl<'a> Parsed<'a> {
     }
 }
 
-/// The source accepts nothing else, so this is what a reader is told should that ever fail.
-fn not_an_answer() -> ApiError {
-    Reject::InvalidUpstreamAnswer.because("What KMS answered cannot be told in this ResponseType.")
+/// The source accepts no such response, so that a caller never sees this.
+fn not_convertible() -> ApiError {
+    Reject::InvalidUpstreamAnswer
+        .because("The KMS response cannot be converted to this ResponseType.")
 }

@@ -1,23 +1,18 @@
-//! From answers and errors to responses, in the operator's choice of format.
+//! Responses whose body is in memory, with the headers that every one of them has.
 
-mod aws;
-mod kms;
-mod parsed;
-mod vault;
+pub(crate) mod cache_status;
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::Full;
-use kms_agent_cache::Answer;
-use kms_agent_core::SecretId;
+use kms_agent_cache::CacheStatus;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::cache_status;
-use crate::config::ResponseType;
 use crate::error::ApiError;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -25,52 +20,32 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// A response whose body lies ready as a whole, as all of the agent's are.
-pub(crate) type Answered = Response<Full<Bytes>>;
+/// A response with a complete body.
+pub(crate) type FullResponse = Response<Full<Bytes>>;
 
-/// What a format may say besides the answer itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Question<'a> {
-    /// The id as the reader gave it.
-    pub(crate) id: &'a SecretId,
-    /// The agent's region, once known.
-    pub(crate) region: Option<&'a str>,
-}
-
-/// The response that carries a secret. Its headers go into `headers`, of which only the memory is used: that of the
-/// request's is large enough, and the connection has the next request's put there in turn.
-pub(crate) fn answer(
-    format: ResponseType,
-    question: Question<'_>,
-    answer: Answer,
+/// Returns the response that carries a secret. Of `headers` only the memory is used.
+pub(crate) fn secret(
     headers: HeaderMap,
-) -> Result<Answered, ApiError> {
-    let value = answer.secret.answer;
-    let body = match format {
-        ResponseType::Kms => kms::body(value),
-        ResponseType::Aws => aws::body(&value, question)?,
-        ResponseType::Vault => vault::body(&value)?,
-    };
+    body: Bytes,
+    age: Duration,
+    status: &CacheStatus,
+) -> FullResponse {
     let mut response = json_with(headers, body);
     let headers = response.headers_mut();
-    headers.insert(AGE, HeaderValue::from(answer.age.as_secs()));
-    if let Some(status) = cache_status::value(&answer.status) {
+    headers.insert(AGE, HeaderValue::from(age.as_secs()));
+    if let Some(status) = cache_status::value(status) {
         headers.insert(CACHE_STATUS, status);
     }
-    Ok(response)
+    response
 }
 
-/// The response that carries an error.
-pub(crate) fn error(format: ResponseType, error: &ApiError) -> Answered {
-    let mut response = json(match format {
-        ResponseType::Kms => kms::error(error),
-        ResponseType::Aws => aws::error(error),
-        ResponseType::Vault => vault::error(error),
-    });
+/// Returns the response that carries an error, with `body` as its text.
+pub(crate) fn error(body: Bytes, error: &ApiError) -> FullResponse {
+    let mut response = json(body);
     *response.status_mut() = error.status;
     let headers = response.headers_mut();
     if let Some(wait) = error.retry_after {
-        // Whole seconds, and never zero: a client that comes back at once gains nothing.
+        // Whole seconds and at least one: an immediate retry would fail too.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
@@ -80,12 +55,12 @@ pub(crate) fn error(format: ResponseType, error: &ApiError) -> Answered {
     response
 }
 
-/// A JSON response as every answer of the agent is: for nobody to store or to guess at.
-pub(crate) fn json(body: Bytes) -> Answered {
+/// Returns a JSON response that no client may store or sniff.
+pub(crate) fn json(body: Bytes) -> FullResponse {
     json_with(HeaderMap::with_capacity(8), body)
 }
 
-fn json_with(mut headers: HeaderMap, body: Bytes) -> Answered {
+fn json_with(mut headers: HeaderMap, body: Bytes) -> FullResponse {
     headers.clear();
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
@@ -95,8 +70,8 @@ fn json_with(mut headers: HeaderMap, body: Bytes) -> Answered {
     response
 }
 
-/// `document` as JSON, in one buffer of exactly its size that is wiped once it is sent: a buffer that grows
-/// would leave copies behind.
+/// Serializes `document` into one buffer of exactly its size, which is wiped after it is sent. A buffer that grows would
+/// leave copies behind.
 pub(crate) fn encode(document: &impl Serialize) -> Bytes {
     let mut size = ByteCount(0);
     // Strings, numbers and raw JSON always serialize, and counting and memory take every byte.

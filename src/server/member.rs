@@ -1,4 +1,4 @@
-//! Members of a JSON value, found without reading the rest of it into a model that would change it.
+//! Members of a JSON value, with every byte as it is written there.
 
 use std::fmt;
 
@@ -6,48 +6,52 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::exit::Failure;
+/// Reason why a value has no such member to give.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// The value is not JSON.
+    #[error("the field {0} needs a value that is JSON, and this one is not")]
+    NotJson(String),
+    /// The value has no such member.
+    #[error("the value has no member {0}")]
+    Missing(String),
+    /// The member is a JSON string without a text.
+    #[error(
+        "the member {0} is not text: it has half of a surrogate pair, which no encoding can express"
+    )]
+    NotText(String),
+}
 
-/// One member of a JSON value: a string unescaped, anything else as it is written there.
+/// Returns one member of a JSON value: a string unescaped, anything else as it is written there.
 ///
-/// A dot in `field` goes deeper, and a member whose own name has the dots comes first: of the names that `field`
-/// begins with, the longest that leads to a member counts. Of several members of one name the last counts, as for most
-/// parsers.
-pub(in crate::cli) fn member(value: &[u8], field: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let value = std::str::from_utf8(value)
+/// A dot in `field` goes deeper. Of the names that `field` begins with, the longest that leads to a member counts, so a
+/// member whose own name has the dots comes first. Of several members of one name the last counts.
+pub fn member(value: &[u8], field: &str) -> Result<Zeroizing<Vec<u8>>, MemberError> {
+    let value = str::from_utf8(value)
         .ok()
         .and_then(parse)
-        .ok_or_else(|| {
-            Failure::failed(format!(
-                "the field {field} needs a value that is JSON, and this one is not"
-            ))
-        })?;
-    let found = descend(value, field)
-        .ok_or_else(|| Failure::failed(format!("the value has no member {field}")))?;
+        .ok_or_else(|| MemberError::NotJson(field.to_owned()))?;
+    let found = descend(value, field).ok_or_else(|| MemberError::Missing(field.to_owned()))?;
     if !found.get().starts_with('"') {
         return Ok(Zeroizing::new(found.get().as_bytes().to_vec()));
     }
     text(found)
         .map(|text| Zeroizing::new(text.as_bytes().to_vec()))
-        .ok_or_else(|| {
-            Failure::failed(format!(
-                "the member {field} is not text: it has half of a surrogate pair, which no encoding can express"
-            ))
-        })
+        .ok_or_else(|| MemberError::NotText(field.to_owned()))
 }
 
-/// `text` as JSON, whatever numbers, escapes and depth it has. A byte order mark before it is passed over.
-pub(super) fn parse(text: &str) -> Option<&RawValue> {
+/// Parses JSON with any numbers, escapes and depth. A byte order mark before it is skipped.
+pub(crate) fn parse(text: &str) -> Option<&RawValue> {
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok()
 }
 
-/// The text of a JSON string; `None` for half of a surrogate pair, and for what is not a string.
-pub(super) fn text(value: &RawValue) -> Option<Zeroizing<String>> {
+/// Returns the text of a JSON string; `None` for half of a surrogate pair and for any other value.
+pub(crate) fn text(value: &RawValue) -> Option<Zeroizing<String>> {
     serde_json::from_str(value.get()).ok().map(Zeroizing::new)
 }
 
-/// The last member of an object that has this name.
-pub(super) fn last_member<'v>(object: &'v RawValue, name: &str) -> Option<&'v RawValue> {
+/// Returns the last member of an object that has this name.
+pub(crate) fn last_member<'v>(object: &'v RawValue, name: &str) -> Option<&'v RawValue> {
     let members = serde_json::from_str(object.get()).ok()?;
     last_of(&members, name)
 }
@@ -82,7 +86,7 @@ fn descend<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValue> {
     })
 }
 
-/// The item of an array at `index`, which is written in plain digits.
+/// Returns the item of an array at `index`, which is written in plain digits.
 fn item<'v>(array: &'v RawValue, index: &str) -> Option<&'v RawValue> {
     let plain = index == "0" || !index.starts_with(['0', '+']);
     let index = index.parse().ok().filter(|_| plain)?;
@@ -90,10 +94,10 @@ fn item<'v>(array: &'v RawValue, index: &str) -> Option<&'v RawValue> {
     items.get::<usize>(index).copied()
 }
 
-/// The members of an object in their order. A name that is not text has none.
+/// Members of an object in their order. A name that is not text is `None`.
 struct Members<'v>(Vec<(Option<Zeroizing<String>>, &'v RawValue)>);
 
-/// The items of an array.
+/// Items of an array.
 struct Items<'v>(Vec<&'v RawValue>);
 
 impl<'de> Deserialize<'de> for Members<'de> {

@@ -1,23 +1,22 @@
-//! Questions that Vault clients ask before they read a secret. They are about the token and the engine, so that KMS is
-//! not asked.
+//! Requests that Vault clients make before they read a secret. They are about the token and the engine, and KMS is not
+//! called.
 
 use kms_agent_core::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::App;
 use crate::error::{ApiError, Reject};
-use crate::render::{self, Answered};
+use crate::format::AgentTimes;
+use crate::response::{self, FullResponse};
 
 /// Mount point of the only engine, KV version 2.
 const MOUNT: &str = "secret/";
 
-/// Answers the question that `path`, which follows the path prefix, asks. `None` when it names a secret. The guard has
-/// already checked the token.
-pub(crate) fn preflight(app: &App, path: &str) -> Option<Result<Answered, ApiError>> {
+/// Answers the request for `path`; `None` if it names a secret.
+pub(super) fn answer(path: &str, times: AgentTimes<'_>) -> Option<Result<FullResponse, ApiError>> {
     let data = match path {
-        "auth/token/lookup-self" => token(app),
-        "sys/health" => return Some(Ok(plain(&health(app)))),
+        "auth/token/lookup-self" => token(times),
+        "sys/health" => return Some(Ok(plain(&health(times)))),
         "sys/init" => return Some(Ok(plain(&json!({ "initialized": true })))),
         "sys/seal-status" => return Some(Ok(plain(&seal_status()))),
         "sys/internal/ui/mounts" | "sys/internal/ui/mounts/" => json!({
@@ -52,15 +51,15 @@ struct VaultAnswer {
     auth: (),
 }
 
-fn plain(document: &impl Serialize) -> Answered {
-    render::json(render::encode(document))
+fn plain(document: &impl Serialize) -> FullResponse {
+    response::json(response::encode(document))
 }
 
 /// The agent's token, as Vault describes one that does not expire. The token itself is not repeated.
-fn token(app: &App) -> Value {
+fn token(times: AgentTimes<'_>) -> Value {
     json!({
         "accessor": "",
-        "creation_time": seconds(app.service.timeline().wall(app.started_at)),
+        "creation_time": seconds(times.timeline.wall(times.started_at)),
         "creation_ttl": 0,
         "display_name": "token",
         "entity_id": "",
@@ -78,7 +77,7 @@ fn token(app: &App) -> Value {
     })
 }
 
-fn health(app: &App) -> Value {
+fn health(times: AgentTimes<'_>) -> Value {
     json!({
         "initialized": true,
         "sealed": false,
@@ -86,7 +85,7 @@ fn health(app: &App) -> Value {
         "performance_standby": false,
         "replication_performance_mode": "disabled",
         "replication_dr_mode": "disabled",
-        "server_time_utc": seconds(app.service.timeline().clock().wall()),
+        "server_time_utc": seconds(times.timeline.clock().wall()),
         "version": env!("CARGO_PKG_VERSION"),
         "cluster_name": "alibabacloud-kms-agent",
         "cluster_id": "",
