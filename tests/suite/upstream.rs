@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use kms_agent_test_support::{Setup, TestAgent};
 
-use crate::cloud::Cloud;
+use crate::harness::cloud::Cloud;
 
 /// An agent set up to ask `address` over TLS, trusting the anchors of `ca` too.
 fn by_tls(cloud: &Cloud, address: SocketAddr, ca: &Path) -> Setup {

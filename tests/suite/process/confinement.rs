@@ -12,7 +12,7 @@ use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
 use rustix::process::Signal;
 
 use super::{LIMIT, wait_until_said};
-use crate::cloud::{BINARY, Cloud};
+use crate::harness::cloud::{BINARY, Cloud};
 
 const NEEDS_RESTART: &str = "These changes need a restart";
 const OTHER: &str = "another-token-0123456789";

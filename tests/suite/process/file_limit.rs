@@ -7,7 +7,7 @@ use kms_agent_test_support::{Setup, http};
 use rustix::process::Resource;
 
 use super::shortage::{check_state, limit, metric, wait_until};
-use crate::cloud::{BINARY, Cloud};
+use crate::harness::cloud::{BINARY, Cloud};
 
 fn setup(cloud: &Cloud) -> Setup {
     cloud.setup().config(format!(

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{field_of, is_root, status_of};
-use crate::cloud::Cloud;
+use crate::harness::cloud::Cloud;
 
 const LIMIT: Duration = Duration::from_secs(30);
 

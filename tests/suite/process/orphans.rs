@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{LIMIT, is_root};
-use crate::cloud::Cloud;
+use crate::harness::cloud::Cloud;
 
 /// The children of `pid` that have not been cleared away.
 fn children(pid: &str) -> Vec<String> {

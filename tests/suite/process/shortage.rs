@@ -8,7 +8,7 @@ use kms_agent_test_support::{Setup, TestAgent, http};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use super::{LIMIT, is_root, wait_until_said};
-use crate::cloud::{BINARY, Cloud};
+use crate::harness::cloud::{BINARY, Cloud};
 
 const PERSISTENT: &str = "[Cache]\nCacheType = \"Persistent\"\n";
 

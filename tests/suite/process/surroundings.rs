@@ -9,7 +9,7 @@ use kms_agent_test_support::http::{self, Connection};
 use kms_agent_test_support::{TOKEN, TestAgent};
 
 use super::{LIMIT, is_root};
-use crate::cloud::{BINARY, Cloud};
+use crate::harness::cloud::{BINARY, Cloud};
 
 /// As a user that no file of the system knows, who has no home and may write nothing but the agent's folder.
 /// The binary comes along, because such a user may not get to where it is.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kms_agent_emulator::{Action, Fault, FaultKind};
 
 use super::until_told;
-use crate::cloud::Cloud;
+use crate::harness::cloud::Cloud;
 
 /// Gives every connection the same answer and closes it.
 struct Canned(SocketAddr);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use kms_agent_test_support::http::Connection;
 use kms_agent_test_support::{Setup, TOKEN, TestAgent};
 
-use crate::cloud::{BINARY, Cloud};
-use crate::namespace::may_mount;
+use crate::harness::cloud::{BINARY, Cloud};
+use crate::harness::namespace::may_mount;
 
 /// Set for the inner run.
 const INSIDE: &str = "KMS_AGENT_TEST_INSIDE_NETWORK";

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use kms_agent_test_support::{Setup, TOKEN};
 
-use crate::cloud::{BINARY, Cloud};
-use crate::network::{Authority, Front, Proxy};
+use crate::harness::cloud::{BINARY, Cloud};
+use crate::harness::network::{Authority, Front, Proxy};
 
 const KMS: &str = "kms.cn-hangzhou.aliyuncs.com";
 const STS: &str = "sts.cn-hangzhou.aliyuncs.com";

@@ -3,8 +3,8 @@
 use tokio_rustls::rustls::NamedGroup;
 
 use super::{by_tls, until_told};
-use crate::cloud::Cloud;
-use crate::network::{Authority, Front, Narrow};
+use crate::harness::cloud::Cloud;
+use crate::harness::network::{Authority, Front, Narrow};
 
 #[test]
 fn without_post_quantum_only_classical_groups_are_offered() {

@@ -4,7 +4,7 @@ use kms_agent_emulator::{Fault, FaultKind};
 use kms_agent_test_support::TestAgent;
 use serde_json::json;
 
-use crate::cloud::Cloud;
+use crate::harness::cloud::Cloud;
 
 /// What is wrong with answers, one at a time.
 fn wrong() -> Vec<Fault> {

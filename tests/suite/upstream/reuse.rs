@@ -10,8 +10,8 @@ use kms_agent_emulator::{Fault, FaultKind};
 use kms_agent_test_support::TestAgent;
 
 use super::by_tls;
-use crate::cloud::Cloud;
-use crate::network::{Authority, Front};
+use crate::harness::cloud::Cloud;
+use crate::harness::network::{Authority, Front};
 
 /// As the system numbers it.
 const ESTABLISHED: &str = "01";

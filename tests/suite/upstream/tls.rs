@@ -9,8 +9,8 @@ use kms_agent_test_support::TestAgent;
 use tokio_rustls::rustls::NamedGroup;
 
 use super::{by_tls, until_told};
-use crate::cloud::Cloud;
-use crate::network::{Authority, Front};
+use crate::harness::cloud::Cloud;
+use crate::harness::network::{Authority, Front};
 
 /// Reads in vain, and finds `why` in the log.
 fn read_in_vain(agent: &TestAgent, why: &str) {

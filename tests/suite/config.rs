@@ -1,0 +1,5 @@
+//! Configuration: environment variables, warnings, reload.
+
+mod reload;
+mod variable;
+mod warning;

@@ -1,0 +1,9 @@
+//! Protection of secrets and token: hostile requests, port, token, file trust, redaction, wiping.
+
+mod hostile;
+#[cfg(target_os = "linux")]
+mod port;
+mod redaction;
+mod token;
+mod trust;
+mod wiping;

@@ -1,0 +1,7 @@
+//! Reading a secret: cache rules, response formats, secret names, outages.
+
+mod caching_table;
+mod format;
+mod name;
+mod outage;
+mod read_secret;
