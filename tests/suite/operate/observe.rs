@@ -228,3 +228,34 @@ fn a_purge_leaves_a_line_with_what_it_dropped() {
     let line = line_with(&agent, &["INFO", "All secrets were purged"]);
     assert!(line.contains("entries=2"), "{line}");
 }
+
+#[test]
+fn metrics_come_in_the_format_that_the_client_accepts() {
+    let cloud = Cloud::start();
+    let agent = cloud.setup().start();
+    for (accept, kind, counter) in [
+        (
+            &[][..],
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# TYPE kms_agent_requests counter\n",
+        ),
+        (
+            &[("Accept", "*/*")],
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# EOF\n",
+        ),
+        (
+            &[("Accept", "text/plain;version=0.0.4;q=1,*/*;q=0.1")],
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# TYPE kms_agent_requests_total counter\n",
+        ),
+    ] {
+        let reply = http::get(agent.port(), "/metrics", accept);
+        assert_eq!(reply.header("content-type"), Some(kind), "{accept:?}");
+        assert!(reply.text().contains(counter), "{accept:?}");
+        assert_eq!(
+            reply.text().contains("# EOF"),
+            kind.starts_with("application")
+        );
+    }
+}
