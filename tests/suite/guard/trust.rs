@@ -284,7 +284,8 @@ fn a_token_that_every_user_may_read_and_a_weak_or_quoted_one_are_warned_of_once(
 #[test]
 fn a_volume_that_is_open_to_all_is_warned_of_once_and_holds_the_token() {
     if !crate::harness::namespace::is_inside(
-        "guard::trust::a_volume_that_is_open_to_all_is_warned_of_once_and_holds_the_token",
+        module_path!(),
+        "a_volume_that_is_open_to_all_is_warned_of_once_and_holds_the_token",
     ) {
         return;
     }

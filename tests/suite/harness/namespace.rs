@@ -8,6 +8,10 @@ use std::process::Command;
 /// Set for the inner run.
 const INSIDE: &str = "KMS_AGENT_TEST_INSIDE";
 
+/// Python that sets the flags UP and RUNNING of `lo` by `SIOCSIFFLAGS`.
+const LOOPBACK_UP: &str = "import fcntl, socket, struct; \
+    fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 0x41))";
+
 /// Whether file systems may be mounted here; CI must.
 pub(crate) fn may_mount() -> bool {
     let tried = run(Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]));
@@ -21,30 +25,52 @@ pub(crate) fn may_mount() -> bool {
     tried.is_ok()
 }
 
-/// Whether this is the run inside; if not, has had it made. `test` is the test's name with its modules.
-pub(crate) fn is_inside(test: &str) -> bool {
+/// Returns whether this is the inner run, in a mount namespace of its own; if not, makes that run.
+///
+/// `module` is the `module_path!()` of `test`.
+pub(crate) fn is_inside(module: &str, test: &str) -> bool {
+    is_inside_of(Command::new("unshare").arg("-rm"), module, test)
+}
+
+/// As [`is_inside`], with a network namespace too, where only the loopback interface is up.
+pub(crate) fn is_inside_network(module: &str, test: &str) -> bool {
+    let starter = ["sh", "-c", "python3 -c \"$0\" && exec \"$@\"", LOOPBACK_UP];
+    is_inside_of(
+        Command::new("unshare").arg("-rmn").args(starter),
+        module,
+        test,
+    )
+}
+
+fn is_inside_of(starter: &mut Command, module: &str, test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     if may_mount() {
-        let inner = run(Command::new("unshare")
-            .arg("-rm")
+        let (_crate, room) = module.split_once("::").unwrap();
+        let inner = run(starter
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
+            .args(["--exact", &format!("{room}::{test}"), "--nocapture"])
             .env(INSIDE, "yes"));
-        assert!(inner.is_ok(), "inside:\n{}", inner.unwrap_err());
+        assert!(
+            matches!(&inner, Ok(output) if output.contains("1 passed")),
+            "inner run of {room}::{test}:\n{}",
+            inner.unwrap_or_else(|output| output)
+        );
     }
     false
 }
 
-/// Runs it to its end; the error is what it said.
-fn run(command: &mut Command) -> Result<(), String> {
+/// Runs a command and returns its output, as the error if it fails.
+fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
     if output.status.success() {
-        return Ok(());
+        Ok(text)
+    } else {
+        Err(text)
     }
-    let said = [output.stdout, output.stderr].concat();
-    Err(String::from_utf8_lossy(&said).into_owned())
 }
 
 pub(crate) fn mount(arguments: &[&str], folder: &Path) {

@@ -118,7 +118,10 @@ fn a_folder_that_cannot_be_written_is_told_and_stderr_is_the_log() {
 
 #[test]
 fn a_full_log_disk_costs_lines_and_nothing_else_and_heals() {
-    if !is_inside("operate::log::a_full_log_disk_costs_lines_and_nothing_else_and_heals") {
+    if !is_inside(
+        module_path!(),
+        "a_full_log_disk_costs_lines_and_nothing_else_and_heals",
+    ) {
         return;
     }
     let cloud = Cloud::start();

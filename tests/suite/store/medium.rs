@@ -48,7 +48,10 @@ fn read_all(cloud: &Cloud, agent: &TestAgent, names: impl Iterator<Item = usize>
 
 #[test]
 fn a_full_disk_costs_no_reader_anything_and_heals() {
-    if !is_inside("store::medium::a_full_disk_costs_no_reader_anything_and_heals") {
+    if !is_inside(
+        module_path!(),
+        "a_full_disk_costs_no_reader_anything_and_heals",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +98,10 @@ fn full(cloud: &Cloud, folder: &Path) -> (Setup, PathBuf) {
 
 #[test]
 fn what_is_removed_while_the_disk_is_full_does_not_come_back() {
-    if !is_inside("store::medium::what_is_removed_while_the_disk_is_full_does_not_come_back") {
+    if !is_inside(
+        module_path!(),
+        "what_is_removed_while_the_disk_is_full_does_not_come_back",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +137,8 @@ fn what_is_removed_while_the_disk_is_full_does_not_come_back() {
 #[test]
 fn an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait() {
     if !is_inside(
-        "store::medium::an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait",
+        module_path!(),
+        "an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait",
     ) {
         return;
     }
@@ -147,7 +154,10 @@ fn an_end_on_a_full_disk_is_a_good_one_when_no_more_than_evictions_wait() {
 
 #[test]
 fn an_end_with_a_purge_undone_says_where_it_is_and_what_to_do() {
-    if !is_inside("store::medium::an_end_with_a_purge_undone_says_where_it_is_and_what_to_do") {
+    if !is_inside(
+        module_path!(),
+        "an_end_with_a_purge_undone_says_where_it_is_and_what_to_do",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -179,8 +189,10 @@ fn an_end_with_a_purge_undone_says_where_it_is_and_what_to_do() {
 
 #[test]
 fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
-    if !is_inside("store::medium::a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals")
-    {
+    if !is_inside(
+        module_path!(),
+        "a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -10,35 +10,7 @@ use kms_agent_test_support::http::Connection;
 use kms_agent_test_support::{Setup, TOKEN, TestAgent};
 
 use crate::harness::cloud::{BINARY, Cloud};
-use crate::harness::namespace::may_mount;
-
-/// Set for the inner run.
-const INSIDE: &str = "KMS_AGENT_TEST_INSIDE_NETWORK";
-
-/// Switches the loopback interface on, in Python: sets the flags UP and RUNNING of `lo` by `SIOCSIFFLAGS`.
-const LOOPBACK_UP: &str = "import fcntl, socket, struct; \
-    fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 0x41))";
-
-/// Whether this is the run inside a network and a view of files of its own; if not, has had it made.
-fn is_inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    if may_mount() {
-        let output = Command::new("unshare")
-            .args(["--map-root-user", "--mount", "--net"])
-            .args(["sh", "-c", "python3 -c \"$0\" && exec \"$@\"", LOOPBACK_UP])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(INSIDE, "yes")
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).into_owned();
-        assert!(output.status.success(), "inside:\n{said}");
-    }
-    false
-}
+use crate::harness::namespace::is_inside_network;
 
 /// Puts `text` in the place of the file at `path`, for this view of files alone.
 fn replace(folder: &Path, path: &str, text: &str) {
@@ -79,8 +51,9 @@ fn until(agent: &TestAgent, what: &str, holds: impl Fn() -> bool) {
 
 #[test]
 fn a_dns_that_swallows_packets_takes_one_thread_and_holds_nothing_up() {
-    if !is_inside(
-        "upstream::lookup::a_dns_that_swallows_packets_takes_one_thread_and_holds_nothing_up",
+    if !is_inside_network(
+        module_path!(),
+        "a_dns_that_swallows_packets_takes_one_thread_and_holds_nothing_up",
     ) {
         return;
     }
@@ -134,7 +107,10 @@ fn a_dns_that_swallows_packets_takes_one_thread_and_holds_nothing_up() {
 
 #[test]
 fn localhost_is_this_machine_whatever_the_hosts_file_says() {
-    if !is_inside("upstream::lookup::localhost_is_this_machine_whatever_the_hosts_file_says") {
+    if !is_inside_network(
+        module_path!(),
+        "localhost_is_this_machine_whatever_the_hosts_file_says",
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -250,7 +250,8 @@ fn token_warns_of_a_mode_that_lets_others_read_and_refuses_one_that_lets_them_wr
 #[test]
 fn a_token_file_that_is_a_mount_point_is_written_in_place() {
     if !crate::harness::namespace::is_inside(
-        "command::cli::token::a_token_file_that_is_a_mount_point_is_written_in_place",
+        module_path!(),
+        "a_token_file_that_is_a_mount_point_is_written_in_place",
     ) {
         return;
     }

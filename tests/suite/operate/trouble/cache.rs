@@ -82,7 +82,7 @@ fn a_store_that_is_damaged_or_taken_away() {
 
 #[test]
 fn a_disk_that_is_full_or_read_only() {
-    if !is_inside("operate::trouble::cache::a_disk_that_is_full_or_read_only") {
+    if !is_inside(module_path!(), "a_disk_that_is_full_or_read_only") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -69,7 +69,7 @@ fn a_log_folder_that_cannot_be_written() {
 
 #[test]
 fn a_log_disk_that_is_full() {
-    if !is_inside("operate::trouble::process::a_log_disk_that_is_full") {
+    if !is_inside(module_path!(), "a_log_disk_that_is_full") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
