@@ -1,5 +1,5 @@
-//! The contract of [`kms_agent_core::CacheBackend`], executable: one clause, one function, one
-//! named test for every backend.
+//! The executable contract of [`kms_agent_core::CacheBackend`]: each clause is a function, and a named test of
+//! every backend.
 //!
 //! A backend's tests name a fixture and get the whole suite:
 //!
@@ -18,8 +18,8 @@
 //! kms_agent_conformance::model!(MyFixture::default(), histories: 64);
 //! ```
 //!
-//! The clauses look at the backend alone. The [`model`](mod@model) puts it under the real read path and holds what
-//! readers are told, through any history, against a plain model of what the agent promises.
+//! The clauses test the backend alone. The [`model`](mod@model) puts it under the real read path and compares the
+//! answers to readers, through random histories, with a plain model of the agent's promises.
 
 pub mod clause;
 pub mod model;
@@ -30,14 +30,14 @@ use std::sync::Arc;
 use kms_agent_core::CacheBackend;
 use kms_agent_core::registry::BackendContext;
 
-/// Where a backend under test comes from.
+/// Source of a backend under test.
 pub trait Fixture {
-    /// Opens the backend. A durable one finds what the previous opening left, which may have been dropped
-    /// a moment ago without being closed; any other begins empty.
+    /// Opens the backend. A durable one finds the entries of the previous opening, which may have been dropped
+    /// without being closed; any other begins empty.
     fn open(&self, context: BackendContext) -> impl Future<Output = Arc<dyn CacheBackend>>;
 }
 
-/// Declares one test for each clause, each on a fixture of its own made by the given expression.
+/// Declares one test for each clause, each on its own fixture, made by the given expression.
 #[macro_export]
 macro_rules! conformance {
     ($fixture:expr) => {
@@ -77,8 +77,8 @@ macro_rules! conformance {
     };
 }
 
-/// Declares the test that runs random histories over the backend, each on a fixture of its own made by the
-/// given expression. `PROPTEST_CASES` in the environment asks for another number of them.
+/// Declares the test that runs random histories over the backend, each on its own fixture, made by the given
+/// expression. The environment variable `PROPTEST_CASES` sets another number of them.
 #[macro_export]
 macro_rules! model {
     ($fixture:expr, histories: $histories:expr) => {

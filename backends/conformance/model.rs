@@ -1,29 +1,29 @@
-//! Random histories against a plain model of what the agent promises, with a backend under the real read path:
-//! never older than the hard limit, never silent about it, never of another version or identity, never after
-//! KMS decided against it, never more calls than allowed; and what was fetched is found, also by the next
-//! process.
+//! Random histories against a plain model of the agent's promises, with a backend under the real read path.
+//!
+//! No answer is older than the hard limit, stale without a mark, of another version or identity, or given after
+//! KMS decided against it. No more calls are made than allowed. A fetched secret is found again, also by the
+//! next process.
 
-mod book;
-mod house;
+mod expected;
+mod fake_kms;
+mod harness;
 mod read;
 mod step;
-mod world;
 
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 
-use self::house::House;
-use self::step::{Step, step};
+use self::harness::Harness;
+use self::step::{HistoryStep, step};
 use crate::Fixture;
 
-/// Asks for another number of histories.
+/// Environment variable with another number of histories.
 const CASES: &str = "PROPTEST_CASES";
 
-/// The most steps of a history.
+/// Most steps of a history.
 const STEPS: usize = 80;
 
-/// Lives through so many histories, each on a fixture of its own, and panics with the shortest that breaks a
-/// promise.
+/// Runs so many histories, each on its own fixture, and panics with the shortest one that breaks a promise.
 pub fn any_history_keeps_the_promises<F: Fixture>(fixture: impl Fn() -> F, histories: u32) {
     let mut config = Config {
         failure_persistence: None,
@@ -33,7 +33,7 @@ pub fn any_history_keeps_the_promises<F: Fixture>(fixture: impl Fn() -> F, histo
         config.cases = histories;
     }
     let lived = TestRunner::new(config).run(&vec(step(), 1..STEPS), |steps| {
-        live(&fixture(), steps);
+        run_history(&fixture(), steps);
         Ok(())
     });
     if let Err(broken) = lived {
@@ -41,15 +41,15 @@ pub fn any_history_keeps_the_promises<F: Fixture>(fixture: impl Fn() -> F, histo
     }
 }
 
-fn live(fixture: &impl Fixture, steps: Vec<Step>) {
+fn run_history(fixture: &impl Fixture, steps: Vec<HistoryStep>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let mut house = House::open(fixture).await;
+        let mut harness = Harness::open(fixture).await;
         for step in steps {
-            house = house.take(step).await;
+            harness = harness.take(step).await;
         }
-        house.close().await;
+        harness.close().await;
     });
 }

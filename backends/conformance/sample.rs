@@ -12,7 +12,7 @@ use kms_agent_core::{
 };
 use zeroize::Zeroizing;
 
-/// A moment like any other; backends have no clock.
+/// The present; backends have no clock.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
 pub(crate) const HOUR: Duration = Duration::from_hours(1);

@@ -1,4 +1,4 @@
-//! Expired yes, dead never; and the caller's `now` is the only clock.
+//! Expired entries are returned, dead ones are not.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub async fn an_expired_entry_is_returned_and_a_dead_one_never(fixture: &impl Fi
     assert_eq!(value(&backend, &key("a"), until.plus(HOUR)).await, None);
 }
 
-/// What is dead leaves the books; what is only expired stays.
+/// A sweep removes dead entries and keeps expired ones.
 pub async fn a_sweep_drops_the_dead_and_only_them(fixture: &impl Fixture) {
     let backend = fixture.open(context(100)).await;
     for n in 0..40_u64 {
@@ -37,7 +37,7 @@ pub async fn a_sweep_drops_the_dead_and_only_them(fixture: &impl Fixture) {
     assert_eq!(backend.stats().await.expect("stats work").entries, 0);
 }
 
-/// The deadline of a replaced entry means nothing for the one that replaced it.
+/// The deadline of a replaced entry does not apply to its replacement.
 pub async fn a_longer_life_by_replacement_survives_the_old_deadline(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     let soon = NOW.plus(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! Many callers at a time, some of whom go away.
+//! Concurrent callers, some of which stop waiting.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::Fixture;
 use crate::clause::{present, put};
 use crate::sample::{NOW, context, entry, key};
 
-/// Never bytes of one entry with the version of another.
+/// No reader gets the bytes of one entry with the version of another.
 pub async fn readers_see_whole_entries_while_writers_replace_them(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     put(&backend, "a").await;

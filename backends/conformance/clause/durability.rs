@@ -1,4 +1,4 @@
-//! What another process finds.
+//! Entries that the next process finds.
 
 use kms_agent_core::backend::BackendErrorKind;
 
@@ -6,7 +6,7 @@ use crate::Fixture;
 use crate::clause::{present, put};
 use crate::sample::{NOW, capacity, context, entry, key};
 
-/// What `info` says about durability is true, and a durable backend remembers the scope it was used in.
+/// `info` tells the truth about durability, and a durable backend remembers its scope.
 pub async fn durable_entries_survive_reopening_and_others_do_not(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     put(&backend, "a").await;
@@ -44,7 +44,7 @@ pub async fn removals_are_durable_without_a_flush(fixture: &impl Fixture) {
     assert_eq!(present(&backend, &["a", "b"]).await, [false, false]);
 }
 
-/// After `close` every operation is an error of its own kind, and closing again is not.
+/// After `close` every operation fails with `Closed`; closing again succeeds.
 pub async fn a_closed_cache_says_so(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     put(&backend, "a").await;

@@ -1,4 +1,4 @@
-//! What was put is what is found.
+//! Entries are found as they were put.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::Fixture;
 use crate::clause::{put, scan, value};
 use crate::sample::{NOW, context, entry, key, key_of};
 
-/// Bytes, version, stages and lifetime come back as they went in, whatever the bytes are.
+/// Bytes, version, stages and lifetime are returned unchanged, whatever the bytes are.
 pub async fn what_was_put_is_returned_byte_for_byte(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     let all_bytes: Vec<u8> = (0..=255).collect();
@@ -45,7 +45,7 @@ pub async fn an_unknown_key_is_absent(fixture: &impl Fixture) {
     assert_eq!(value(&backend, &key("unknown"), NOW).await, None);
 }
 
-/// Endpoint, identity, id, version id and stage each make another entry.
+/// Endpoint, identity, id, version id and stage each distinguish entries.
 pub async fn keys_that_differ_in_any_part_are_separate(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     let keys = [
@@ -72,7 +72,7 @@ pub async fn keys_that_differ_in_any_part_are_separate(fixture: &impl Fixture) {
     assert_eq!(keys[0].secret.selector, VersionSelector::CURRENT);
 }
 
-/// The last put counts.
+/// The last put wins.
 pub async fn a_put_replaces(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     for text in ["one", "two", "three"] {

@@ -1,4 +1,4 @@
-//! What can be known of the entries without their values.
+//! Listing and counting of entries, without their values.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::Fixture;
 use crate::clause::{present, put, scan, sweep};
 use crate::sample::{NOW, capacity, context, entry, key};
 
-/// Pages of any size add up to everything, once.
+/// Pages of any size list every entry once.
 pub async fn a_scan_visits_everything_once(fixture: &impl Fixture) {
     let backend = fixture.open(context(100)).await;
     let expected: BTreeSet<SecretKey> = (0..25).map(|n| key(&format!("s{n}"))).collect();
@@ -26,14 +26,14 @@ pub async fn a_scan_visits_everything_once(fixture: &impl Fixture) {
     assert_eq!(item.lifetime, entry(b"x").lifetime);
 }
 
-/// No entries, no pages.
+/// An empty cache lists nothing.
 pub async fn a_scan_of_nothing_is_empty(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     let page = backend.scan(None, capacity(10)).await.expect("scan works");
     assert!(page.items.is_empty() && page.next.is_none());
 }
 
-/// A key's hits are what `get` found, also across a put in between; removal ends the count.
+/// A key's hits count the entries that `get` found, across replacement; removal resets the count.
 pub async fn hits_are_counted_and_outlive_replacement(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     put(&backend, "a").await;
@@ -54,7 +54,7 @@ pub async fn hits_are_counted_and_outlive_replacement(fixture: &impl Fixture) {
     );
 }
 
-/// Entries and capacity are what they are.
+/// `stats` reports the entries held and the capacity.
 pub async fn stats_count_what_is_held(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     let before = backend.stats().await.expect("stats work");

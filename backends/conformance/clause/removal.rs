@@ -1,4 +1,4 @@
-//! What leaves is gone, and wiped.
+//! Removed entries are gone, and wiped.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::Fixture;
 use crate::clause::{present, put, scan, sweep, value};
 use crate::sample::{HOUR, NOW, context, entry, entry_until, key};
 
-/// Gone for `get` and for `scan`.
+/// A removed entry is absent from `get` and `scan`.
 pub async fn what_was_removed_is_gone(fixture: &impl Fixture) {
     let backend = fixture.open(context(10)).await;
     put(&backend, "a").await;
@@ -27,7 +27,7 @@ pub async fn removing_an_absent_key_succeeds(fixture: &impl Fixture) {
         .expect("removing nothing works");
 }
 
-/// After `clear` nothing is found, and what is put later is.
+/// After `clear` nothing is found, and later entries are.
 pub async fn clearing_drops_everything_and_the_cache_goes_on(fixture: &impl Fixture) {
     let backend = fixture.open(context(300)).await;
     for n in 0..300 {
@@ -41,8 +41,8 @@ pub async fn clearing_drops_everything_and_the_cache_goes_on(fixture: &impl Fixt
     assert_eq!(scan(&backend, 1000).await, [key("s7")]);
 }
 
-/// Replaced, removed, evicted, dead or cleared: after the next sweep the caller's handle is the last one, so
-/// that letting go of it wipes the bytes.
+/// After the next sweep the caller holds the last handle of a value that was replaced, removed, evicted, dead
+/// or cleared, so that dropping the handle wipes the bytes.
 pub async fn a_value_that_left_is_let_go_by_the_next_sweep(fixture: &impl Fixture) {
     let backend = fixture.open(context(2)).await;
     let mut handles = Vec::new();

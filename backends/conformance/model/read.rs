@@ -1,4 +1,4 @@
-//! What readers may be told.
+//! Judgement of the answers that readers get.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use kms_agent_cache::{Answer, CacheStatus, Demand, Policy};
 use kms_agent_core::{SecretRef, SourceError, Timestamp};
 
-use super::book::{Book, Copy, Owned};
-use super::world::{Call, Outcome};
+use super::expected::{CopyKey, Expected, HeldCopy};
+use super::fake_kms::{KmsCall, KmsOutcome};
 
-/// A read, and all there is to judge it by.
+/// A read, with everything that its answer is judged by.
 #[derive(Debug)]
 pub(super) struct Read<'a> {
     pub(super) secret: &'a SecretRef,
@@ -17,15 +17,15 @@ pub(super) struct Read<'a> {
     pub(super) readers: usize,
     pub(super) policy: &'a Policy,
     pub(super) now: Timestamp,
-    /// What was held before.
-    pub(super) copy: Option<Copy>,
-    /// What it brought into the cache.
-    pub(super) fetched: Vec<Copy>,
-    /// The calls that were made for it.
-    pub(super) calls: Vec<Call>,
+    /// Copy that was cached before the read.
+    pub(super) copy: Option<HeldCopy>,
+    /// Copies that the read brought into the cache.
+    pub(super) fetched: Vec<HeldCopy>,
+    /// Calls that were made for the read.
+    pub(super) calls: Vec<KmsCall>,
     /// Whether KMS was known to fail.
     pub(super) was_failing: bool,
-    /// Whether it was known to have failed at this very moment.
+    /// Whether KMS was known to have failed at this moment.
     pub(super) was_just_failing: bool,
     /// Whether a refusal was remembered.
     pub(super) was_refused: bool,
@@ -33,63 +33,66 @@ pub(super) struct Read<'a> {
 
 impl<'a> Read<'a> {
     pub(super) fn begin(
-        book: &Book,
+        expected: &Expected,
         secret: &'a SecretRef,
         (demand, readers): (Demand, usize),
         (policy, now): (&'a Policy, Timestamp),
-        owned: Option<&Owned>,
+        key: Option<&CopyKey>,
     ) -> Self {
-        let is = |known: &dyn Fn(&Owned) -> bool| owned.is_some_and(known);
+        let is = |known: &dyn Fn(&CopyKey) -> bool| key.is_some_and(known);
         Self {
             secret,
             demand,
             readers,
             policy,
             now,
-            copy: owned
-                .and_then(|owned| book.copy(owned))
-                // Nothing is read from the cache where nothing is to be stored.
+            copy: key
+                .and_then(|key| expected.copy(key))
+                // With a TTL of zero the cache is not read.
                 .filter(|copy| !policy.ttl.is_zero() && !copy.is_surely_dead(policy, now))
                 .cloned(),
             fetched: Vec::new(),
             calls: Vec::new(),
-            was_failing: is(&|owned| book.is_failing(owned)),
-            was_just_failing: is(&|owned| book.is_just_failed(owned, now)),
-            was_refused: is(&|owned| book.is_refused(owned, policy, now)),
+            was_failing: is(&|key| expected.is_failing(key)),
+            was_just_failing: is(&|key| expected.is_just_failed(key, now)),
+            was_refused: is(&|key| expected.is_refused(key, policy, now)),
         }
     }
 
-    /// Never more calls than allowed.
+    /// Checks that no more calls were made than allowed.
     pub(super) fn judge_calls(&self) {
         let count = self.calls.len();
         assert!(self.calls.iter().all(|call| call.secret == *self.secret));
-        let may_be_refreshed = |copy: &Copy| {
+        let may_be_refreshed = |copy: &HeldCopy| {
             self.policy.refresh_ahead
-                && self.now >= copy.asked_at.plus(Book::refreshed_after(copy, self.policy))
+                && self.now
+                    >= copy
+                        .asked_at
+                        .plus(Expected::refreshed_after(copy, self.policy))
         };
         let copy = self.copy.as_ref();
         let fresh = copy.filter(|copy| copy.is_surely_fresh(self.policy, self.now));
         let usable = copy
             .filter(|copy| self.policy.serve_stale && copy.is_surely_usable(self.policy, self.now));
         let most = match self.demand {
-            // One that may be under way already, and one that begins afterwards.
+            // One call may be under way already, and one begins afterwards.
             Demand::RefreshNow => self.readers.min(2),
             Demand::Any if fresh.is_some_and(|copy| !may_be_refreshed(copy)) => 0,
             Demand::Any if self.was_refused => 0,
             Demand::Any if fresh.or(usable).is_some() && self.was_just_failing => 0,
             Demand::Any => 1,
         };
-        // What leaves no trace is asked for again by a reader who comes a moment later.
-        let leaves_trace = |call: &&Call| match call.outcome {
-            Outcome::Value { .. } => !self.policy.ttl.is_zero(),
-            Outcome::Decided | Outcome::Refused => !self.policy.negative_ttl.is_zero(),
-            Outcome::Failed => usable.is_some(),
+        // Without a trace in the cache the next reader causes another call.
+        let leaves_trace = |call: &&KmsCall| match call.outcome {
+            KmsOutcome::Value { .. } => !self.policy.ttl.is_zero(),
+            KmsOutcome::Decided | KmsOutcome::Refused => !self.policy.negative_ttl.is_zero(),
+            KmsOutcome::Failed => usable.is_some(),
         };
         let traces = self.calls.iter().filter(leaves_trace).count();
         let is_allowed = traces <= most && count <= most * self.readers;
         assert!(
             is_allowed,
-            "no more than {most} of {:?} is allowed",
+            "at most {most} of these calls are allowed: {:?}",
             self.calls
         );
     }
@@ -117,10 +120,14 @@ impl<'a> Read<'a> {
             .unwrap_or_else(|| panic!("{text} is not what should be held"));
         let (first, last) = copy.fresh_until(self.policy);
         assert_eq!(answer.age, self.now.since(copy.asked_at), "the true age");
-        assert_eq!(self.demand, Demand::Any, "a copy for who wants none");
+        assert_eq!(
+            self.demand,
+            Demand::Any,
+            "RefreshNow was answered from the cache"
+        );
         match &answer.status {
             CacheStatus::Hit { left } => {
-                assert!(!copy.is_aged, "fresh, though nobody knows its age");
+                assert!(!copy.is_aged, "fresh, although its age is unknown");
                 assert!(self.now < last, "fresh for longer than its TTL");
                 let bounds = first.since(self.now)..=last.since(self.now);
                 assert!(bounds.contains(left), "fresh for {left:?} more");
@@ -129,7 +136,7 @@ impl<'a> Read<'a> {
                 assert!(self.policy.serve_stale, "a stale answer is forbidden");
                 assert!(
                     self.now >= first || copy.is_aged,
-                    "a fresh copy is no stale one"
+                    "a fresh copy is marked stale"
                 );
                 let bounds = self.now.since(last)..=self.now.since(first);
                 assert!(bounds.contains(since), "stale for {since:?}");
@@ -140,10 +147,10 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// What KMS says now.
+    /// Checks an answer that comes straight from KMS.
     fn judge_forwarded(&self, answer: &Answer, text: &str) {
         assert_eq!(answer.age, Duration::ZERO);
-        let is_said = |call: &Call| matches!(&call.outcome, Outcome::Value { text: said, .. } if said == text);
+        let is_said = |call: &KmsCall| matches!(&call.outcome, KmsOutcome::Value { text: said, .. } if said == text);
         assert!(self.calls.iter().any(is_said), "KMS did not say {text}");
     }
 
@@ -153,17 +160,18 @@ impl<'a> Read<'a> {
         {
             assert!(
                 !copy.is_surely_fresh(self.policy, self.now),
-                "a fresh copy is kept back: {error}"
+                "a fresh copy was not served: {error}"
             );
             let stands_in = self.policy.serve_stale
                 && error.kind().is_transient()
                 && copy.is_surely_usable(self.policy, self.now);
-            assert!(!stands_in, "a copy that may stand in is kept back: {error}");
+            assert!(!stands_in, "a usable stale copy was not served: {error}");
         }
         if error.kind().is_transient() {
-            assert!(self.has_failed(), "a failure is remembered for readers");
+            assert!(self.has_failed(), "a failure was served from memory");
         } else {
-            let refuses = |call: &Call| matches!(call.outcome, Outcome::Decided | Outcome::Refused);
+            let refuses =
+                |call: &KmsCall| matches!(call.outcome, KmsOutcome::Decided | KmsOutcome::Refused);
             let is_remembered = self.was_refused && self.demand == Demand::Any;
             assert!(
                 is_remembered || self.calls.iter().any(refuses),
@@ -173,7 +181,7 @@ impl<'a> Read<'a> {
     }
 
     fn has_failed(&self) -> bool {
-        let fails = |call: &Call| matches!(call.outcome, Outcome::Failed);
+        let fails = |call: &KmsCall| matches!(call.outcome, KmsOutcome::Failed);
         self.calls.iter().any(fails)
     }
 }

@@ -1,4 +1,4 @@
-//! What may happen.
+//! Steps of a history, and how they are drawn.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use kms_agent_cache::Demand;
 use kms_agent_core::SourceErrorKind;
 use proptest::prelude::*;
 
-use super::world::{NAMES, Which};
+use super::fake_kms::{NAMES, WantedVersion};
 
 #[derive(Clone, Debug)]
-pub(super) enum Step {
-    /// Time passes, long enough for upkeep.
+pub(super) enum HistoryStep {
+    /// Lets time pass, long enough for maintenance.
     Pass(Duration),
-    /// Somebody sets the wall clock, by so many milliseconds.
+    /// Moves the wall clock by so many milliseconds.
     SetWall(i64),
-    /// A secret gets a new version, which may be due to be rotated after so long.
+    /// Gives a secret a new version, which may be due for rotation after a duration.
     Put(usize, Option<Duration>),
     Delete(usize),
-    /// How KMS answers from now on.
-    Trouble(Option<SourceErrorKind>),
-    /// So many readers at a time.
+    /// Makes KMS fail from now on, or answer again.
+    Fail(Option<SourceErrorKind>),
+    /// Reads a secret with several readers at a time.
     Read {
         name: usize,
-        which: Which,
+        which: WantedVersion,
         demand: Demand,
         readers: usize,
     },
     Purge(usize),
     PurgeAll,
-    /// The operator changes the rules.
+    /// Reloads the policy.
     Reload(Rules),
-    /// The agent is somebody else from now on.
-    Become(u8),
-    /// The agent ends and comes back.
+    /// Gives the agent another identity.
+    ChangeIdentity(u8),
+    /// Stops the agent and starts it again.
     Restart(Restart),
 }
 
@@ -47,31 +47,31 @@ pub(super) struct Rules {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Restart {
-    /// Closed, or flushed and let go of.
+    /// Whether the backend is closed, or only flushed and dropped.
     pub(super) closed: bool,
-    /// How long it was away.
+    /// Time between the two processes.
     pub(super) away: Duration,
-    /// By how much the wall clock is behind when it comes back.
+    /// How far the wall clock is set back meanwhile.
     pub(super) behind: Duration,
-    /// It comes back where there is no network.
+    /// Whether KMS cannot be reached at startup.
     pub(super) offline: bool,
 }
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = HistoryStep> {
     let name = 0..NAMES.len();
     prop_oneof![
-        6 => duration(1_000..400_000).prop_map(Step::Pass),
-        1 => (-4_000_000_i64..4_000_000).prop_map(Step::SetWall),
+        6 => duration(1_000..400_000).prop_map(HistoryStep::Pass),
+        1 => (-4_000_000_i64..4_000_000).prop_map(HistoryStep::SetWall),
         4 => (name.clone(), prop::option::weighted(0.3, duration(1_000..600_000)))
-            .prop_map(|(name, rotates_after)| Step::Put(name, rotates_after)),
-        1 => name.clone().prop_map(Step::Delete),
-        3 => trouble().prop_map(Step::Trouble),
+            .prop_map(|(name, rotates_after)| HistoryStep::Put(name, rotates_after)),
+        1 => name.clone().prop_map(HistoryStep::Delete),
+        3 => failure().prop_map(HistoryStep::Fail),
         14 => read(),
-        1 => name.prop_map(Step::Purge),
-        1 => Just(Step::PurgeAll),
-        1 => rules().prop_map(Step::Reload),
-        1 => (0_u8..2).prop_map(Step::Become),
-        2 => restart().prop_map(Step::Restart),
+        1 => name.prop_map(HistoryStep::Purge),
+        1 => Just(HistoryStep::PurgeAll),
+        1 => rules().prop_map(HistoryStep::Reload),
+        1 => (0_u8..2).prop_map(HistoryStep::ChangeIdentity),
+        2 => restart().prop_map(HistoryStep::Restart),
     ]
 }
 
@@ -83,7 +83,7 @@ fn seconds(choices: &'static [u64]) -> impl Strategy<Value = Duration> {
     prop::sample::select(choices).prop_map(Duration::from_secs)
 }
 
-fn trouble() -> impl Strategy<Value = Option<SourceErrorKind>> {
+fn failure() -> impl Strategy<Value = Option<SourceErrorKind>> {
     prop_oneof![
         3 => Just(None),
         1 => Just(Some(SourceErrorKind::Unavailable)),
@@ -94,19 +94,21 @@ fn trouble() -> impl Strategy<Value = Option<SourceErrorKind>> {
     ]
 }
 
-fn read() -> impl Strategy<Value = Step> {
+fn read() -> impl Strategy<Value = HistoryStep> {
     let which = prop_oneof![
-        6 => Just(Which::Current),
-        1 => Just(Which::Previous),
-        2 => (1_u32..4).prop_map(Which::Numbered),
+        6 => Just(WantedVersion::Current),
+        1 => Just(WantedVersion::Previous),
+        2 => (1_u32..4).prop_map(WantedVersion::Numbered),
     ];
     let demand = prop_oneof![4 => Just(Demand::Any), 1 => Just(Demand::RefreshNow)];
     let readers = prop_oneof![3 => Just(1_usize), 1 => Just(4)];
-    (0..NAMES.len(), which, demand, readers).prop_map(|(name, which, demand, readers)| Step::Read {
-        name,
-        which,
-        demand,
-        readers,
+    (0..NAMES.len(), which, demand, readers).prop_map(|(name, which, demand, readers)| {
+        HistoryStep::Read {
+            name,
+            which,
+            demand,
+            readers,
+        }
     })
 }
 

@@ -1,4 +1,4 @@
-//! The agent without its HTTP: a service over the backend, and the model beside it.
+//! The agent without HTTP: a service over the backend under test, with the model beside it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -12,39 +12,39 @@ use kms_agent_core::{CacheBackend, Clock, SourceErrorKind, Timeline, Timestamp};
 use kms_agent_test_support::{FaultyBackend, ManualClock};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::book::{Book, Owned};
+use super::expected::{CopyKey, Expected};
+use super::fake_kms::{FakeKms, Identity, WantedVersion, reference};
 use super::read::Read;
-use super::step::{Restart, Rules, Step};
-use super::world::{Identity, Which, World, reference};
+use super::step::{HistoryStep, Restart, Rules};
 use crate::Fixture;
 
 /// More than there are keys, so that nothing is evicted.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(100).expect("not zero");
 
-/// How often upkeep is done.
-const UPKEEP: Duration = Duration::from_secs(1);
+/// Interval of maintenance.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) struct House<'f, F> {
+pub(super) struct Harness<'f, F> {
     fixture: &'f F,
     clock: ManualClock,
-    world: Arc<World>,
+    kms: Arc<FakeKms>,
     policy: Policy,
-    book: Book,
+    expected: Expected,
     process: Process,
 }
 
-/// What ends when the agent ends.
+/// Parts of one agent process.
 struct Process {
     backend: Arc<FaultyBackend>,
     service: Arc<SecretService>,
-    upkeep: JoinHandle<()>,
+    maintenance: JoinHandle<()>,
 }
 
 impl Process {
     async fn start(
         fixture: &impl Fixture,
         clock: &ManualClock,
-        world: &Arc<World>,
+        kms: &Arc<FakeKms>,
         policy: &Policy,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock.clone());
@@ -60,24 +60,24 @@ impl Process {
         };
         let service = SecretService::new(
             Arc::clone(&backend) as _,
-            Arc::clone(world) as _,
+            Arc::clone(kms) as _,
             timeline,
             policy.clone(),
             CAPACITY,
             ReadMetrics::register(&mut prometheus_client::registry::Registry::default()),
         );
-        let upkeep = tokio::spawn(Arc::clone(&service).maintain());
+        let maintenance = tokio::spawn(Arc::clone(&service).maintain());
         Self {
             backend,
             service,
-            upkeep,
+            maintenance,
         }
     }
 
     async fn end(self, closed: bool) {
-        self.upkeep.abort();
-        // It has been told to end; that it was is no failure.
-        let _ = self.upkeep.await;
+        self.maintenance.abort();
+        // The task was aborted, so its error is expected.
+        let _ = self.maintenance.await;
         if closed {
             self.service.close().await.expect("it closes");
         } else {
@@ -85,64 +85,64 @@ impl Process {
         }
         drop(self.service);
         let left = Arc::strong_count(&self.backend);
-        assert_eq!(left, 1, "somebody holds on to the backend");
+        assert_eq!(left, 1, "the backend is still shared");
     }
 }
 
-impl<'f, F: Fixture> House<'f, F> {
+impl<'f, F: Fixture> Harness<'f, F> {
     pub(super) async fn open(fixture: &'f F) -> Self {
         let clock = ManualClock::default();
-        let world = World::new(clock.clone());
+        let kms = FakeKms::new(clock.clone());
         let policy = Policy::default();
-        let process = Process::start(fixture, &clock, &world, &policy).await;
-        let house = Self {
+        let process = Process::start(fixture, &clock, &kms, &policy).await;
+        let harness = Self {
             fixture,
             clock,
-            world,
+            kms,
             policy,
-            book: Book::default(),
+            expected: Expected::default(),
             process,
         };
-        house.settle().await;
-        house
+        harness.settle().await;
+        harness
     }
 
     pub(super) async fn close(self) {
         self.process.end(true).await;
     }
 
-    pub(super) async fn take(mut self, step: Step) -> Self {
+    pub(super) async fn take(mut self, step: HistoryStep) -> Self {
         match step {
-            Step::Pass(duration) => self.pass(duration).await,
-            Step::SetWall(millis) => {
+            HistoryStep::Pass(duration) => self.pass(duration).await,
+            HistoryStep::SetWall(millis) => {
                 let wall = self.clock.wall().as_millis() + millis;
                 self.clock.set_wall(Timestamp::from_millis(wall));
             }
-            Step::Put(name, rotates_after) => self.world.put(name, rotates_after),
-            Step::Delete(name) => self.world.delete(name),
-            Step::Trouble(trouble) => self.world.set_trouble(trouble),
-            Step::Read {
+            HistoryStep::Put(name, rotates_after) => self.kms.put(name, rotates_after),
+            HistoryStep::Delete(name) => self.kms.delete(name),
+            HistoryStep::Fail(failure) => self.kms.set_failure(failure),
+            HistoryStep::Read {
                 name,
                 which,
                 demand,
                 readers,
             } => self.read(name, which, demand, readers).await,
-            Step::Purge(name) => {
-                let id = reference(name, Which::Current).id;
+            HistoryStep::Purge(name) => {
+                let id = reference(name, WantedVersion::Current).id;
                 self.process.service.purge(&id).await.expect("purged");
-                self.book.purge(&id);
+                self.expected.purge(&id);
             }
-            Step::PurgeAll => {
+            HistoryStep::PurgeAll => {
                 self.process.service.purge_all().await.expect("purged");
-                self.book.purge_all();
+                self.expected.purge_all();
                 assert!(self.held().await.is_empty());
             }
-            Step::Reload(rules) => self.reload(rules).await,
-            Step::Become(identity) => self.world.set_identity(identity),
-            Step::Restart(restart) => self = self.restart(restart).await,
+            HistoryStep::Reload(rules) => self.reload(rules).await,
+            HistoryStep::ChangeIdentity(identity) => self.kms.set_identity(identity),
+            HistoryStep::Restart(restart) => self = self.restart(restart).await,
         }
         self.settle().await;
-        let calls = self.world.take_calls();
+        let calls = self.kms.take_calls();
         assert_eq!(calls.len(), 0, "{calls:?} for nobody");
         self
     }
@@ -150,13 +150,13 @@ impl<'f, F: Fixture> House<'f, F> {
     async fn pass(&mut self, duration: Duration) {
         self.clock.advance(duration);
         self.settle().await;
-        // A store that was just opened may not have known yet what is dead in it. Listing it shows that it does.
+        // A store that was just opened may still be building its index. Listing it waits for the index.
         self.held().await;
-        self.clock.advance(UPKEEP);
+        self.clock.advance(MAINTENANCE_INTERVAL);
         self.settle().await;
         let held = self.held().await;
-        let (known, now) = (self.world.known_identity(), self.now());
-        self.book.upkeep(known, &self.policy, now, &held);
+        let (known, now) = (self.kms.known_identity(), self.now());
+        self.expected.maintenance(known, &self.policy, now, &held);
     }
 
     async fn reload(&mut self, rules: Rules) {
@@ -168,7 +168,8 @@ impl<'f, F: Fixture> House<'f, F> {
             serve_stale: rules.serve_stale,
         };
         self.process.service.set_policy(self.policy.clone()).await;
-        self.book.reload(self.identity(), &self.policy, self.now());
+        self.expected
+            .reload(self.identity(), &self.policy, self.now());
     }
 
     async fn restart(self, restart: Restart) -> Self {
@@ -177,46 +178,46 @@ impl<'f, F: Fixture> House<'f, F> {
         let Self {
             fixture,
             clock,
-            world,
+            kms,
             policy,
-            mut book,
+            mut expected,
             process,
         } = self;
         process.end(restart.closed).await;
         clock.advance(restart.away);
         clock.set_wall(clock.wall().minus(restart.behind));
-        world.forget_identity();
+        kms.forget_identity();
         if restart.offline {
-            world.set_trouble(Some(SourceErrorKind::Unavailable));
+            kms.set_failure(Some(SourceErrorKind::Unavailable));
         }
-        book.restart(is_durable);
-        let process = Process::start(fixture, &clock, &world, &policy).await;
+        expected.restart(is_durable);
+        let process = Process::start(fixture, &clock, &kms, &policy).await;
         if let Some(resumed) = process.backend.info().resumed {
             let now = process.service.timeline().now();
-            book.resume(ended_at, &resumed, (now, clock.wall()));
+            expected.resume(ended_at, &resumed, (now, clock.wall()));
         }
         Self {
             fixture,
             clock,
-            world,
+            kms,
             policy,
-            book,
+            expected,
             process,
         }
     }
 
-    async fn read(&mut self, name: usize, which: Which, demand: Demand, readers: usize) {
+    async fn read(&mut self, name: usize, which: WantedVersion, demand: Demand, readers: usize) {
         let secret = reference(name, which);
         let now = self.now();
         let identity = self.identity();
-        let owned = identity.map(|identity| (identity, secret.clone()));
+        let key = identity.map(|identity| (identity, secret.clone()));
         let policy = self.policy.clone();
         let mut read = Read::begin(
-            &self.book,
+            &self.expected,
             &secret,
             (demand, readers),
             (&policy, now),
-            owned.as_ref(),
+            key.as_ref(),
         );
         let mut crowd = JoinSet::new();
         for _ in 0..readers {
@@ -225,9 +226,9 @@ impl<'f, F: Fixture> House<'f, F> {
         }
         let results = crowd.join_all().await;
         self.settle().await;
-        read.calls = self.world.take_calls();
+        read.calls = self.kms.take_calls();
         for call in &read.calls {
-            let fetched = self.book.note(call, identity, &policy, now);
+            let fetched = self.expected.record(call, identity, &policy, now);
             read.fetched.extend(fetched);
         }
         read.judge_calls();
@@ -236,30 +237,30 @@ impl<'f, F: Fixture> House<'f, F> {
         }
     }
 
-    /// As whom the cache is asked: what the agent knows to be, else what it was.
+    /// Identity under which the cache is read: the known one, else that of the previous process.
     fn identity(&self) -> Option<Identity> {
-        self.world.known_identity().or(self.book.resumed)
+        self.kms.known_identity().or(self.expected.resumed)
     }
 
     fn now(&self) -> Timestamp {
         self.process.service.timeline().now()
     }
 
-    /// What the backend lists, and when it was asked for.
-    async fn held(&self) -> BTreeMap<Owned, Timestamp> {
+    /// Lists the backend's entries with their fetch times.
+    async fn held(&self) -> BTreeMap<CopyKey, Timestamp> {
         let page = self.process.service.entries(None, CAPACITY).await;
         let items = page.expect("it lists").items;
         items
             .into_iter()
             .map(|item| {
                 let identity = item.key.scope.identity.parse().expect("a number");
-                let owned = (identity, item.key.secret);
-                (owned, item.lifetime.fetched_at)
+                let key = (identity, item.key.secret);
+                (key, item.lifetime.fetched_at)
             })
             .collect()
     }
 
-    /// Waits until nothing is under way: only upkeep is left, and it sleeps.
+    /// Waits until only the maintenance task is left, and it sleeps.
     async fn settle(&self) {
         let metrics = tokio::runtime::Handle::current().metrics();
         loop {
@@ -269,7 +270,7 @@ impl<'f, F: Fixture> House<'f, F> {
             if metrics.num_alive_tasks() == 1 && self.clock.sleepers() == 1 {
                 return;
             }
-            // What is under way waits for a thread of the backend's own.
+            // The remaining tasks wait for a thread of the backend.
             std::thread::yield_now();
         }
     }

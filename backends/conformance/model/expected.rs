@@ -1,4 +1,4 @@
-//! The plain model: what the agent holds and remembers, were it as simple as its promises.
+//! The plain model: copies, refusals and failures that the agent must hold and remember.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -7,43 +7,42 @@ use kms_agent_cache::Policy;
 use kms_agent_cache::policy::ROTATION_JITTER;
 use kms_agent_core::{Resumed, SecretId, SecretRef, Timestamp};
 
-use super::world::{Call, Identity, Outcome};
+use super::fake_kms::{Identity, KmsCall, KmsOutcome};
 
-/// Whose copy of what.
-pub(super) type Owned = (Identity, SecretRef);
+/// Identity that read a secret, and the secret.
+pub(super) type CopyKey = (Identity, SecretRef);
 
 #[derive(Debug, Default)]
-pub(super) struct Book {
-    copies: BTreeMap<Owned, Copy>,
-    /// When KMS last refused something, if it has not given it since.
-    refusals: HashMap<Owned, Timestamp>,
-    /// What KMS was asked for in vain, and has not answered since; when it was, if it has not answered anything
-    /// since.
+pub(super) struct Expected {
+    copies: BTreeMap<CopyKey, HeldCopy>,
+    /// Time of the last refusal of each secret that KMS has not given since.
+    refusals: HashMap<CopyKey, Timestamp>,
+    /// Failed calls, by secret, until KMS answers for that secret. The time is dropped once KMS answers anything.
     failures: HashMap<(Option<Identity>, SecretRef), Option<Timestamp>>,
-    /// Whether KMS was asked in vain for anything, and has not answered since.
+    /// Whether the last call failed.
     is_outage: bool,
-    /// As whom something was last stored.
+    /// Identity under which an entry was last stored.
     last_stored_as: Option<Identity>,
-    /// As whom the store was used before this process.
+    /// Identity of the previous process.
     pub(super) resumed: Option<Identity>,
-    /// Whether the agent has yet to find out if it is still the same.
+    /// Whether the agent has yet to compare its identity with `resumed`.
     is_resumed_in_doubt: bool,
 }
 
-/// An answer that is held.
+/// A cached answer.
 #[derive(Clone, Debug)]
-pub(super) struct Copy {
+pub(super) struct HeldCopy {
     pub(super) text: String,
     pub(super) asked_at: Timestamp,
     rotates_at: Option<Timestamp>,
-    /// Not if some rules called it dead: it may have been wiped, and it may not.
+    /// False if an earlier policy called it dead: it may have been wiped.
     pub(super) is_certain: bool,
-    /// It is older than it seems, so it counts as expired.
+    /// Whether it is older than its time says, so that it counts as expired.
     pub(super) is_aged: bool,
 }
 
-impl Copy {
-    /// The bounds of when it expires; what lies between is drawn.
+impl HeldCopy {
+    /// Bounds of its expiry; the jitter between them is random.
     pub(super) fn fresh_until(&self, policy: &Policy) -> (Timestamp, Timestamp) {
         let by_age = self.asked_at.plus(policy.ttl);
         match self.rotates_at {
@@ -52,69 +51,72 @@ impl Copy {
         }
     }
 
-    /// The bounds of when it dies.
+    /// Bounds of the time after which it is dead.
     fn usable_until(&self, policy: &Policy) -> (Timestamp, Timestamp) {
         let (first, last) = self.fresh_until(policy);
         (first.plus(policy.max_stale), last.plus(policy.max_stale))
     }
 
-    /// Whether it must be answered without asking.
+    /// Whether it must be answered without a call.
     pub(super) fn is_surely_fresh(&self, policy: &Policy, now: Timestamp) -> bool {
         self.is_certain && !self.is_aged && now < self.fresh_until(policy).0
     }
 
-    /// Whether it must stand in for an answer that KMS cannot give.
+    /// Whether it must be served while KMS fails.
     pub(super) fn is_surely_usable(&self, policy: &Policy, now: Timestamp) -> bool {
         let is_allowed = !self.is_aged || !policy.max_stale.is_zero();
         self.is_certain && is_allowed && now < self.usable_until(policy).0
     }
 
-    /// Whether it must not be answered at all.
+    /// Whether it must not be served at all.
     pub(super) fn is_surely_dead(&self, policy: &Policy, now: Timestamp) -> bool {
         now >= self.usable_until(policy).1
     }
 }
 
-impl Book {
-    pub(super) fn copy(&self, owned: &Owned) -> Option<&Copy> {
-        self.copies.get(owned)
+impl Expected {
+    pub(super) fn copy(&self, key: &CopyKey) -> Option<&HeldCopy> {
+        self.copies.get(key)
     }
 
-    /// Whether KMS refused this so lately that it must not be asked again.
-    pub(super) fn is_refused(&self, owned: &Owned, policy: &Policy, now: Timestamp) -> bool {
+    /// Whether KMS refused this so recently that it must not be called.
+    pub(super) fn is_refused(&self, key: &CopyKey, policy: &Policy, now: Timestamp) -> bool {
         self.refusals
-            .get(owned)
+            .get(key)
             .is_some_and(|at| now < at.plus(policy.negative_ttl))
     }
 
     /// Whether KMS may be known to be failing for this.
-    pub(super) fn is_failing(&self, owned: &Owned) -> bool {
-        self.is_outage || self.failed_at(owned).is_some()
+    pub(super) fn is_failing(&self, key: &CopyKey) -> bool {
+        self.is_outage || self.failed_at(key).is_some()
     }
 
-    /// Whether KMS was asked for this in vain at this very moment, and must be left alone.
-    pub(super) fn is_just_failed(&self, owned: &Owned, now: Timestamp) -> bool {
-        self.failed_at(owned) == Some(Some(now))
+    /// Whether a call for this failed at `now`, so that no other is allowed yet.
+    pub(super) fn is_just_failed(&self, key: &CopyKey, now: Timestamp) -> bool {
+        self.failed_at(key) == Some(Some(now))
     }
 
-    #[expect(clippy::option_option, reason = "when, and whether at all")]
-    fn failed_at(&self, (identity, secret): &Owned) -> Option<Option<Timestamp>> {
+    #[expect(
+        clippy::option_option,
+        reason = "the outer says whether it failed, the inner when"
+    )]
+    fn failed_at(&self, (identity, secret): &CopyKey) -> Option<Option<Timestamp>> {
         self.failures
             .get(&(Some(*identity), secret.clone()))
             .copied()
     }
 
-    /// Takes down a call, made while the agent took itself for `identity`. Returns the copy it brought.
-    pub(super) fn note(
+    /// Records a call that the agent made with `identity` as its own. Returns the copy that it brought.
+    pub(super) fn record(
         &mut self,
-        call: &Call,
+        call: &KmsCall,
         identity: Option<Identity>,
         policy: &Policy,
         now: Timestamp,
-    ) -> Option<Copy> {
-        let owned = (call.identity, call.secret.clone());
+    ) -> Option<HeldCopy> {
+        let key = (call.identity, call.secret.clone());
         let asked = (identity, call.secret.clone());
-        if matches!(call.outcome, Outcome::Failed) {
+        if matches!(call.outcome, KmsOutcome::Failed) {
             self.failures.insert(asked, Some(now));
             self.is_outage = true;
             return None;
@@ -123,13 +125,13 @@ impl Book {
         self.failures.values_mut().for_each(|at| *at = None);
         self.is_outage = false;
         match &call.outcome {
-            Outcome::Value {
+            KmsOutcome::Value {
                 text,
                 rotates_after,
             } => {
-                self.refusals.remove(&owned);
+                self.refusals.remove(&key);
                 if !policy.ttl.is_zero() {
-                    let copy = Copy {
+                    let copy = HeldCopy {
                         text: text.clone(),
                         asked_at: now,
                         rotates_at: rotates_after.map(|after| now.plus(after)),
@@ -137,16 +139,16 @@ impl Book {
                         is_aged: false,
                     };
                     self.last_stored_as = Some(call.identity);
-                    self.copies.insert(owned, copy.clone());
+                    self.copies.insert(key, copy.clone());
                     return Some(copy);
                 }
             }
-            Outcome::Decided => {
-                self.copies.remove(&owned);
-                self.refusals.insert(owned, now);
+            KmsOutcome::Decided => {
+                self.copies.remove(&key);
+                self.refusals.insert(key, now);
             }
-            Outcome::Refused | Outcome::Failed => {
-                self.refusals.insert(owned, now);
+            KmsOutcome::Refused | KmsOutcome::Failed => {
+                self.refusals.insert(key, now);
             }
         }
         None
@@ -163,8 +165,8 @@ impl Book {
         self.last_stored_as = None;
     }
 
-    /// New rules: what they call dead may be wiped, even if the next ones would let it live, and what belongs
-    /// to another identity too.
+    /// Applies another policy. Copies that it calls dead may be wiped, even if a later policy would keep them, and
+    /// so may copies of another identity.
     pub(super) fn reload(&mut self, identity: Option<Identity>, policy: &Policy, now: Timestamp) {
         for ((owner, _), copy) in &mut self.copies {
             copy.is_certain &= identity.is_none_or(|identity| identity == *owner)
@@ -172,7 +174,7 @@ impl Book {
         }
     }
 
-    /// Another process: what it knows is what the store held.
+    /// Starts another process, which knows only what the store held.
     pub(super) fn restart(&mut self, is_durable: bool) {
         let before = std::mem::take(self);
         if is_durable {
@@ -183,7 +185,7 @@ impl Book {
         }
     }
 
-    /// What that process makes of the time at its start, by what the last one wrote down before it ended.
+    /// Checks the time of that process at startup against the last record of the previous process.
     pub(super) fn resume(
         &mut self,
         ended_at: Timestamp,
@@ -191,14 +193,14 @@ impl Book {
         (now, wall): (Timestamp, Timestamp),
     ) {
         let is_behind = wall < last.wall_at;
-        assert!(last.written_at <= ended_at, "written before its time");
+        assert!(last.written_at <= ended_at, "the record is from the future");
         assert!(
             is_behind
                 || now
                     == last
                         .written_at
                         .max(last.counted_from.plus(wall.since(last.wall_at))),
-            "time goes on by the wall clock"
+            "time continues by the wall clock"
         );
         for copy in self.copies.values_mut() {
             assert!(!copy.is_certain || copy.asked_at <= last.written_at.min(now));
@@ -206,14 +208,14 @@ impl Book {
         }
     }
 
-    /// Upkeep: what belongs to another identity than the agent has turned out to have goes, and what is dead.
-    /// `held` is what the backend lists after it.
-    pub(super) fn upkeep(
+    /// Maintenance: drops dead copies and, once the agent has learnt its identity, those of another. `held` is the
+    /// backend's list afterwards.
+    pub(super) fn maintenance(
         &mut self,
         known: Option<Identity>,
         policy: &Policy,
         now: Timestamp,
-        held: &BTreeMap<Owned, Timestamp>,
+        held: &BTreeMap<CopyKey, Timestamp>,
     ) {
         if let Some((last, known)) = self.resumed.zip(known)
             && std::mem::take(&mut self.is_resumed_in_doubt)
@@ -223,25 +225,22 @@ impl Book {
         }
         self.copies
             .retain(|_, copy| !copy.is_surely_dead(policy, now));
-        for (owned, asked_at) in held {
-            let copy = self.copies.get(owned);
-            let copy = copy.unwrap_or_else(|| panic!("{owned:?} should be gone"));
-            assert_eq!(
-                copy.asked_at, *asked_at,
-                "an older copy of {owned:?} is held"
-            );
+        for (key, asked_at) in held {
+            let copy = self.copies.get(key);
+            let copy = copy.unwrap_or_else(|| panic!("{key:?} should be gone"));
+            assert_eq!(copy.asked_at, *asked_at, "an older copy of {key:?} is held");
         }
-        self.copies.retain(|owned, copy| {
-            let is_held = held.contains_key(owned);
+        self.copies.retain(|key, copy| {
+            let is_held = held.contains_key(key);
             let may_be_gone = !copy.is_surely_usable(policy, now);
-            assert!(is_held || may_be_gone, "{owned:?} is lost");
+            assert!(is_held || may_be_gone, "{key:?} is lost");
             copy.is_certain |= is_held && !may_be_gone;
             is_held
         });
     }
 
-    /// How long after it was asked for a copy may be refreshed ahead of its end, at the earliest.
-    pub(super) fn refreshed_after(copy: &Copy, policy: &Policy) -> Duration {
+    /// Age from which a copy may be refreshed ahead of its expiry.
+    pub(super) fn refreshed_after(copy: &HeldCopy, policy: &Policy) -> Duration {
         copy.fresh_until(policy)
             .0
             .since(copy.asked_at)

@@ -1,4 +1,4 @@
-//! KMS as it is: which versions each secret has, and who may ask.
+//! A KMS with versions, rotation, failures and identities.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,26 +14,26 @@ use kms_agent_core::{
 };
 use kms_agent_test_support::{ManualClock, answer, secret_ref};
 
-/// The secrets there may be.
+/// Names of all secrets.
 pub(super) const NAMES: [&str; 3] = ["a", "b", MANAGED];
 
-/// A secret of a kind for which KMS pays no heed to the version asked for.
+/// Managed secret, for which KMS ignores the requested version.
 const MANAGED: &str = "managed";
 
-/// Which version of a secret is read.
+/// Version that a reader asks for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Which {
+pub(super) enum WantedVersion {
     Current,
     Previous,
     Numbered(u32),
 }
 
-/// What to ask for.
-pub(super) fn reference(name: usize, which: Which) -> SecretRef {
+/// Returns the reference to a version of a secret.
+pub(super) fn reference(name: usize, which: WantedVersion) -> SecretRef {
     let selector = match which {
-        Which::Current => Ok(VersionSelector::CURRENT),
-        Which::Previous => VersionSelector::parse(None, Some("ACSPrevious")),
-        Which::Numbered(number) => VersionSelector::parse(Some(&number.to_string()), None),
+        WantedVersion::Current => Ok(VersionSelector::CURRENT),
+        WantedVersion::Previous => VersionSelector::parse(None, Some("ACSPrevious")),
+        WantedVersion::Numbered(number) => VersionSelector::parse(Some(&number.to_string()), None),
     };
     SecretRef {
         selector: selector.expect("a valid selector"),
@@ -52,63 +52,63 @@ pub(super) fn scope_of(identity: Identity) -> Arc<Scope> {
 
 /// A call that the agent made.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
+pub(super) struct KmsCall {
     pub(super) secret: SecretRef,
-    /// As whom.
+    /// Identity of the agent.
     pub(super) identity: Identity,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: KmsOutcome,
 }
 
-/// What the agent is to make of a call.
+/// Outcome of a call, as the agent must understand it.
 #[derive(Clone, Debug)]
-pub(super) enum Outcome {
+pub(super) enum KmsOutcome {
     Value {
-        /// Unlike any other answer.
+        /// Text that no other answer has.
         text: String,
-        /// For how much longer, if the secret is due to be rotated.
+        /// Time until the next rotation, if one is due.
         rotates_after: Option<Duration>,
     },
-    /// It is not to be had.
+    /// KMS decided against this secret.
     Decided,
-    /// No, for another reason; it may be had all the same.
+    /// KMS refused the call; the secret may still be readable.
     Refused,
-    /// No answer.
+    /// KMS did not answer.
     Failed,
 }
 
-pub(super) struct World {
+pub(super) struct FakeKms {
     clock: ManualClock,
-    state: Mutex<State>,
+    state: Mutex<FakeKmsState>,
 }
 
 #[derive(Default)]
-struct State {
-    secrets: HashMap<&'static str, Stored>,
-    trouble: Option<SourceErrorKind>,
+struct FakeKmsState {
+    secrets: HashMap<&'static str, FakeSecret>,
+    failure: Option<SourceErrorKind>,
     identity: Identity,
     /// Whether the agent has learnt its identity since it started.
     is_identity_known: bool,
-    calls: Vec<Call>,
+    calls: Vec<KmsCall>,
     answers: u64,
 }
 
-/// A secret as KMS has it.
+/// A secret with its versions.
 #[derive(Default)]
-struct Stored {
-    /// The current one last.
-    versions: Vec<Version>,
-    /// Numbers are not used again, not even after a deletion.
+struct FakeSecret {
+    /// Versions, the current one last.
+    versions: Vec<FakeVersion>,
+    /// Last number; numbers are never reused, not even after a deletion.
     last_number: u32,
 }
 
 #[derive(Clone, Copy)]
-struct Version {
+struct FakeVersion {
     number: u32,
-    /// By boot time.
+    /// Time of the rotation, in boot time.
     rotates_at: Option<Duration>,
 }
 
-impl World {
+impl FakeKms {
     pub(super) fn new(clock: ManualClock) -> Arc<Self> {
         Arc::new(Self {
             clock,
@@ -121,7 +121,7 @@ impl World {
         let mut state = self.lock();
         let secret = state.secrets.entry(NAMES[name]).or_default();
         secret.last_number += 1;
-        secret.versions.push(Version {
+        secret.versions.push(FakeVersion {
             number: secret.last_number,
             rotates_at,
         });
@@ -137,43 +137,43 @@ impl World {
             .clear();
     }
 
-    pub(super) fn set_trouble(&self, trouble: Option<SourceErrorKind>) {
-        self.lock().trouble = trouble;
+    pub(super) fn set_failure(&self, failure: Option<SourceErrorKind>) {
+        self.lock().failure = failure;
     }
 
     pub(super) fn set_identity(&self, identity: Identity) {
         self.lock().identity = identity;
     }
 
-    /// The agent has started anew and knows nobody.
+    /// Makes the agent learn its identity again, as after a restart.
     pub(super) fn forget_identity(&self) {
         self.lock().is_identity_known = false;
     }
 
-    /// Whom the agent knows itself to be.
+    /// Returns the agent's identity, if it has learnt it.
     pub(super) fn known_identity(&self) -> Option<Identity> {
         let state = self.lock();
         state.is_identity_known.then_some(state.identity)
     }
 
-    /// The calls since this was last asked.
-    pub(super) fn take_calls(&self) -> Vec<Call> {
+    /// Returns the calls since the last time.
+    pub(super) fn take_calls(&self) -> Vec<KmsCall> {
         std::mem::take(&mut self.lock().calls)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panicked with it")
+    fn lock(&self) -> MutexGuard<'_, FakeKmsState> {
+        self.state.lock().expect("no test thread panicked")
     }
 }
 
-impl State {
-    fn find(&self, secret: &SecretRef) -> Result<Version, SourceError> {
+impl FakeKmsState {
+    fn find(&self, secret: &SecretRef) -> Result<FakeVersion, SourceError> {
         let name = secret.id.as_str();
         let versions = self.secrets.get(name).map(|secret| &secret.versions[..]);
-        let Some((current, older)) = versions.and_then(<[Version]>::split_last) else {
+        let Some((current, older)) = versions.and_then(<[FakeVersion]>::split_last) else {
             return Err(SourceError::new(
                 SourceErrorKind::Decision,
-                "there is no such secret",
+                "the secret does not exist",
             ));
         };
         let wanted = match (secret.selector.version_id(), secret.selector.stage()) {
@@ -186,12 +186,12 @@ impl State {
         };
         wanted
             .copied()
-            .ok_or_else(|| SourceError::new(SourceErrorKind::Refused, "there is no such version"))
+            .ok_or_else(|| SourceError::new(SourceErrorKind::Refused, "the version does not exist"))
     }
 }
 
 #[async_trait]
-impl SecretSource for World {
+impl SecretSource for FakeKms {
     fn scope(&self) -> Option<Arc<Scope>> {
         self.known_identity().map(scope_of)
     }
@@ -215,12 +215,12 @@ impl SecretSource for World {
     }
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
-        assert!(request.gate.pass(), "a fetch began that was given up");
+        assert!(request.gate.pass(), "a cancelled fetch reached KMS");
         let secret = request.secret;
         let (boot, wall) = (self.clock.boot(), self.clock.wall());
         let mut state = self.lock();
-        let found = match state.trouble {
-            Some(kind) => Err(SourceError::new(kind, "trouble")),
+        let found = match state.failure {
+            Some(kind) => Err(SourceError::new(kind, "failure")),
             None => state.find(secret),
         };
         let result = found.map(|version| {
@@ -241,7 +241,7 @@ impl SecretSource for World {
                     ..fetched.secret
                 },
                 scope: scope_of(state.identity),
-                // A rotation that is late is shown as it was planned.
+                // KMS shows a late rotation at the planned time.
                 rotates_at: ahead.map(|ahead| wall.plus(ahead.unwrap_or_default())),
             };
             (
@@ -252,19 +252,19 @@ impl SecretSource for World {
         });
         let outcome = match &result {
             Ok((fetched, text, rotates_after)) => match secret.selector.version_id() {
-                Some(wanted) if *fetched.secret.version_id != *wanted => Outcome::Refused,
-                _ => Outcome::Value {
+                Some(wanted) if *fetched.secret.version_id != *wanted => KmsOutcome::Refused,
+                _ => KmsOutcome::Value {
                     text: text.clone(),
                     rotates_after: *rotates_after,
                 },
             },
-            Err(error) if error.kind() == SourceErrorKind::Decision => Outcome::Decided,
-            Err(error) if error.kind().is_transient() => Outcome::Failed,
-            Err(_) => Outcome::Refused,
+            Err(error) if error.kind() == SourceErrorKind::Decision => KmsOutcome::Decided,
+            Err(error) if error.kind().is_transient() => KmsOutcome::Failed,
+            Err(_) => KmsOutcome::Refused,
         };
-        // Whoever is answered has shown credentials.
-        state.is_identity_known |= !matches!(outcome, Outcome::Failed);
-        let call = Call {
+        // An answer shows that the credentials were accepted.
+        state.is_identity_known |= !matches!(outcome, KmsOutcome::Failed);
+        let call = KmsCall {
             secret: secret.clone(),
             identity: state.identity,
             outcome,
@@ -274,8 +274,8 @@ impl SecretSource for World {
     }
 }
 
-impl fmt::Debug for World {
+impl fmt::Debug for FakeKms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("World")
+        f.write_str("FakeKms")
     }
 }
