@@ -1,4 +1,4 @@
-//! Each way of being somebody: chosen, renewed, failing, and back again.
+//! Credential providers: selection, renewal, failure and recovery.
 
 mod change;
 mod choice;
@@ -19,7 +19,7 @@ use kms_agent_test_support::{Setup, TestAgent};
 
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// An agent without an access key, all its services where `cloud` is.
+/// Sets up an agent without an access key that finds all services at `cloud`.
 fn without_key(cloud: &Cloud) -> Setup {
     let url = cloud.base_url();
     let setup = Setup::new(BINARY).env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "false");
@@ -28,7 +28,7 @@ fn without_key(cloud: &Cloud) -> Setup {
     ))
 }
 
-/// The same with a home that holds `files`.
+/// Sets up the same agent with a home that holds `files`.
 fn at_home(cloud: &Cloud, home: &Path, files: &[(&str, &str)]) -> Setup {
     for (path, text) in files {
         put(home, path, text);
@@ -36,7 +36,7 @@ fn at_home(cloud: &Cloud, home: &Path, files: &[(&str, &str)]) -> Setup {
     without_key(cloud).env("HOME", home.to_str().unwrap())
 }
 
-/// Puts a file in its place at once, as editors and tools do.
+/// Replaces a file atomically, as editors and tools do.
 fn put(home: &Path, path: &str, text: &str) {
     let path = home.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -45,7 +45,7 @@ fn put(home: &Path, path: &str, text: &str) {
     std::fs::rename(beside, path).unwrap();
 }
 
-/// A cloud that holds the secret `s`, whose instance has `role`.
+/// Starts a cloud with the secret `s`, whose instance has `role`.
 fn cloud(role: Option<&str>) -> Cloud {
     let cloud = Cloud::start();
     cloud.put("s", "value");
@@ -60,7 +60,7 @@ fn attach(cloud: &Cloud, role: Option<&str>) {
     });
 }
 
-/// The role `name` of the cloud's account.
+/// Returns the ARN of the role `name` in the cloud's account.
 fn role_arn(cloud: &Cloud, name: &str) -> String {
     format!("acs:ram::{}:role/{name}", cloud.account_id())
 }
@@ -71,7 +71,7 @@ fn assert_reads(agent: &TestAgent) {
     assert_eq!(reply.json()["SecretData"], "value");
 }
 
-/// Whom the status calls the provider.
+/// Returns the provider that `/agent/status` names.
 fn provider(agent: &TestAgent) -> String {
     let status = agent.get("/agent/status").json();
     status["credentials"]["provider"]
@@ -80,7 +80,7 @@ fn provider(agent: &TestAgent) -> String {
         .to_owned()
 }
 
-/// Waits, however slow the machine is, until something holds.
+/// Waits until `holds` is true.
 fn wait_until(agent: &TestAgent, what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {

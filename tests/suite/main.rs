@@ -1,5 +1,4 @@
-//! The product as people meet it: the real binary over HTTP, its command line, files and signals, against the
-//! emulator.
+//! Tests of the real binary by HTTP, command line, files and signals, against the emulator.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

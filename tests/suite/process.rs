@@ -1,4 +1,4 @@
-//! The process as the system sees it: what it has given up, and the places it has to work in.
+//! The process as the system sees it: confinement, limits, shortages and surroundings.
 
 mod confinement;
 mod file_limit;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use kms_agent_test_support::TestAgent;
 
-/// For what happens soon unless something hangs.
+/// Limit for things that happen soon unless something hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits until the agent has said `text`, in whichever line.
+/// Waits until the agent's log contains `text`.
 fn wait_until_said(agent: &TestAgent, text: &str) {
     let began = Instant::now();
     while !agent.stderr().contains(text) {
@@ -30,7 +30,7 @@ fn wait_until_said(agent: &TestAgent, text: &str) {
     }
 }
 
-/// Whether this test may do what only root may; CI must.
+/// Returns whether this test runs as root; CI must.
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -40,7 +40,7 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// A field of `/proc/<pid>/status`.
+/// Returns a field of `/proc/<pid>/status`.
 fn status_of(pid: u32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     field_of(&status, field)

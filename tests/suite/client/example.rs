@@ -1,4 +1,4 @@
-//! The client programs of docs/clients.md, exactly as the page shows them.
+//! Client programs of docs/clients.md, exactly as the page shows them.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::harness::cloud::Cloud;
 
 const PAGE: &str = include_str!("../../../docs/clients.md");
 
-/// A program: the language as its block names it, its file, and the command that runs it.
+/// A program: language of its block, file, and the command that runs it.
 struct Program {
     language: &'static str,
     file: &'static str,
     command: &'static [&'static str],
-    /// Prints the whole answer rather than the value.
+    /// Whether it prints the whole answer instead of the value.
     prints_json: bool,
 }
 
@@ -52,7 +52,7 @@ const GO: Program = Program {
 };
 
 impl Program {
-    /// Its block on the page.
+    /// Returns its block on the page.
     fn source(&self) -> &'static str {
         let fence = format!("\n```{}\n", self.language);
         let mut blocks = PAGE.split(fence.as_str()).skip(1);
@@ -71,7 +71,7 @@ impl Program {
         found
     }
 
-    /// Its file in `folder`, ready to be run against an agent. Any proxy it asked would not answer.
+    /// Returns the command that runs it in `folder` against an agent. Its proxy does not answer.
     fn prepare(&self, folder: &Path, port: u16, secret_id: &str) -> Command {
         let file = folder.join(self.file);
         std::fs::write(&file, self.source()).unwrap();
@@ -180,7 +180,7 @@ fn the_go_program_reads_a_secret_and_reports_what_is_wrong() {
 
 #[test]
 fn no_program_waits_for_ever() {
-    // Connections are made by the system and answered by nobody.
+    // The system accepts connections; no program answers them.
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = silent.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The integration guide's commands, word for word, with only endpoint and port changed.
+//! Commands of the official integration guide, word for word except endpoint and port.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// The guide's file, and the two changes.
+/// Config file of the guide, with the two changes.
 fn config(endpoint: &str) -> String {
     format!(
         r#"[Server]
@@ -47,7 +47,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Clients that are not ours.
+//! SDKs and clients of other projects.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::cloud::{BINARY, Cloud};
 use crate::harness::python::{SCRIPTS, python};
 
-/// What a script of ours prints, run with these variables and no others.
+/// Returns the output of one of our scripts, run with these variables and no others.
 fn run(python: &str, script: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = Command::new(python)
         .arg(Path::new(SCRIPTS).join(script))
@@ -43,7 +43,7 @@ fn the_official_python_sdk_reads_a_secret_from_the_emulator() {
     assert_eq!(printed, value);
 }
 
-/// An agent with these lines in its table `Server`.
+/// Starts an agent with these lines in its table `Server`.
 fn agent(cloud: &Cloud, server: &str) -> kms_agent_test_support::TestAgent {
     let key = cloud.access_key();
     Setup::new(BINARY)
@@ -109,7 +109,7 @@ fn hvac_reads_secrets_as_it_reads_them_from_vault() {
 fn vault_clients_that_look_at_their_token_and_mount_first_read_on() {
     let Some(python) = python() else { return };
     let cloud = Cloud::start();
-    // Where dynaconf looks by default.
+    // Default path of dynaconf.
     cloud.put("dynaconf/main", r#"{"password":"pw"}"#);
     let agent = agent(&cloud, "ResponseType = 2");
     let url = format!("http://127.0.0.1:{}", agent.port());

@@ -1,4 +1,4 @@
-//! `check`: every trouble of the list is provoked, and told on one line with the remedy.
+//! `check`: each failure is provoked, and reported on one line with its remedy.
 
 mod identity;
 mod local;
@@ -12,30 +12,30 @@ use serde_json::Value;
 
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// Nothing that is told is longer.
+/// Longest line that `check` prints.
 const LINE: usize = 300;
 
-/// A command line that is about to be checked.
+/// A `check` command with its config and environment.
 struct Check {
     folder: tempfile::TempDir,
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// What runs the binary, if not the test itself.
+    /// Command that starts the binary, if not the test itself.
     wrapper: &'static [&'static str],
 }
 
-/// In a network of its own, where nobody is.
+/// Starter in an empty network namespace.
 const ALONE: &[&str] = &["unshare", "--map-root-user", "--net"];
 
-/// As a user whom permissions count for, even if it is root.
+/// Starter without the capabilities that let root ignore permissions.
 const UNPRIVILEGED: &[&str] = &[
     "setpriv",
     "--bounding-set",
     "-dac_override,-dac_read_search",
 ];
 
-/// What `check` said.
+/// Output of `check`.
 #[derive(Debug)]
 struct Said {
     code: Option<i32>,
@@ -44,7 +44,7 @@ struct Said {
 }
 
 impl Check {
-    /// With a token in the environment, a free port, and the key of `cloud`, asking `endpoint`.
+    /// Creates a check with a token in the environment, a free port, the key of `cloud`, and `endpoint`.
     fn of(cloud: &Cloud, endpoint: &str) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -62,7 +62,7 @@ impl Check {
         )
     }
 
-    /// The same, asking `cloud` itself.
+    /// Creates a check of `cloud` itself.
     fn new(cloud: &Cloud) -> Self {
         Self::of(cloud, cloud.base_url())
     }
@@ -73,7 +73,7 @@ impl Check {
         self
     }
 
-    /// More lines for the config file, which ends in the table `KMS`.
+    /// Adds lines to the config file, which ends in the table `KMS`.
     fn config(mut self, text: &str) -> Self {
         self.config.push_str(text);
         self
@@ -129,8 +129,7 @@ impl Check {
         said
     }
 
-    /// Runs it and expects `step` to be the only one that fails, with `code` and with a line that holds all of
-    /// `words`.
+    /// Runs it and expects only `step` to fail, with `code` and a line that contains all of `words`.
     fn fails(&self, code: i32, step: &str, words: &[&str]) -> Said {
         let said = self.run();
         let failed: Vec<&str> = said
@@ -149,7 +148,7 @@ impl Check {
         said
     }
 
-    /// Runs it and expects all to be well.
+    /// Runs it and expects no failure.
     fn passes(&self) -> Said {
         let said = self.run();
         assert_eq!(said.code, Some(0), "{said:?}");
@@ -169,7 +168,7 @@ impl From<Output> for Said {
 }
 
 impl Said {
-    /// What was told of `step`.
+    /// Returns the lines about `step`.
     fn line(&self, step: &str) -> &str {
         self.stdout
             .lines()

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: help, tokens, usage errors, values.
 
 mod page;
 mod token;
@@ -156,7 +156,7 @@ fn client(agent: &TestAgent, arguments: &[&str]) -> Output {
         .into_iter()
         .chain(rest.iter().copied())
         .collect();
-    // A proxy that nobody answers at: client commands never use one.
+    // This proxy does not exist: client commands never use one.
     let proxy = "http://127.0.0.1:1";
     run(
         &arguments,

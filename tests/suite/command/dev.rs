@@ -1,4 +1,4 @@
-//! The embedded default, as a newcomer meets it.
+//! `dev`: the agent with an emulator, as a new user starts it.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::cloud::BINARY;
 
-/// A running `dev` and what it printed once it was ready.
+/// A running `dev`, and its output up to readiness.
 struct Dev {
     child: Child,
     lines: Vec<String>,
@@ -37,7 +37,7 @@ impl Dev {
         Self { child, lines }
     }
 
-    /// Pastes a line into a shell, with more options for `curl`.
+    /// Runs a line in a shell, with more options for `curl`.
     fn paste(line: &str, options: &str) -> String {
         let output = Command::new("sh")
             .args([
@@ -59,7 +59,7 @@ impl Dev {
         answer["SecretData"].as_str().unwrap().to_owned()
     }
 
-    /// Cache-Status of the answer to the line for a secret.
+    /// Returns the `Cache-Status` of the answer to the line for a secret.
     fn cache_status(&self, name: &str) -> String {
         let answer = Self::paste(self.curl(name), "--include");
         let line = answer
@@ -86,7 +86,7 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -105,7 +105,7 @@ fn dev_prints_lines_that_work_and_ctrl_c_leaves_nothing_behind() {
     assert_eq!(Dev::value(dev.curl("a%20b")), "%");
     assert!(dev.lines.last().unwrap().contains("Ctrl-C"));
 
-    // What is for another terminal, pasted as it stands.
+    // The lines for another terminal are run unchanged.
     let path = Path::new(BINARY).parent().unwrap().display().to_string();
     let output = Command::new("sh")
         .args(["-eu"])
@@ -152,7 +152,7 @@ fn with_persist_the_next_run_answers_from_the_cache() {
     assert_eq!(mode(&state), 0o600);
     assert_eq!(mode(&folder.path().join("kept")), 0o700);
 
-    // The secrets are there without being named, and from the cache.
+    // The secrets of the first run are there, answered from the cache.
     let dev = Dev::start(folder.path(), persist);
     assert!(
         dev.cache_status("app/db").contains("; hit"),
@@ -163,7 +163,7 @@ fn with_persist_the_next_run_answers_from_the_cache() {
     assert!(!dev.lines.contains(&first_token), "the token is drawn anew");
     dev.stop();
 
-    // The same value changes nothing; another one is a new version, and is read.
+    // The same value creates no version; another value does, and is read.
     let same = Dev::start(
         folder.path(),
         &[persist, &["--secret", "app/db=first"]].concat(),

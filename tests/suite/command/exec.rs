@@ -1,4 +1,4 @@
-//! `exec`: a command that finds its secrets in its environment.
+//! `exec`: a command with secrets in its environment.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn house() -> (Cloud, TestAgent) {
     (cloud, agent)
 }
 
-/// `exec` with this before `--` and that behind it, and an environment of three variables.
+/// Builds an `exec` command from the arguments before and after `--`, with three environment variables.
 fn exec(agent: &TestAgent, variables: &[&str], command: &[&str]) -> Command {
     let mut exec = Command::new(BINARY);
     exec.args(["exec", "--port", &agent.port().to_string()])
@@ -88,7 +88,7 @@ fn the_command_gets_the_token_only_when_that_is_asked_for() {
             .collect::<Vec<_>>()
     };
     assert_eq!(tokens(exec(&agent, &["PLAIN=plain"], &["env"])), [""; 0]);
-    // A variable that is asked for is no token of the agent's.
+    // A requested variable is not treated as the agent's token.
     assert_eq!(
         tokens(exec(&agent, &["KMS_TOKEN=plain"], &["env"])),
         ["KMS_TOKEN=text"]
@@ -125,7 +125,7 @@ fn core_files_are_off_for_exec_itself_and_as_before_for_the_command() {
         .unwrap();
     assert_eq!(limits(&String::from_utf8(output.stdout).unwrap()), before);
 
-    // While it waits for KMS its own limit can be seen.
+    // Its own limit can be read while it waits for KMS.
     cloud
         .fault(kms_agent_emulator::Fault::new(
             kms_agent_emulator::FaultKind::Hang,
@@ -166,7 +166,7 @@ fn the_process_becomes_the_command_and_shows_no_value_on_its_command_line() {
         rest.starts_with("sh -c") && !rest.contains("canary"),
         "{rest}"
     );
-    // The agent's own way with broken pipes is not handed on.
+    // The command does not inherit the ignored SIGPIPE.
     assert_eq!(output.status.signal(), Some(13), "{:?}", output.status);
 
     let status = exec(&agent, &["PLAIN=plain"], &["sh", "-c", "exit 7"])

@@ -1,4 +1,4 @@
-//! SIGHUP.
+//! Reload at SIGHUP.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::harness::cloud::Cloud;
 use crate::operate::log::until;
 
-/// Rewrites the agent's config and has it read, then waits for `said` in what it says.
+/// Rewrites the agent's config, sends SIGHUP, and waits for `said` in the log.
 fn reload(agent: &TestAgent, change: impl Fn(&str) -> String, said: &str) {
     let path = agent.folder().join("config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -56,7 +56,7 @@ fn a_shorter_ttl_counts_for_entries_already_held() {
 #[test]
 fn another_kms_takes_over_without_a_dropped_request() {
     let (here, there) = (Cloud::start(), Cloud::start());
-    // The agent's key must be known in both places.
+    // Both clouds know the agent's key.
     there.add_access_key(here.access_key().clone());
     here.put("s", "here");
     there.put("s", "there");
@@ -164,7 +164,7 @@ fn the_log_moves_to_another_file_and_loses_no_line() {
     for _ in 0..reads {
         agent.read("s");
     }
-    // Opened before the agent's folder goes with it.
+    // The file is opened before the folder is deleted.
     let mut log = std::fs::File::open(&path).unwrap();
     agent.stop();
     let mut text = String::new();
@@ -183,8 +183,8 @@ fn the_log_moves_to_another_file_and_loses_no_line() {
     assert!(text.contains("Stopped"));
 }
 
-/// Starts an agent whose config is `source`, words of a shell in which `$config` is the path of the config file.
-/// The shell runs `before` first.
+/// Starts an agent by a shell that runs `before` and passes `source` as the config. `$config` is the config
+/// file.
 fn config_from(cloud: &Cloud, before: &str, source: &str) -> TestAgent {
     let script =
         format!("config=\"${{@: -1}}\"; set -- \"${{@:1:$#-1}}\"; {before}\nexec \"$@\" {source}");

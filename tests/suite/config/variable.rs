@@ -1,4 +1,4 @@
-//! Keys of the config that environment variables set.
+//! Config keys that environment variables set.
 
 use std::process::{Command, Output};
 
@@ -146,7 +146,7 @@ fn check_names_the_variable_in_text_and_json() {
     assert_eq!(problem["variable"], "KMS_AGENT_CACHE_TTL_SECONDS");
     assert_eq!(problem["key"], "Cache.TtlSeconds");
     assert_eq!(problem["line"], 0);
-    // Without the variable the file counts.
+    // Without the variable the file applies.
     assert_eq!(json(&[])["problems"][0]["line"], 2);
     assert_eq!(json(&[])["problems"][0]["variable"], Value::Null);
 }

@@ -1,4 +1,4 @@
-//! What is odd is told at the start and by `check`, once, and without any value.
+//! Warnings about odd settings, at startup and in `check`: once, and without any value.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use kms_agent_test_support::{Setup, TOKEN};
 
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// What an agent logs by the time it has answered, and what `check` prints.
+/// Returns the log of an agent that has answered, and the output of `check`.
 fn told(cloud: &Cloud, variables: &[(&str, &str)]) -> [String; 2] {
     let setup = variables
         .iter()
@@ -41,7 +41,7 @@ fn told(cloud: &Cloud, variables: &[(&str, &str)]) -> [String; 2] {
     [log, String::from_utf8(output.stdout).unwrap()]
 }
 
-/// Expects `words` on one line of each, once.
+/// Expects one line with `words` in each.
 fn assert_told_once(said: &[String; 2], words: &[&str]) {
     for text in said {
         let lines = text.lines();
@@ -64,13 +64,13 @@ fn quotation_marks_around_credentials() {
     ] {
         let said = told(&cloud, &[(variable, "\"hunter2\"")]);
         assert_told_once(&said, &["begin and end with a quotation mark", variable]);
-        // The line about the credentials themselves says it, too.
+        // The line about the credentials contains it, too.
         for text in &said {
             let line = format!("{variable} begins and ends with a quotation mark");
             assert!(text.contains(&line), "{text}");
         }
     }
-    // KMS is not asked with a key that cannot be one.
+    // The agent does not call KMS with a malformed key.
     assert_eq!(cloud.reads(), 0);
 }
 
@@ -108,7 +108,7 @@ fn credentials_that_come_from_another_machine_in_plain_http() {
         ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ""),
     ];
     let uri = |uri| [&none[..], &[("ALIBABA_CLOUD_CREDENTIALS_URI", uri)]].concat();
-    // Nothing listens there.
+    // Nothing listens on this port.
     let said = told(&cloud, &uri("http://localhost.:9/?key=hunter2"));
     assert_told_once(
         &said,

@@ -1,4 +1,4 @@
-//! A profile is written anew while the agent runs.
+//! A profile that changes while the agent runs.
 
 use kms_agent_test_support::{TestAgent, http};
 
@@ -14,7 +14,7 @@ fn key_file(id: &str, secret: &str) -> String {
     ))
 }
 
-/// The key that the last call for a secret was signed with.
+/// Returns the key that signed the last call for a secret.
 fn last_signer(cloud: &Cloud) -> Option<String> {
     let calls = cloud.calls();
     calls
@@ -90,12 +90,12 @@ fn a_new_identity_that_fails_leaves_nobody_to_read_as() {
         agent.stderr()
     );
 
-    // Who may be assumed after all.
+    // From now on the role may be assumed.
     cloud.register_role(role_arn(&cloud, "missing"));
     wait_until(&agent, "the new identity", || agent.read("s").status == 200);
 }
 
-/// What `/readyz` says of the credentials.
+/// Returns the state of the credentials in `/readyz`.
 fn state(agent: &TestAgent) -> String {
     let ready = http::get(agent.port(), "/readyz", &[]).json();
     ready["checks"]["credentials"]["state"]
@@ -120,7 +120,7 @@ fn whichever_role_the_instance_has_is_another_identity_than_a_key() {
     });
     let said = agent.stderr();
     assert!(said.contains("no RAM role is attached"), "{said}");
-    // What is held belongs to the key, and is not answered to the role.
+    // The cached entry belongs to the key, and is not served to the role.
     assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 503);
     assert_eq!(state(&agent), "failed");
 
@@ -128,7 +128,7 @@ fn whichever_role_the_instance_has_is_another_identity_than_a_key() {
     wait_until(&agent, "the role", || agent.read("s").status == 200);
     let status = agent.get("/agent/status").json();
     assert!(status["credentials"]["expires_at"].is_string(), "{status}");
-    // From now on the instance is the identity: what it has lasts while the service fails.
+    // From now on the instance is the identity: its credentials last while the service fails.
     attach(&cloud, None);
     put(
         home,
@@ -187,7 +187,7 @@ fn a_session_that_others_renew_in_the_file_is_followed() {
         agent.read("s&refreshNow=true");
         last_signer(&cloud).as_deref() == Some(&next_id)
     });
-    // The identity is the profile: the copy is still the same reader's.
+    // The identity is the profile, so the cached entry stays valid.
     cloud.revoke_access_key(&first_id);
     let status = agent.get("/agent/status").json();
     assert_eq!(status["entries"].as_array().unwrap().len(), 1, "{status}");

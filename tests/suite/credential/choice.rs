@@ -1,4 +1,4 @@
-//! Which provider is the identity.
+//! Selection of the provider.
 
 use kms_agent_emulator::{Action, MetadataSettings, TokenEndpoint};
 
@@ -63,7 +63,7 @@ fn a_service_account_reads_by_rrsa() {
     assert_eq!(cloud.count_calls(Action::AssumeRoleWithOidc), 1);
 }
 
-/// The three variables of RRSA, and a token in `folder`.
+/// Sets the three variables of RRSA, with a token in `folder`.
 pub(super) fn by_rrsa(
     cloud: &Cloud,
     folder: &std::path::Path,
@@ -123,7 +123,7 @@ fn the_first_configured_provider_counts_and_a_named_one_before_all() {
                 format!("{}/credentials", cloud.base_url()),
             )
     };
-    // One after the other is taken away.
+    // The providers are removed one after the other.
     let gone = [
         ("environment", vec![]),
         (
@@ -194,7 +194,7 @@ fn a_refused_identity_is_503_and_never_becomes_another_one() {
 fn a_cold_secret_is_one_call_also_while_the_role_is_still_being_found_out() {
     for _ in 0..5 {
         let cloud = cloud(Some("app-role"));
-        // So that readers come before, while and after the role is learnt.
+        // Readers arrive before, during and after the look-up of the role.
         for action in [Action::Metadata, Action::GetSecretValue] {
             let late = kms_agent_emulator::Fault::latency(std::time::Duration::from_millis(100));
             cloud.fault(late.on(action)).unwrap();

@@ -1,4 +1,4 @@
-//! Each failure is one message: which provider, what it tried, and what to do.
+//! One message for each failure: the provider, the attempt and the remedy.
 
 use kms_agent_emulator::{Action, Fault, FaultKind, MetadataSettings, TokenEndpoint};
 use kms_agent_test_support::Setup;
@@ -8,12 +8,12 @@ use super::profile::{access_key, cli_file};
 use super::{at_home, cloud, put, role_arn, wait_until, without_key};
 use crate::harness::cloud::Cloud;
 
-/// What no message may hold.
+/// Texts that no message may contain.
 const CANARY: &str = "hunter2";
 
 const SAID: &str = "there are no credentials";
 
-/// Starts the agent, which has no credentials, and holds that it says so once, with all of `parts`.
+/// Starts an agent without credentials and expects one message with all of `parts`.
 fn assert_says(case: &str, setup: Setup, parts: &[&str]) {
     let agent = setup.start();
     let reply = agent.read("s");
@@ -23,7 +23,7 @@ fn assert_says(case: &str, setup: Setup, parts: &[&str]) {
         "{case}"
     );
     wait_until(&agent, SAID, || agent.stderr().contains(SAID));
-    // Whoever asks again meets the same failure.
+    // A second reader gets the same failure.
     agent.read("s");
     let (_, said) = agent.stop();
     let lines: Vec<_> = said.lines().filter(|line| line.contains(SAID)).collect();

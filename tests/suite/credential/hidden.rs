@@ -1,4 +1,4 @@
-//! Files that are there, or may be there, and cannot be read.
+//! Credential files that exist, or may exist, and cannot be read.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,7 +14,7 @@ use crate::harness::cloud::Cloud;
 
 const FILE: &str = ".aliyun/config.json";
 
-/// As a user whom permissions count for, even if it is root.
+/// Starter without the capabilities that let root ignore permissions.
 fn unprivileged(setup: Setup) -> Setup {
     if rustix::process::geteuid().is_root() {
         setup.by("exec setpriv --bounding-set -dac_override,-dac_read_search \"$@\"")
@@ -23,7 +23,7 @@ fn unprivileged(setup: Setup) -> Setup {
     }
 }
 
-/// Holds that nobody is read as, and that the log says all of `words`.
+/// Expects that no secret is read, and that the log contains all of `words`.
 fn assert_is_nobody(cloud: &Cloud, agent: &TestAgent, words: &[&str]) {
     let reply = agent.read("s");
     assert_eq!(

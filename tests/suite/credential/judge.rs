@@ -1,4 +1,5 @@
-//! Profile files as the official Python SDK reads them: what it reads, the agent reads, and finds the same key.
+//! Profile files, compared with the official Python SDK: the agent reads each file that the SDK reads, with the
+//! same key.
 
 use std::io::Write;
 use std::path::Path;
@@ -35,7 +36,7 @@ const INI: &[&str] = &[
     "[default]\ntype = Access_Key\naccess_key_id = @ID\naccess_key_secret = @SECRET\n",
 ];
 
-/// What the SDK refuses for its form alone, and the agent reads.
+/// Files that the SDK refuses for their form alone, and the agent reads.
 const LENIENT_INI: &[&str] = &[
     "\u{feff}[default]\ntype = access_key\naccess_key_id = @ID\naccess_key_secret = @SECRET\n",
     "# a line of no form\nhello\n[default]\ntype = access_key\naccess_key_id = @ID\naccess_key_secret = @SECRET\n",
@@ -43,7 +44,7 @@ const LENIENT_INI: &[&str] = &[
     "[ default ]\ntype = access_key\naccess_key_id = @ID\naccess_key_secret = @SECRET\n",
 ];
 
-/// Members of the current profile of a configuration of the command line tool.
+/// Members of the current profile in a configuration of the aliyun command line tool.
 const CLI: &[&str] = &[
     r#""mode":"AK",KEY"#,
     r#""mode":"AK",KEY,"expired_seconds":"3600""#,
@@ -70,7 +71,7 @@ fn cli_file(members: &str) -> String {
     format!(r#"{{"current":"dev","profiles":[{{"name":7}},{{"name":"dev",{members}}}]}}"#)
 }
 
-/// What the SDK makes of the files: the access key, or nothing.
+/// Returns the access key that the SDK finds in the files.
 fn judged(python: &str, files: &[(&str, String)]) -> Vec<Value> {
     let mut child = Command::new(python)
         .arg(Path::new(SCRIPTS).join("read_profiles.py"))
@@ -88,7 +89,7 @@ fn judged(python: &str, files: &[(&str, String)]) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Whether the agent reads secrets with the key in the file.
+/// Returns whether the agent reads secrets with the key in the file.
 fn reads(cloud: &Cloud, form: &str, text: &str) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "profiles", text);

@@ -1,11 +1,11 @@
-//! Every mode of a profile reads, in either form.
+//! Every mode of a profile, in both file formats.
 
 use kms_agent_emulator::Action;
 
 use super::{assert_reads, at_home, cloud, provider, put, role_arn, without_key};
 use crate::harness::cloud::Cloud;
 
-/// A CLI configuration whose current profile, `dev`, has these members.
+/// Returns a CLI configuration whose current profile, `dev`, has these members.
 pub(super) fn cli_file(members: &str) -> String {
     cli_files(&format!(r#"{{"name":"dev",{members}}}"#))
 }
@@ -16,14 +16,14 @@ fn cli_files(profiles: &str) -> String {
     )
 }
 
-/// The members that hold the cloud's own key.
+/// Returns the members with the cloud's own key.
 pub(super) fn access_key(cloud: &Cloud) -> String {
     let key = cloud.access_key();
     let (id, secret) = (key.id(), key.expose_secret());
     format!(r#""access_key_id":"{id}","access_key_secret":"{secret}""#)
 }
 
-/// An ini file with a section for each type.
+/// Returns an ini file with a section for each type.
 pub(super) fn ini_file(cloud: &Cloud) -> String {
     let key = cloud.access_key();
     let key = format!(

@@ -1,4 +1,4 @@
-//! From nothing to something, without a restart.
+//! Credentials that appear later, without a restart.
 
 use kms_agent_emulator::{Action, Fault};
 use kms_agent_test_support::{TestAgent, http};
@@ -68,7 +68,7 @@ fn a_profile_that_appears_is_taken() {
         };
         put(folder.path(), place, &file);
         recovers(&agent);
-        // An instance's role that comes later is another identity.
+        // The role of an instance is another identity.
         attach(&cloud, Some("app-role"));
         assert!(provider(&agent).ends_with("profile"));
     }

@@ -1,4 +1,4 @@
-//! Where KMS and STS are: each host as the agent names it, at the far end of a proxy on loopback.
+//! Hosts of KMS and STS by region, seen by a proxy on loopback.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::tunnel::Tunnel;
 use super::{assert_reads, at_home, cloud, role_arn, wait_until};
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// A KMS that goes by `names`, the proxy to it, and a setup that has nothing but a key and the way there.
+/// Starts a KMS with certificates for `names` and a proxy to it; sets up an agent with only a key and the proxy.
 fn kms(names: &[&str], folder: &Path) -> (Cloud, Tunnel, Setup) {
     let cloud = Cloud::with(Options {
         tls: true,
@@ -107,7 +107,7 @@ fn where_nobody_tells_the_region_the_answer_says_which_key_does() {
             .clone()
             .env("ALIBABA_CLOUD_REGION_ID", variable)
             .start();
-        // Before any reader comes.
+        // No reader has come yet.
         let text = "the region is not known; set KMS.Region";
         wait_until(&agent, text, || agent.stderr().contains(text));
         let log = agent.stderr();
@@ -151,7 +151,7 @@ fn gateways_of_a_vpc_and_of_an_instance_are_read_through_by_name() {
 #[test]
 fn sts_is_asked_at_the_gateway_that_the_environment_or_the_profile_names() {
     let cloud = cloud(None);
-    // Nobody who could speak TLS: only the name counts here.
+    // The server does not speak TLS: only the host name matters here.
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();

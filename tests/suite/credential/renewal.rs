@@ -1,4 +1,4 @@
-//! Credentials that last two or three seconds, and readers who never notice.
+//! Renewal of credentials that last two or three seconds, unnoticed by readers.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::profile::{access_key, cli_file};
 use super::{assert_reads, at_home, cloud, role_arn, without_key};
 use crate::harness::cloud::Cloud;
 
-/// Reads past every copy for seven seconds, so that each read needs credentials that KMS accepts.
+/// Reads past the cache for seven seconds, so that each read needs valid credentials.
 fn read_steadily(cloud: &Cloud, setup: kms_agent_test_support::Setup) {
     let agent = setup.start();
     let began = Instant::now();
@@ -78,7 +78,7 @@ fn many_cold_readers_are_one_call_to_the_provider() {
             scope.spawn(|| assert_reads(&agent));
         }
     });
-    // Token, role name, credentials.
+    // One call each for token, role name and credentials.
     assert_eq!(cloud.count_calls(Action::Metadata), 3);
     assert_eq!(cloud.reads(), 1);
 }

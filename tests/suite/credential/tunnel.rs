@@ -1,4 +1,4 @@
-//! A proxy on loopback, so that a test sees which hosts the agent would go to, and none is gone to.
+//! A proxy on loopback that records the hosts of the agent's connections and reaches none of them.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// Takes every `CONNECT`, notes whom it is for, and connects to one and the same place.
+/// Accepts every `CONNECT`, records its host, and always connects to the same address.
 pub(super) struct Tunnel {
     address: SocketAddr,
     asked_for: Arc<Mutex<Vec<String>>>,
@@ -28,7 +28,7 @@ impl Tunnel {
                         return;
                     }
                     let asked_for = Arc::clone(&asked_for);
-                    // Ends with the agent, whose connection it is.
+                    // It ends with the agent's connection.
                     std::thread::spawn(move || serve(client, target, &asked_for));
                 }
             })
@@ -41,12 +41,12 @@ impl Tunnel {
         }
     }
 
-    /// For `HTTPS_PROXY`.
+    /// Returns the value of `HTTPS_PROXY`.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Every host and port that was asked for, once.
+    /// Returns every requested host and port, once.
     pub(super) fn hosts(&self) -> Vec<String> {
         let mut hosts = self.asked_for.lock().unwrap().clone();
         hosts.sort();
@@ -58,7 +58,7 @@ impl Tunnel {
 impl Drop for Tunnel {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
-        // Wakes the listener up.
+        // This wakes the listener.
         let _ = TcpStream::connect(self.address);
         if let Some(listening) = self.listening.take() {
             let _ = listening.join();
@@ -66,7 +66,7 @@ impl Drop for Tunnel {
     }
 }
 
-/// Nothing that fails here matters: whoever is cut off says so.
+/// Copies bytes both ways. Errors are ignored: the agent reports a cut connection.
 fn serve(mut client: TcpStream, target: SocketAddr, asked_for: &Mutex<Vec<String>>) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

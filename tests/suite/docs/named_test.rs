@@ -7,7 +7,7 @@ use std::path::Path;
 const SECURITY: &str = include_str!("../../../SECURITY.md");
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// The names of all functions under `folder` that are tests, or clauses that a macro makes tests of.
+/// Collects the names of all test functions under `folder`, and of the clauses that a macro turns into tests.
 fn gather_tests(folder: &Path, tests: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

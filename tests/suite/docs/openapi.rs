@@ -17,14 +17,14 @@ const DOCUMENT_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../src/serv
 const ROUTES: &str = include_str!("../../../src/server/routes.rs");
 const PAGE: &str = include_str!("../../../docs/http.md");
 
-/// The document's paths that read a secret, and what comes before its name in a request.
+/// Paths of the document that read a secret, and the part of a request before the secret's name.
 const SECRET_PATHS: [(&str, &str); 3] = [
     ("/secretsmanager/get", "/secretsmanager/get?secretId="),
     ("/v1/{secretId}", "/v1/"),
     ("/v1/secret/data/{secretId}", "/v1/secret/data/"),
 ];
 
-/// The document's paths that are for Vault clients only, and a target of each.
+/// Paths of the document for Vault clients only, with a target of each.
 const VAULT_PATHS: [(&str, &str); 3] = [
     ("/v1/auth/token/lookup-self", "/v1/auth/token/lookup-self"),
     (
@@ -34,7 +34,7 @@ const VAULT_PATHS: [(&str, &str); 3] = [
     ("/v1/sys/health", "/v1/sys/health"),
 ];
 
-/// What becomes of a secret when KMS is asked for it.
+/// Secrets and the answers of KMS for them.
 fn fault_of(name: &str) -> Option<Fault> {
     Some(match name {
         "denied" => Fault::status(403, "Forbidden.NoPermission"),
@@ -49,7 +49,7 @@ fn fault_of(name: &str) -> Option<Fault> {
     })
 }
 
-/// The names above, and some that nothing is wrong with.
+/// The names above, and some that KMS answers.
 const NAMES: [&str; 12] = [
     "text",
     "binary",
@@ -95,7 +95,7 @@ fn agent(cloud: &Cloud, response_type: usize, max_conn: usize) -> TestAgent {
         .start()
 }
 
-/// What the agent answered on a path of the document.
+/// An answer of the agent on a path of the document.
 #[derive(Default)]
 struct Exchanges(Vec<Value>);
 
@@ -115,7 +115,7 @@ impl Exchanges {
         self.add(path, &http::send(port, request.as_bytes()).unwrap());
     }
 
-    /// What the guard and the router say of `target` whatever it is.
+    /// Sends the requests that the guard and the router refuse on every path.
     fn refuse(&mut self, agent: &TestAgent, path: &str, method: &str, target: &str) {
         let token = format!("X-KMS-Token: {TOKEN}\r\n");
         let mut send = |line: &str, headers: &str| self.send(agent, path, line, headers);
@@ -133,7 +133,7 @@ impl Exchanges {
         send(&right, &format!("{token}X-Big: {}\r\n", "x".repeat(66_000)));
     }
 
-    /// Reads everything there is, and is refused in every way there is.
+    /// Reads every secret, and causes every error.
     fn read(&mut self, agent: &TestAgent) {
         let token = format!("X-Vault-Token: {TOKEN}\r\n");
         for (path, start) in SECRET_PATHS {
@@ -151,7 +151,7 @@ impl Exchanges {
         }
     }
 
-    /// Asks what Vault clients ask first.
+    /// Sends the first requests of Vault clients.
     fn begin_as_vault(&mut self, agent: &TestAgent) {
         let token = format!("X-Vault-Token: {TOKEN}\r\n");
         for (path, target) in VAULT_PATHS {
@@ -161,7 +161,7 @@ impl Exchanges {
         }
     }
 
-    /// Asks what operators ask.
+    /// Sends the requests of operators.
     fn operate(&mut self, agent: &TestAgent) {
         let token = format!("X-Vault-Token: {TOKEN}\r\n");
         for (path, method, query) in [
@@ -177,7 +177,7 @@ impl Exchanges {
         }
     }
 
-    /// What does not conform, and what of the document was not seen.
+    /// Returns the answers that do not conform, and the parts of the document that were not seen.
     fn judge(self, python: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("exchanges.json");
@@ -261,7 +261,7 @@ fn every_route_is_documented() {
     }
 }
 
-/// The words in quotes between two texts of a source file.
+/// Returns the quoted words between two texts of a source file.
 fn quoted<'a>(source: &'a str, from: &str, to: &str) -> BTreeSet<&'a str> {
     let (_, rest) = source.split_once(from).expect("the function is there");
     let (body, _) = rest.split_once(to).expect("the function ends");
@@ -296,7 +296,7 @@ fn the_document_is_of_this_version() {
     assert!(DOCUMENT.contains(&format!("\n  version: {version}\n")));
 }
 
-/// Lets schemathesis send what the document allows and what it does not.
+/// Runs schemathesis, which sends valid and invalid requests.
 fn fuzz(response_type: usize) {
     let Some(python) = python() else { return };
     let cloud = Cloud::start();
@@ -311,7 +311,7 @@ fn fuzz(response_type: usize) {
         .args(["--header", &format!("X-KMS-Token: {TOKEN}")])
         .args(["--url", &format!("http://127.0.0.1:{}", agent.port())]);
     if response_type != 2 {
-        // They, or a parameter of theirs, are of that response type.
+        // These operations exist only under response type 2.
         for operation in [
             "readSecretAsVault",
             "vaultLookUpToken",

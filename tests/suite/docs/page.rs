@@ -1,4 +1,4 @@
-//! What people read first, held against what there is: links, commands, policies, and the translation.
+//! Documents compared with the project: links, commands, policies, and the translation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A heading and what stands under it.
+/// A heading and its content.
 #[derive(Default)]
 struct Section<'a> {
     heading: &'a str,
-    /// Language and content of each fenced block, indented as it is.
+    /// Language and content of each fenced block, with its indentation.
     blocks: Vec<(&'a str, String)>,
-    /// The rest.
+    /// Text outside the blocks.
     text: String,
 }
 
@@ -63,7 +63,7 @@ impl Section<'_> {
         self.heading.chars().take_while(|it| *it == '#').count()
     }
 
-    /// As GitHub makes it.
+    /// Returns the anchor that GitHub makes of the heading.
     fn anchor(&self) -> String {
         self.heading
             .trim_start_matches('#')
@@ -76,7 +76,7 @@ impl Section<'_> {
             )
     }
 
-    /// Code within lines, sorted, since another language has another order.
+    /// Returns the inline code, sorted, because a translation has another order.
     fn spans(&self) -> Vec<&str> {
         let mut spans: Vec<_> = self.text.split('`').skip(1).step_by(2).collect();
         spans.sort_unstable();
@@ -104,7 +104,7 @@ impl Section<'_> {
         numbers
     }
 
-    /// The tables, row by row and cell by cell.
+    /// Returns the cells of all table rows.
     fn rows(&self) -> Vec<Vec<&str>> {
         self.text
             .lines()
@@ -114,7 +114,7 @@ impl Section<'_> {
     }
 }
 
-/// The Markdown files in `folder` and below that are ours.
+/// Returns the project's Markdown files under `folder`.
 fn documents(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -158,7 +158,7 @@ fn every_link_in_a_document_leads_somewhere() {
     assert!(count > 50, "the links are read wrongly");
 }
 
-/// Each Chinese page with the English page that it translates, relative to the root.
+/// Returns pairs of an English page and its Chinese translation, relative to the root.
 fn translations() -> Vec<(PathBuf, PathBuf)> {
     let mut pairs = vec![("README.md".into(), "README.zh-CN.md".into())];
     for page in documents(&root().join("docs/zh-CN")) {
@@ -204,7 +204,8 @@ fn a_chinese_page_says_what_the_english_page_says() {
     }
 }
 
-/// Files that a section of `page` links to, from the root, a translated page under its English name.
+/// Returns the files that a section of `page` links to, relative to the root. A translated page has its English
+/// name.
 fn link_targets(section: &Section<'_>, page: &Path) -> Vec<String> {
     let mut targets: Vec<String> = section
         .links()
@@ -258,7 +259,7 @@ fn every_command_of_the_deployment_guide_is_run_by_a_test() {
                 command.push('\n');
                 continue;
             }
-            // tests/deploy/check.sh: told runs what it is given, and what it is given stands in the guide.
+            // `told` of tests/deploy/check.sh runs the command that is quoted from the guide.
             let quoted = command.replace('\'', r"'\''");
             assert!(tests.contains(&format!("'{quoted}'")), "{command}");
             command.clear();

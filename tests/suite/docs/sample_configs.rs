@@ -1,4 +1,4 @@
-//! The files that people copy and begin with. `tests/deploy` runs those of `deploy/`.
+//! Sample files for users to copy. `tests/deploy` runs those of `deploy/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The TOML files in `folder` and below.
+/// Returns the TOML files under `folder`.
 fn configs(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,5 +1,5 @@
-//! What becomes of requests that no application on this machine would send, and of applications while others
-//! misbehave. Every row of every table says what to expect.
+//! Requests that no application on this machine would send, and applications while other clients misbehave.
+//! Every row of every table has its expected outcome.
 
 mod calls;
 mod crowd;
@@ -21,22 +21,22 @@ use kms_agent_test_support::{TOKEN, TestAgent};
 
 use crate::harness::cloud::Cloud;
 
-/// For what happens at once unless something hangs.
+/// Limit for things that happen at once unless something hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a request comes to.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The secret `s`.
+    /// 200 with the secret `s`.
     Served,
     /// 200 of a health path.
     Healthy,
-    /// The status and the `Code` of a JSON body.
+    /// An error with this status and `Code`.
     Refused(u16, &'static str),
 }
 use Outcome::{Healthy, Refused, Served};
 
-/// An agent with the secret `s`.
+/// Starts an agent with the secret `s`.
 fn agent() -> (Cloud, TestAgent) {
     let cloud = Cloud::start();
     cloud.put("s", "value");
@@ -44,7 +44,7 @@ fn agent() -> (Cloud, TestAgent) {
     (cloud, agent)
 }
 
-/// `template` with the agent's own port for `PORT` and the token for `TOKEN`.
+/// Replaces `PORT` and `TOKEN` in `template` with the agent's port and token.
 fn fill(template: impl AsRef<[u8]>, port: u16) -> Vec<u8> {
     let mut filled = template.as_ref().to_vec();
     for (mark, value) in [("PORT", port.to_string()), ("TOKEN", TOKEN.to_owned())] {
@@ -61,18 +61,18 @@ fn fill(template: impl AsRef<[u8]>, port: u16) -> Vec<u8> {
     filled
 }
 
-/// A request for the secret that would be served, with more header lines, each ended by CR LF.
+/// Returns a valid request for the secret with more header lines, each ended by CR LF.
 fn with_lines(lines: &str) -> String {
     format!("GET /v1/s HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n{lines}\r\n")
 }
 
-/// Sends `template` on a connection of its own and holds the answer against `expected`.
+/// Sends `template` on a new connection and compares the answer with `expected`.
 fn expect(agent: &TestAgent, template: impl AsRef<[u8]>, expected: Outcome) {
     let template = template.as_ref();
     let name = String::from_utf8_lossy(&template[..template.len().min(300)]);
     let name = &*format!("{name:?}");
     let mut connection = Connection::open(agent.port()).unwrap();
-    // A server that has seen enough may close while the rest is being sent.
+    // The agent may close before the rest is sent.
     let _ = connection.send(&fill(template, agent.port()));
     let reply = connection.reply().expect(name);
     assert_eq!(outcome(&reply), expected, "{name}\n{reply:?}");
@@ -81,8 +81,7 @@ fn expect(agent: &TestAgent, template: impl AsRef<[u8]>, expected: Outcome) {
     }
 }
 
-/// Whether only the holder of the token is told so. What else there is to check of the connection then
-/// depends on the request.
+/// Returns whether only a client with the token gets this outcome. Its connection may stay open.
 fn is_behind_the_token(outcome: Outcome) -> bool {
     match outcome {
         Served => true,
@@ -119,13 +118,13 @@ fn outcome(reply: &Reply) -> Outcome {
     }
 }
 
-/// Whoever has shown no token is told that the connection ends, and it does.
+/// Checks that the answer announces the end of the connection, and that the agent closes it.
 fn assert_closes(name: &str, reply: &Reply, connection: Connection) {
     assert_eq!(reply.header("connection"), Some("close"), "{name}");
     assert_eq!(connection.end(), b"", "{name}");
 }
 
-/// Waits until `done`.
+/// Waits until `done` is true.
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {

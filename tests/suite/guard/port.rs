@@ -1,4 +1,4 @@
-//! The port between an agent and its applications: held by the service manager, or by a stranger.
+//! The agent's port, held by the service manager or by a stranger.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -13,7 +13,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// Both loopback addresses on one port, where the host has both, as a .socket unit opens them.
+/// Opens both loopback addresses on one port, if the host has both, as a .socket unit does.
 fn held_by_the_service_manager() -> Vec<TcpListener> {
     loop {
         let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -26,7 +26,7 @@ fn held_by_the_service_manager() -> Vec<TcpListener> {
     }
 }
 
-/// Passes `sockets` on as systemd does: from descriptor 3 on, named by `LISTEN_FDS` and `LISTEN_PID`.
+/// Passes `sockets` as systemd does: from descriptor 3 on, announced by `LISTEN_FDS` and `LISTEN_PID`.
 fn activated_by(setup: Setup, sockets: &[impl AsFd]) -> Setup {
     let mut script = Vec::new();
     for (target, socket) in (3..).zip(sockets) {
@@ -59,7 +59,7 @@ fn inherited_listeners_keep_the_port_through_a_crash() {
     assert_eq!(agent.read("s").status, 200);
     agent.kill();
 
-    // Nobody answers, and nobody else can take the port. The connection waits in the kernel's queue.
+    // No process answers, and no other process can take the port. The connection waits in the kernel's queue.
     assert!(TcpListener::bind(("127.0.0.1", port)).is_err());
     let mut waiting = Connection::open(port).unwrap();
     waiting
@@ -134,7 +134,7 @@ fn sockets_for_another_process_are_left_alone() {
     assert_eq!(http::get(agent.port(), "/ping", &[]).status, 200);
 }
 
-/// A process of the user nobody that holds a port and answers everything.
+/// A process of the user `nobody` that holds a port and answers every request.
 struct Stranger {
     process: Child,
     port: u16,
@@ -153,7 +153,7 @@ while True:
     stream.close()
 "#;
 
-    /// Takes a free port. `None`, with the reason, where a test cannot be another user.
+    /// Takes a free port. Prints the reason and returns `None` where a test cannot be another user.
     fn takes_a_port() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: only root can run a process of another user");
@@ -176,7 +176,7 @@ while True:
         })
     }
 
-    /// Ends, and tells everything that was sent to it.
+    /// Stops it and returns everything that it received.
     fn leaves(mut self) -> String {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -189,7 +189,7 @@ while True:
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -230,7 +230,7 @@ fn a_token_that_the_agent_may_not_touch_is_marked_for_the_unit() {
         return;
     };
     let cloud = Cloud::start();
-    // A folder of root's, and an agent of another user, as under the unit.
+    // As under the unit, the folder belongs to root and the agent is another user.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kmstoken");
     fs::write(&path, TOKEN).unwrap();

@@ -1,4 +1,4 @@
-//! Nothing the agent says ever holds a value, a token or a key.
+//! No log line, error or metric contains a value, a token or a key.
 
 use kms_agent_emulator::{Fault, FaultKind};
 use kms_agent_test_support::{TOKEN, http};

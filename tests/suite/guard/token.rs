@@ -1,4 +1,4 @@
-//! The token's life: where it comes from, and how it changes under a running agent.
+//! Sources of the token, and its replacement while the agent runs.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -12,7 +12,7 @@ const ONE: &str = "1111111111111111";
 const TWO: &str = "2222222222222222";
 
 fn start(token: &str) -> TestAgent {
-    // No KMS: an agent that lets somebody in says 404 for a path that is not there.
+    // Without KMS: 404 for an unknown path shows that the token was accepted.
     Setup::new(BINARY).env("KMS_TOKEN", token).start()
 }
 
@@ -141,7 +141,7 @@ fn an_unusable_file_leaves_the_last_token_in_force_until_it_is_mended() {
     assert!(!log.contains(ONE) && !log.contains("short\""), "{log}");
 }
 
-/// A token file in a folder of its own, and an agent that follows it.
+/// A token file in its own folder, and an agent that follows it.
 fn following(token: &str) -> (tempfile::TempDir, TestAgent) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
@@ -164,7 +164,7 @@ fn a_client_that_reads_a_replaced_file_is_never_refused() {
         assert!(output.status.success());
         let written = std::fs::read_to_string(&path).unwrap();
         assert!(admits(&agent, &written), "round {round}");
-        // The same by other means.
+        // The same in another way.
         let beside = folder.path().join("beside");
         std::fs::write(&beside, &token).unwrap();
         std::fs::rename(&beside, &path).unwrap();
@@ -210,7 +210,7 @@ fn half_a_token_written_in_place_is_never_one_and_the_whole_one_soon_is() {
     let whole = "fedcba9876543210fedcba9876543210";
     let (half, _) = whole.split_at(20);
     for _ in 0..20 {
-        // Changes more often than it settles.
+        // It changes more often than it can settle.
         for text in [half, whole] {
             std::fs::write(&path, text).unwrap();
             assert!(!admits(&agent, half), "half a token was taken");

@@ -1,4 +1,4 @@
-//! Files that decide something are believed only where nobody else can change them.
+//! Files that decide something are trusted only if no other user can change them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -13,7 +13,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A folder with a token, a CA file, a profile, an OIDC token, a key and a store, and an agent that uses them.
+/// A folder with a token, a CA file, a profile, an OIDC token, a key and a store, and the setup of an agent that
+/// uses them.
 struct House {
     cloud: Cloud,
     folder: tempfile::TempDir,
@@ -56,12 +57,12 @@ impl House {
         format!("file://{}", self.path("token/kmstoken").display())
     }
 
-    /// With the access key in the environment.
+    /// Sets up an agent with the access key in the environment.
     fn setup(&self) -> Setup {
         self.cloud.setup().env("KMS_TOKEN", self.token())
     }
 
-    /// With the access key in a profile.
+    /// Sets up an agent with the access key in a profile.
     fn setup_of_profile(&self) -> Setup {
         Setup::new(BINARY)
             .and_config(&format!(
@@ -80,7 +81,7 @@ impl House {
     }
 }
 
-/// The start ends with 78 and says the command that mends it, and `check` ends likewise.
+/// Expects startup to fail with 78 and name the command that repairs the file, and `check` to do the same.
 fn assert_refused(setup: &Setup, command: &str) {
     let (status, said) = setup.clone().run();
     assert_eq!(status.code(), Some(78), "{said}");
@@ -186,7 +187,7 @@ fn files_that_only_this_user_and_root_can_change_are_believed() {
 fn key_and_store_are_refused_whoever_else_may_touch_them_or_their_folders() {
     let house = House::new();
     let setup = house.setup_of_store();
-    // Neither is there yet.
+    // Neither file exists yet.
     for name in ["keys", "cache"] {
         let folder = house.path(name);
         set_mode(&folder, 0o777);
@@ -267,7 +268,7 @@ fn a_token_that_every_user_may_read_and_a_weak_or_quoted_one_are_warned_of_once(
         ),
     ] {
         let agent = setup.start();
-        // Two looks later.
+        // Two rounds of the follower later.
         std::thread::sleep(Duration::from_millis(2500));
         let (_, said) = agent.stop();
         for warning in warnings {
@@ -293,7 +294,7 @@ fn a_volume_that_is_open_to_all_is_warned_of_once_and_holds_the_token() {
     let volume = house.path("volume");
     fs::create_dir(&volume).unwrap();
     crate::harness::namespace::mount(&["-t", "tmpfs", "-o", "mode=777", "tmpfs"], &volume);
-    // The folder above does not matter.
+    // The parent folder does not matter.
     set_mode(house.folder.path(), 0o777);
     let path = volume.join("kmstoken");
     let agent = Setup::new(BINARY)

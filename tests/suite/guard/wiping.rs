@@ -1,5 +1,5 @@
-//! No copy of a value stays in the process once it has left the cache: the memory of the real binary is read
-//! by root, with a TLS upstream, after each kind of leaving.
+//! No copy of a value stays in the process after it has left the cache. Root reads the memory of the real binary,
+//! with a TLS upstream, after each kind of removal.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,7 +10,7 @@ use kms_agent_test_support::{TOKEN, TestAgent, http};
 
 use crate::harness::cloud::Cloud;
 
-/// Whether this test may look; CI must.
+/// Returns whether this test may read the memory of a process; CI must.
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -20,7 +20,7 @@ fn is_root() -> bool {
     root
 }
 
-/// Random letters and digits.
+/// Returns random letters and digits.
 fn canary(length: usize) -> String {
     let mut bytes = vec![0; length];
     File::open("/dev/urandom")
@@ -33,9 +33,9 @@ fn canary(length: usize) -> String {
         .collect()
 }
 
-/// How many places of the process's memory hold a piece of `canary`.
+/// Returns the number of places in the process's memory with a piece of `canary`.
 fn copies(agent: &TestAgent, canary: &str) -> usize {
-    // Pieces from all over a long one: a copy may have been overwritten in part.
+    // The pieces come from the whole canary, because a copy may have been overwritten in part.
     let step = (canary.len() / 8).max(1);
     let pieces: Vec<&[u8]> = (0..canary.len().saturating_sub(20))
         .step_by(step)
@@ -56,7 +56,7 @@ fn copies(agent: &TestAgent, canary: &str) -> usize {
             u64::from_str_radix(end, 16).unwrap(),
         );
         let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        // A mapping may be gone by now, or be none that can be read.
+        // A mapping may be gone by now, or not be readable.
         if memory.seek(SeekFrom::Start(start)).is_err() || memory.read_exact(&mut bytes).is_err() {
             continue;
         }
@@ -101,7 +101,7 @@ struct House {
     agent: TestAgent,
 }
 
-/// An agent that asks KMS over TLS.
+/// Starts an agent that calls KMS over TLS.
 fn house(response_type: u8, cache: &str) -> House {
     let cloud = Cloud::with(Options {
         tls: true,
@@ -120,14 +120,14 @@ fn house(response_type: u8, cache: &str) -> House {
             ca.display()
         ))
         .start();
-    // The client to KMS is made, CA file read, before the folder goes.
+    // The agent reads the CA file before the folder is deleted.
     cloud.put("warm-up", "x");
     assert_eq!(agent.read("warm-up").status, 200, "{}", agent.stderr());
     House { cloud, agent }
 }
 
 impl House {
-    /// Stores a secret that holds `canary` the way `wrap` says, reads it and sees it in the memory.
+    /// Stores a secret with `canary` in it, wrapped by `wrap`, reads it and finds it in the memory.
     fn read(&self, name: &str, value: &str, canary: &str) {
         self.cloud.put(name, value);
         let reply = self.agent.read(name);

@@ -1,4 +1,4 @@
-//! An emulator on a thread of its own, since the tests themselves are synchronous.
+//! An emulator with its own runtime, because the tests are synchronous.
 
 use std::ops::Deref;
 
@@ -6,7 +6,7 @@ use kms_agent_emulator::{Emulator, Options, PutSecret};
 use kms_agent_test_support::Setup;
 use tokio::runtime::Runtime;
 
-/// The binary under test.
+/// Path of the binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_alibabacloud-kms-agent");
 
 /// A running emulator with its runtime.
@@ -36,18 +36,18 @@ impl Cloud {
         }
     }
 
-    /// An agent set up to read from here with the emulator's own access key.
+    /// Sets up an agent that reads from this emulator with its access key.
     pub(crate) fn setup(&self) -> Setup {
         self.setup_at(self.base_url())
     }
 
-    /// The same, on `port`.
+    /// Sets up the same agent on `port`.
     pub(crate) fn setup_on_port(&self, port: u16) -> Setup {
         self.setup()
             .edit_config(|text| text.replace("HttpPort = 0", &format!("HttpPort = {port}")))
     }
 
-    /// The same, finding this by way of `endpoint`.
+    /// Sets up the same agent with another `endpoint`.
     pub(crate) fn setup_at(&self, endpoint: &str) -> Setup {
         Setup::new(BINARY).kms(
             endpoint,
@@ -56,12 +56,12 @@ impl Cloud {
         )
     }
 
-    /// Stores a new current version; returns its id.
+    /// Stores a new current version and returns its id.
     pub(crate) fn put(&self, name: &str, value: &str) -> String {
         self.put_secret(PutSecret::new(name, value)).unwrap()
     }
 
-    /// The calls for secrets so far.
+    /// Returns the number of calls for secrets so far.
     pub(crate) fn reads(&self) -> u64 {
         self.count_calls(kms_agent_emulator::Action::GetSecretValue)
     }

@@ -1,18 +1,17 @@
-//! Tests that need file systems of their own run again inside namespaces, where they may mount what they like and
-//! nothing stays behind.
+//! Namespaces for tests that mount file systems: such a test runs itself again inside, and nothing stays behind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set for the inner run.
+/// Environment variable of the inner run.
 const INSIDE: &str = "KMS_AGENT_TEST_INSIDE";
 
 /// Python that sets the flags UP and RUNNING of `lo` by `SIOCSIFFLAGS`.
 const LOOPBACK_UP: &str = "import fcntl, socket, struct; \
     fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh22x', b'lo', 0x41))";
 
-/// Whether file systems may be mounted here; CI must.
+/// Returns whether this user may mount file systems; CI must.
 pub(crate) fn may_mount() -> bool {
     let tried = run(Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"]));
     if let Err(why) = &tried {
@@ -25,7 +24,7 @@ pub(crate) fn may_mount() -> bool {
     tried.is_ok()
 }
 
-/// Returns whether this is the inner run, in a mount namespace of its own; if not, makes that run.
+/// Returns whether this is the inner run, in its own mount namespace; if not, starts that run.
 ///
 /// `module` is the `module_path!()` of `test`.
 pub(crate) fn is_inside(module: &str, test: &str) -> bool {
@@ -82,7 +81,7 @@ pub(crate) fn mount(arguments: &[&str], folder: &Path) {
     assert!(status.success());
 }
 
-/// A disk of its own for the store of an agent in `folder`.
+/// Mounts a new file system for the store of an agent in `folder`.
 pub(crate) fn cache_disk(folder: &Path, options: &str) -> PathBuf {
     let cache = folder.join("cache");
     fs::create_dir(&cache).unwrap();

@@ -1,4 +1,4 @@
-//! What may lie between the agent and KMS: certificates, a server that speaks TLS, a proxy.
+//! Certificates, TLS servers and proxies between the agent and KMS.
 
 mod authority;
 mod front;
@@ -10,7 +10,7 @@ pub(crate) use self::front::Front;
 pub(crate) use self::narrow::Narrow;
 pub(crate) use self::proxy::Proxy;
 
-/// A runtime for servers that live as long as it does.
+/// Builds a runtime for servers, which stop when it is dropped.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

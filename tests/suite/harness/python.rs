@@ -3,7 +3,7 @@
 /// Folder of the Python programs.
 pub(crate) const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/sdk");
 
-/// The Python that `tests/run` prepared; without it a test is skipped on a developer's machine and fails in CI.
+/// Returns the Python that `tests/run` prepared. Without it a test is skipped, and fails in CI.
 pub(crate) fn python() -> Option<String> {
     let python = std::env::var("KMS_AGENT_TEST_PYTHON").ok();
     if python.is_none() {

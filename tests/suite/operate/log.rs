@@ -19,7 +19,7 @@ const NAME: &str = "kms-agent.log";
 const TO_STDERR: &str = "The log file cannot be written; logging to stderr";
 const LOST: &str = "The log file cannot be written; lines are lost";
 
-/// An agent that logs every request to `folder`.
+/// Sets up an agent that logs every request to `folder`.
 pub(crate) fn setup(cloud: &Cloud, folder: &Path, more: &str) -> Setup {
     cloud.setup().config(format!(
         "[Server]\nHttpPort = 0\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = \"{}\"\n\
@@ -29,7 +29,7 @@ pub(crate) fn setup(cloud: &Cloud, folder: &Path, more: &str) -> Setup {
     ))
 }
 
-/// Reads a held secret `times` times on one connection, and makes sure of every answer.
+/// Reads a cached secret `times` times on one connection, and checks every answer.
 pub(crate) fn read(agent: &TestAgent, name: &str, times: usize) {
     let request = format!(
         "GET /v1/{name} HTTP/1.1\r\nHost: localhost:{}\r\nX-KMS-Token: {TOKEN}\r\n\r\n",
@@ -130,10 +130,10 @@ fn a_full_log_disk_costs_lines_and_nothing_else_and_heals() {
     let logs = folder.path().join("logs");
     fs::create_dir(&logs).unwrap();
     mount(&["-t", "tmpfs", "-o", "size=2m", "tmpfs"], &logs);
-    // So soon full that it wants to be rotated while there is no room.
+    // The file reaches its rotation size while the disk is full.
     let agent = setup(&cloud, &logs, "MaxSize = 1\n").start();
     read(&agent, "s", 70);
-    // Whatever is free.
+    // This fills the disk.
     let _ = fs::write(logs.join("ballast"), vec![1; 4 << 20]);
     until("lines are lost", || {
         read(&agent, "s", 500);
@@ -157,7 +157,7 @@ fn a_full_log_disk_costs_lines_and_nothing_else_and_heals() {
     for entry in fs::read_dir(&logs).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         assert!(text.ends_with('\n'));
-        // Also where the disk was full, a line is whole or not there.
+        // Where the disk was full, too, a line is whole or absent.
         for line in text.lines() {
             let levels = line.matches("Z DEBUG ").count() + line.matches("Z  ").count();
             assert!(
@@ -179,7 +179,7 @@ fn every_warning_in_the_file_is_on_stderr_too() {
         cloud
             .fault(Fault::status(503, format!("ServiceUnavailable{number}")))
             .unwrap();
-        // An access line, which only the file takes, and a warning: each code has a line of its own.
+        // An access line, which only the file gets, and a warning: each code has its own line.
         assert_eq!(agent.read(&format!("ill{number}")).status, 503);
         cloud.clear_faults();
         assert_eq!(agent.read("well&refreshNow=true").status, 200);
@@ -191,10 +191,10 @@ fn every_warning_in_the_file_is_on_stderr_too() {
     assert_eq!(warnings(&said), warnings(&log), "{said}");
 }
 
-/// Sends SIGHUP and waits until the reload that it begins has ended, well or not.
+/// Sends SIGHUP and waits until the reload has succeeded or failed.
 pub(crate) fn hang_up(agent: &TestAgent, logs: &Path) {
     let ends = |text: &str| text.matches(" reloaded").count();
-    // Reading a pipe would wait for the agent, which never writes to one.
+    // Reading a pipe would block: the agent never writes to one.
     let log = || match logs.join(NAME) {
         path if path.is_file() => text(&path),
         _ => String::new(),
@@ -213,7 +213,7 @@ fn text(path: &Path) -> String {
 fn the_start_says_where_the_log_is() {
     let cloud = Cloud::start();
     let agent = setup(&cloud, Path::new("./logs/"), "").start();
-    // Links in the way to the folder do not count.
+    // Links in the path of the folder are ignored.
     let path = fs::canonicalize(agent.folder().join("logs"))
         .unwrap()
         .join(NAME);
@@ -273,7 +273,7 @@ fn what_is_no_regular_file_is_never_waited_for() {
         let cloud = Cloud::start();
         cloud.put("s", "value");
         let folder = tempfile::tempdir().unwrap();
-        // Within the folder that the process may write to since its start.
+        // The folder has been writable for the process since startup.
         let first = folder.path().join("first");
         let second = first.join("second");
         for logs in [&first, &second] {
@@ -367,7 +367,7 @@ fn fewer_backups_leave_no_older_ones() {
     fs::write(&config, text(&config).replace("= 5", "= 2")).unwrap();
     hang_up(&agent, folder.path());
     let left: Vec<u32> = (1..=6).filter(|number| backup(*number).exists()).collect();
-    // The sixth is none of this agent's.
+    // The sixth file belongs to another program.
     assert_eq!(left, [1, 2, 6]);
 }
 

@@ -1,4 +1,4 @@
-//! The log file beside the logrotate that Debian has.
+//! The log file under Debian's logrotate.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::operate::log::{hang_up, lost_lines, read, setup, until};
 
 const NAME: &str = "kms-agent.log";
 
-/// Where Debian has it, which is not in the path of every user.
+/// Path on Debian, which is not in every user's `PATH`.
 const LOGROTATE: &str = "/usr/sbin/logrotate";
 
 fn is_missing() -> bool {
@@ -23,7 +23,7 @@ fn is_missing() -> bool {
     is_missing
 }
 
-/// Has logrotate rotate the agent's log now. `rules` stand in its config, beside the rule that a HUP follows.
+/// Rotates the agent's log by logrotate, with `rules` and a SIGHUP afterwards.
 fn rotate(agent: &TestAgent, logs: &Path, rules: &str) {
     let hang_up = if rules.contains("copytruncate") {
         String::new()
@@ -77,7 +77,7 @@ fn create_and_a_hangup_begin_a_new_file_though_no_key_has_changed() {
         });
         assert!(!text().contains("before"), "{rules}");
         assert_eq!(lost_lines(&agent), 0);
-        // What was set aside keeps what was written until then, packed or not.
+        // The rotated file keeps the earlier lines, compressed or not.
         let set_aside = ["1", "1.gz"].map(|end| folder.path().join(format!("{NAME}.{end}")));
         assert!(set_aside.iter().any(|path| path.exists()), "{rules}");
     }
@@ -105,7 +105,7 @@ fn the_rules_of_the_deployment_guide_work() {
         "systemctl reload alibabacloud-kms-agent",
         &format!("kill -HUP {}", agent.pid()),
     );
-    // An empty file is not rotated.
+    // logrotate does not rotate an empty file.
     until("the start is logged", || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("listening on"))
     });
@@ -143,7 +143,7 @@ fn a_copied_and_truncated_log_is_not_rotated_before_it_is_full() {
     let log = folder.path().join(NAME);
     let size = || fs::metadata(&log).unwrap().len();
     let agent = setup(&cloud, folder.path(), "MaxSize = 1\nMaxBackups = 9\n").start();
-    // Together more than a megabyte, none of them one.
+    // Together they exceed a megabyte; each alone does not.
     for _ in 0..3 {
         until("the file has half a megabyte", || {
             read(&agent, &name, 100);

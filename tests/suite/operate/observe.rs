@@ -1,4 +1,4 @@
-//! What an operator sees: log lines and metrics.
+//! Log lines and metrics.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ fn refusals_are_told_of_once_a_second_with_their_number() {
                 .unwrap()
         })
         .sum();
-    // None is forgotten, also those of the last second.
+    // All are counted, also those of the last second.
     assert_eq!(count, 200, "{lines:?}");
     assert!(lines.len() < 50, "{} lines", lines.len());
 }
@@ -60,7 +60,7 @@ fn refusals_are_told_of_once_a_second_with_their_number() {
 fn a_long_name_is_cut_in_the_log_between_characters() {
     let cloud = Cloud::start();
     let agent = cloud.setup().start();
-    // 1 + 2 × 200 bytes: byte 256 is within a character.
+    // 1 + 2 × 200 bytes: byte 256 is inside a character.
     let name = format!("x{}", "%C3%A9".repeat(200));
     agent.read(&name);
     let line = line_with(&agent, &["access", "secret=\"x"]);
@@ -133,7 +133,7 @@ fn every_metric_of_the_contract_is_there_from_the_first_scrape() {
     }
 }
 
-/// The lines of `log` with `text`, and the sum of their counts.
+/// Returns the number of lines of `log` with `text`, and the sum of their counts.
 fn counted(log: &str, text: &str) -> (usize, u64) {
     let lines = log.lines().filter(|line| line.contains(text));
     lines.fold((0, 0), |(lines, sum), line| {
@@ -151,7 +151,7 @@ fn no_caller_chooses_how_many_lines_the_log_has() {
         .and_config("MaxRequestsPerSecond = 100\nMaxAttempts = 1\n")
         .start();
     let began = Instant::now();
-    // Distinct names that KMS refuses, and more of them than the agent asks for.
+    // KMS refuses these names, and there are more of them than the agent may ask for.
     let wave = |prefix: &str| {
         std::thread::scope(|scope| {
             for part in 0..8 {

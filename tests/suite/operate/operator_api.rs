@@ -1,4 +1,4 @@
-//! What an operator asks of a running agent.
+//! `/agent/status` and `/agent/purge`.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-//! `/readyz` and the gauges of the same checks: 200 means that secrets can be answered.
+//! `/readyz` and the gauges of the same checks: 200 means that secrets can be read.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ fn an_agent_whose_key_kms_refuses_is_not_ready_until_it_is_accepted() {
     for _ in 0..50 {
         assert_eq!(status(&agent), 503);
     }
-    // A probe and its repetition after a renewal, at growing intervals, and not one for each request.
+    // A probe and its retry after a renewal, at growing intervals, and not one for each request.
     assert!(cloud.reads() < 10, "{} calls", cloud.reads());
     assert_eq!(gauge(&agent, "credentials"), 2);
     assert!(cloud.set_access_key_enabled(&id, true));
@@ -83,7 +83,7 @@ fn an_agent_that_has_never_reached_kms_is_not_ready_until_it_does() {
     cloud.clear_faults();
     wait_until(&agent, "ready", || status(&agent) == 200);
     assert_eq!(gauge(&agent, "upstream"), 0);
-    // From now on an outage is one that passes.
+    // From now on an outage is transient.
     cloud.fault(Fault::new(FaultKind::Cut)).unwrap();
     assert_eq!(agent.read("s").status, 503);
     assert_eq!((status(&agent), gauge(&agent, "upstream")), (200, 1));

@@ -11,10 +11,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::harness::cloud::Cloud;
 
-/// For what happens soon unless something hangs.
+/// Limit for things that happen soon unless something hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A service manager with a socket of its own.
+/// A service manager with its own socket.
 struct Manager {
     socket: UnixDatagram,
     name: String,
@@ -22,7 +22,7 @@ struct Manager {
 }
 
 impl Manager {
-    /// Its socket is a file.
+    /// Creates one with a socket file.
     fn with_path() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
@@ -33,7 +33,7 @@ impl Manager {
         )
     }
 
-    /// Its socket has a name that is in no file system.
+    /// Creates one with an abstract socket.
     #[cfg(target_os = "linux")]
     fn with_abstract_name() -> Self {
         use std::os::linux::net::SocketAddrExt;
@@ -62,7 +62,7 @@ impl Manager {
         cloud.setup().env("NOTIFY_SOCKET", &self.name)
     }
 
-    /// The next message, line by line.
+    /// Returns the lines of the next message.
     fn hears(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
         let length = self
@@ -73,7 +73,7 @@ impl Manager {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Forgets what has been said and not been heard.
+    /// Drops the messages that were not read yet.
     fn forget(&self) {
         self.socket.set_nonblocking(true).unwrap();
         while self.socket.recv(&mut [0; 4096]).is_ok() {}
@@ -81,13 +81,13 @@ impl Manager {
     }
 }
 
-/// Microseconds of the clock that systemd goes by.
+/// Returns the microseconds of systemd's clock.
 fn monotonic() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1000
 }
 
-/// From ready over a reload to the end.
+/// Checks the messages from readiness through a reload to shutdown.
 fn lives(manager: &Manager) {
     let cloud = Cloud::start();
     let agent = manager.setup(&cloud).start();
@@ -142,7 +142,7 @@ fn without_a_watchdog_there_are_no_signs_of_life_and_without_a_manager_no_troubl
     let manager = Manager::with_path();
     let agent = manager.setup(&cloud).start();
     assert_eq!(manager.hears()[0], "READY=1");
-    // Whatever is said unasked has been said before the reload.
+    // Unrelated messages were sent before the reload.
     agent.signal(Signal::HUP);
     assert_eq!(manager.hears()[0], "RELOADING=1");
 
@@ -175,7 +175,7 @@ fn the_watchdog_is_fed_only_while_the_agent_answers_itself() {
     let agent = manager
         .setup(&cloud)
         .env("WATCHDOG_USEC", "200000")
-        // With so few descriptors it soon has none left for a reader, itself among them.
+        // With so few descriptors the agent soon cannot accept a connection, not even its own.
         .by("ulimit -n 64; exec \"$@\"")
         .start();
     assert_eq!(manager.hears()[0], "READY=1");

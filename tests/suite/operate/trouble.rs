@@ -1,5 +1,5 @@
-//! The table of troubles in deploy/README.md, row by row: each is brought about, and what the row says of log,
-//! readiness, metrics and exit code is what is seen.
+//! The troubleshooting tables of deploy/README.md: each row is provoked, and its log line, readiness, metrics and
+//! exit code are compared.
 
 mod application;
 mod cache;
@@ -15,15 +15,15 @@ use kms_agent_test_support::{Setup, TestAgent, http};
 
 const README: &str = include_str!("../../../deploy/README.md");
 
-/// What the table says of one trouble.
+/// A row of the table.
 struct Row {
     /// Parts of one log line, in their order.
     line: Vec<&'static str>,
-    /// What else there is to see.
+    /// Other signs: readiness, metrics, exit code.
     signs: Vec<&'static str>,
 }
 
-/// The rows of all tables of the chapter, cell by cell.
+/// Returns the cells of all table rows of the chapter.
 fn cells() -> impl Iterator<Item = Vec<&'static str>> {
     let (_, chapter) = README.split_once("## Troubleshooting\n").unwrap();
     let chapter = chapter.split("\n## ").next().unwrap();
@@ -38,7 +38,7 @@ fn codes(cell: &'static str) -> Vec<&'static str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The row about `symptom`.
+/// Returns the row about `symptom`.
 fn row(symptom: &str) -> Row {
     let cells = cells().find(|cells| cells[0] == symptom).expect(symptom);
     let [line] = codes(cells[1]).try_into().expect("one line is quoted");
@@ -49,7 +49,7 @@ fn row(symptom: &str) -> Row {
 }
 
 impl Row {
-    /// Waits until `agent` tells and shows all of it.
+    /// Waits until `agent` logs the line and shows all signs.
     fn is_seen_on(&self, agent: &TestAgent) {
         let began = Instant::now();
         loop {
@@ -67,7 +67,7 @@ impl Row {
         }
     }
 
-    /// Starts an agent that ends as the row says.
+    /// Starts an agent, which must exit as the row says.
     fn is_the_end_of(&self, setup: Setup) {
         let (status, said) = setup.run();
         let exit = format!("exit {}", status.code().unwrap());
@@ -108,7 +108,7 @@ impl Row {
                     let check = &ready["checks"][check];
                     check["state"] == state && check["code"] == code
                 }
-                _ => unreachable!("what is {sign}?"),
+                _ => unreachable!("unknown sign {sign}"),
             }
         };
         let told = self.is_told_in(&agent.stderr());

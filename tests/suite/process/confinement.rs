@@ -1,4 +1,4 @@
-//! Landlock, as the real binary lives with it.
+//! Confinement of the real binary by Landlock.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,7 +19,7 @@ const OTHER: &str = "another-token-0123456789";
 const GIVEN_UP: &str = "root's right to open the files of other users is given up at startup";
 const UNCONFINED: &str = "the process may open every file of its user";
 
-/// Whether this kernel confines; otherwise the test has nothing to see.
+/// Returns whether this kernel supports Landlock; prints a message if not.
 pub(crate) fn kernel_confines() -> bool {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -35,7 +35,7 @@ fn read_with(agent: &TestAgent, token: &str) -> u16 {
     http::get(agent.port(), "/v1/s", &[("X-KMS-Token", token)]).status
 }
 
-/// Has the agent read its config again, with more lines.
+/// Adds lines to the config and reloads it.
 fn reload_with(agent: &TestAgent, change: impl Fn(&str) -> String) {
     let path = agent.folder().join("config.toml");
     let text = fs::read_to_string(&path).unwrap();
@@ -69,7 +69,7 @@ fn files_outside_its_folders_stay_shut_to_a_running_agent() {
     assert_eq!(read_with(&agent, TOKEN), 200);
     assert!(!agent.stderr().contains(UNCONFINED), "{}", agent.stderr());
 
-    // The token's file is opened anew every second, by a thread that was started long after main's first.
+    // The token file is opened again every second, by a thread that started long after the main thread.
     let link = inside.path().join("link");
     symlink(outside.path().join("kmstoken"), &link).unwrap();
     fs::rename(&link, &token).unwrap();
@@ -79,7 +79,7 @@ fn files_outside_its_folders_stay_shut_to_a_running_agent() {
         (200, 403)
     );
 
-    // What leads to a file within its folders is as good as that.
+    // A link to a file inside its folders works.
     fs::write(inside.path().join("next"), OTHER).unwrap();
     symlink("next", &link).unwrap();
     fs::rename(&link, &token).unwrap();
@@ -109,7 +109,7 @@ fn all_that_is_replaced_at_work_still_can_be() {
          [Cache.Persistent]\nPath = \"{at}/cache/store\"\nKeyFile = \"{at}/keys/key\"\n",
         cloud.base_url()
     );
-    // The damaged store needs no key of its own to be known as damaged.
+    // Damage is recognised without the store's key.
     fs::create_dir(path("keys")).unwrap();
     fs::write(path("keys/key"), [7; 32]).unwrap();
     private("keys/key");
@@ -149,7 +149,7 @@ fn all_that_is_replaced_at_work_still_can_be() {
     assert!(!said.contains("Permission denied"), "{said}");
 }
 
-/// Reads until the log has been set aside as `backup`.
+/// Reads until the log has been rotated to `backup`.
 fn fill_the_log(agent: &TestAgent, backup: &Path) {
     let name = "n".repeat(500);
     let request = format!(
@@ -187,12 +187,12 @@ fn a_reload_that_leads_outside_is_told_and_changes_nothing() {
     assert!(said.contains("keys=\"KMS.CaFile, Log.LogPath\""), "{said}");
     assert!(said.contains("changed=\"Cache.TtlSeconds\""), "{said}");
     assert_eq!(read_with(&agent, TOKEN), 200);
-    // stderr is still the log, and nothing of it went elsewhere.
+    // The log still goes to stderr, and to nowhere else.
     wait_until_said(&agent, "secret=\"s\"");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
-/// Has the kernel answer to `landlock_create_ruleset` as one that does not know it.
+/// Starter under which `landlock_create_ruleset` fails as on a kernel without Landlock.
 pub(crate) const WITHOUT_LANDLOCK: &str = r#"
 import ctypes, os, struct, sys
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
@@ -226,7 +226,7 @@ fn a_kernel_without_landlock_is_warned_of_once_and_served_on() {
         agent.stderr()
     );
 
-    // Nothing is out of reach then.
+    // Then every file can be reached.
     let logs = outside.path().join("logs");
     reload_with(&agent, |text| {
         text.replace(
@@ -242,7 +242,7 @@ fn a_kernel_without_landlock_is_warned_of_once_and_served_on() {
     assert!(!said.contains(NEEDS_RESTART), "{said}");
 }
 
-/// A home with a private key.
+/// Creates a home with a private key.
 fn home_with_a_key() -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join(".ssh")).unwrap();

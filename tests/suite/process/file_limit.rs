@@ -1,4 +1,4 @@
-//! `RLIMIT_FSIZE`: a write past the limit is an error like a full disk, and not the end of the process.
+//! `RLIMIT_FSIZE`: a write past the limit is an error like a full disk, and does not kill the process.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What the process has given up or taken for itself.
+//! Privileges that the process has given up, and memory that it has locked.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,11 +25,11 @@ fn the_process_gives_up_core_files_and_new_privileges() {
         .unwrap();
     let core: Vec<&str> = core.split_whitespace().take(2).collect();
     assert_eq!(core, ["0", "0"]);
-    // What belongs to an undumpable process is root's, so that its own user cannot trace it.
+    // Root owns the files in /proc of an undumpable process, so that its user cannot trace it.
     for file in ["environ", "mem"] {
         assert_eq!(fs::metadata(of_process(file)).unwrap().uid(), 0, "{file}");
     }
-    // A thread gives itself its name when it first runs.
+    // A thread sets its name when it first runs.
     let began = Instant::now();
     while !threads(agent.pid()).any(|status| field_of(&status, "Name") == "kms-agent") {
         assert!(began.elapsed() < LIMIT, "the workers have another name");
@@ -40,10 +40,10 @@ fn the_process_gives_up_core_files_and_new_privileges() {
     }
 }
 
-/// What the system says of each thread.
+/// Returns the status file of each thread.
 fn threads(pid: u32) -> impl Iterator<Item = String> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    // One may end meanwhile.
+    // A thread may end meanwhile.
     tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
 }
 
@@ -159,7 +159,7 @@ fn every_thread_is_kept_from_system_calls_that_the_agent_never_makes() {
 
 const UNFILTERED: &str = "the process may make every system call";
 
-/// Has the kernel answer to `prctl(PR_SET_SECCOMP)` as one that does not know it.
+/// Starter under which `prctl(PR_SET_SECCOMP)` fails as on a kernel without seccomp.
 pub(crate) const WITHOUT_SECCOMP: &str = r#"
 import ctypes, os, platform, struct, sys
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06

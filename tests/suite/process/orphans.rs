@@ -1,4 +1,4 @@
-//! Orphans of a container, whose first process is the agent.
+//! Orphans in a container whose first process is the agent.
 
 use std::fs;
 use std::process::Command;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::{LIMIT, is_root};
 use crate::harness::cloud::Cloud;
 
-/// The children of `pid` that have not been cleared away.
+/// Returns the children of `pid`, zombies included.
 fn children(pid: &str) -> Vec<String> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     children.split_whitespace().map(str::to_owned).collect()
 }
 
 fn is_alone(pid: &str) -> bool {
-    // Any thread may be the parent of those that were adopted.
+    // Any thread may be the parent of adopted processes.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     threads
         .filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).ok())

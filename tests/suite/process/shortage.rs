@@ -1,4 +1,4 @@
-//! Threads, descriptors and I/O that run out: at startup the process ends with 1, at work it recovers.
+//! Shortage of threads, descriptors and I/O: at startup the process exits with 1, later it recovers.
 
 use std::process::{Command, id};
 use std::thread;
@@ -12,7 +12,7 @@ use crate::harness::cloud::{BINARY, Cloud};
 
 const PERSISTENT: &str = "[Cache]\nCacheType = \"Persistent\"\n";
 
-/// Starts the agent as a user of this test alone, who may have `threads` of them.
+/// Sets up an agent under a user of its own, with at most `threads` threads.
 fn with_threads(setup: Setup, threads: u32) -> Setup {
     let user = user();
     setup.by(&format!(
@@ -21,12 +21,12 @@ fn with_threads(setup: Setup, threads: u32) -> Setup {
     ))
 }
 
-/// A user that no other test has processes of.
+/// Returns a user that no other test runs processes of.
 fn user() -> u32 {
     20_000 + id() % 30_000
 }
 
-/// Sets how many threads a running agent may have.
+/// Sets the thread limit of a running agent.
 fn limit_threads(agent: &TestAgent, threads: u32) {
     let user = user();
     let status = Command::new("setpriv")
@@ -38,7 +38,7 @@ fn limit_threads(agent: &TestAgent, threads: u32) {
     assert!(status.success());
 }
 
-/// The process ends with 1, and its last line says why.
+/// Expects the process to exit with 1 and a last line with the cause.
 fn assert_fails(setup: Setup) -> String {
     let (status, said) = setup.run();
     assert_eq!(status.code(), Some(1), "{said}");
@@ -49,7 +49,7 @@ fn assert_fails(setup: Setup) -> String {
     last.to_owned()
 }
 
-/// Sets the soft limit of a running agent; `None` lifts it as far as the hard limit, which it shares with this test.
+/// Sets a soft limit of a running agent; `None` lifts it to the hard limit.
 pub(super) fn limit(agent: &TestAgent, resource: Resource, current: Option<u64>) {
     let pid = i32::try_from(agent.pid()).ok().and_then(Pid::from_raw);
     let maximum = getrlimit(resource).maximum;
@@ -85,7 +85,7 @@ fn threads_that_run_out_at_startup_end_it_with_1_whichever_thread_is_missing() {
     if !is_root() {
         return;
     }
-    // Main thread, four workers, one for blocking work, the log, and two of the store.
+    // The main thread, four workers, one for blocking work, the log, and two of the store.
     for threads in 1..9 {
         let setup = Setup::new(BINARY)
             .config(format!(
@@ -99,7 +99,7 @@ fn threads_that_run_out_at_startup_end_it_with_1_whichever_thread_is_missing() {
 
 #[test]
 fn io_errors_at_startup_end_it_with_1_and_touch_no_token() {
-    // A file that can be opened and whose first byte cannot be read.
+    // This file can be opened, and its first byte cannot be read.
     const UNREADABLE: &str = "/proc/self/mem";
     let config = Setup::new(BINARY).by(&format!("exec \"$1\" agent {UNREADABLE}"));
     let line = assert_fails(config);
@@ -136,7 +136,7 @@ fn a_reload_and_a_renewal_work_while_no_thread_can_be_started() {
     }
     let cloud = Cloud::start();
     cloud.put("s", "value");
-    // The token is a literal, so nothing else keeps a thread for blocking work alive.
+    // The token is a literal, so nothing else keeps a blocking thread alive.
     let agent = with_threads(cloud.setup(), 100).start();
     assert_eq!(agent.read("s").status, 200);
     limit_threads(&agent, 1);
@@ -161,7 +161,7 @@ fn a_reload_during_a_shortage_is_logged_and_the_next_one_works() {
         cloud.base_url()
     ));
     let agent = with_threads(setup, 100).start();
-    // The writer of another log file is a thread, which cannot be started.
+    // Another log file needs another writer thread, which cannot be started.
     limit_threads(&agent, 1);
     let config = agent.folder().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();

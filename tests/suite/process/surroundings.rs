@@ -1,4 +1,4 @@
-//! The places that containers, units and supervisors put the agent in.
+//! Surroundings in containers, units and supervisors.
 
 use std::fs;
 use std::net::TcpStream;
@@ -11,8 +11,8 @@ use kms_agent_test_support::{TOKEN, TestAgent};
 use super::{LIMIT, is_root};
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// As a user that no file of the system knows, who has no home and may write nothing but the agent's folder.
-/// The binary comes along, because such a user may not get to where it is.
+/// Starter as an unknown user without a home, who may write to the agent's folder only. The binary is copied,
+/// because such a user may not reach it.
 pub(super) const AS_ANYBODY: &str = "cp \"$1\" binary; shift; chown -R 54321:54321 .; \
      exec setpriv --reuid=54321 --regid=54321 --clear-groups ./binary \"$@\"";
 
@@ -68,12 +68,12 @@ fn a_read_only_root_is_no_reason_not_to_serve() {
     assert_eq!(ready.status, 200);
 }
 
-/// A process of a test, killed with it.
+/// A process that is killed when it is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has exited already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -130,13 +130,13 @@ fn closed_standard_streams_confuse_nothing() {
     };
     let reply = http::get(port, "/v1/s", &[("X-KMS-Token", TOKEN)]);
     assert_eq!(reply.status, 200, "{}", reply.text());
-    // Neither the store nor a connection took the place of a stream.
+    // Neither the store nor a connection got the descriptor of a standard stream.
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.lines().all(|line| line.starts_with("20")), "{text}");
     drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
 }
 
-/// Bytes of memory that a sidecar is often given.
+/// Usual memory limit of a sidecar, in bytes.
 const SIDECAR_KB: u64 = 64 * 1024;
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Which of our crates each of our crates may use in production code.
+/// Crates of the project that each crate may use in production code.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("kms-agent-core", &[]),
     ("kms-agent-cache", &["kms-agent-core"]),
@@ -45,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Libraries that have one home.
+/// Libraries with the crates that may use them.
 const HOMES: &[(&str, &[&str])] = &[
     ("reqwest", &["kms-agent-kms"]),
     ("rustls", &["kms-agent-kms"]),

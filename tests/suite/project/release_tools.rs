@@ -1,9 +1,9 @@
-//! The tools that releases are built with.
+//! Tools that build the releases.
 
 const WORKFLOW: &str = include_str!("../../../.github/workflows/ci.yml");
 const TOOLS: &str = include_str!("../../../.ci/tool");
 
-/// The number of digits at the start of `text`.
+/// Returns the number of hexadecimal digits at the start of `text`.
 fn hex_digits(text: &str) -> usize {
     text.bytes().take_while(u8::is_ascii_hexdigit).count()
 }
@@ -29,7 +29,7 @@ fn what_a_release_is_built_with_is_pinned() {
     let hashes: Vec<&str> = TOOLS.split("--hash=sha256:").skip(1).collect();
     assert_eq!(hashes.len(), 4);
     assert!(hashes.iter().all(|hash| hex_digits(hash) == 64));
-    // Rust tools come with the lock file of their release.
+    // Rust tools are built with the lock file of their release.
     assert!(TOOLS.contains("cargo install --quiet --locked"));
 }
 

@@ -1,4 +1,4 @@
-//! The rules of the table in docs/caching.md with the real binary, KMS calls counted.
+//! The rules of the table in docs/caching.md, with KMS calls counted.
 
 use std::time::{Duration, Instant};
 

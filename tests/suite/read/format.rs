@@ -6,14 +6,14 @@ mod vault;
 
 use kms_agent_emulator::{Fault, FaultKind};
 use kms_agent_test_support::http::{self, Reply};
-use kms_agent_test_support::{Setup, TOKEN, TestAgent};
+use kms_agent_test_support::{Setup, TestAgent};
 
 use crate::harness::cloud::{BINARY, Cloud};
 
 const QUERY_ROUTE: &str = "/secretsmanager/get?secretId=";
 const PATH_ROUTE: &str = "/v1/";
 
-/// An agent that answers in this response type.
+/// Starts an agent with this response type.
 fn speaking(cloud: &Cloud, response_type: usize) -> TestAgent {
     let key = cloud.access_key();
     Setup::new(BINARY)
@@ -25,7 +25,7 @@ fn speaking(cloud: &Cloud, response_type: usize) -> TestAgent {
         .start()
 }
 
-/// KMS answers this body, whatever the status, when asked for this secret.
+/// Makes KMS answer with this status and body when this secret is read.
 fn answers(cloud: &Cloud, name: &str, status: u16, body: &str) {
     let mut fault = Fault::new(FaultKind::Garbage).on_secret(name).body(body);
     fault.status = Some(status);

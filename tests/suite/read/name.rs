@@ -1,8 +1,8 @@
-//! Every name a secret can have is read correctly, both ways, and no signature is refused.
+//! Names of secrets: each is read by query and by path, and KMS accepts the signature.
 
 use crate::harness::cloud::Cloud;
 
-/// A name and how it is written in a path or query.
+/// Names and their encoded forms in a path or query.
 const NAMES: [(&str, &str); 17] = [
     ("plain", "plain"),
     ("app/db", "app/db"),

@@ -1,4 +1,4 @@
-//! What readers get while KMS fails.
+//! Answers to readers while KMS fails.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn with_short_ttl(setup: Setup) -> TestAgent {
         .start()
 }
 
-/// Reads until the copy has expired.
+/// Reads until the cached entry has expired.
 fn read_expired(agent: &TestAgent) -> kms_agent_test_support::http::Reply {
     let began = Instant::now();
     loop {
@@ -86,7 +86,7 @@ fn an_expired_copy_is_served_and_marked_whatever_kms_does() {
             "{name}: {status}"
         );
 
-        // Once KMS is back the copy is renewed by itself.
+        // Once KMS answers again the agent renews the entry by itself.
         cloud.clear_faults();
         cloud.put("s", "new");
         let began = Instant::now();

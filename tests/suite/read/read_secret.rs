@@ -1,4 +1,4 @@
-//! A secret goes from KMS over the cache to an application.
+//! The way of a secret from KMS through the cache to an application.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -104,7 +104,7 @@ fn refresh_now_brings_what_kms_has_now() {
 fn a_thousand_cold_readers_are_one_call() {
     let cloud = Cloud::start();
     cloud.put("s", "value");
-    // So that every reader comes while the first one's call is under way.
+    // Every reader arrives while the first call is under way.
     cloud
         .fault(kms_agent_emulator::Fault::latency(Duration::from_millis(500)).times(1))
         .unwrap();

@@ -1,4 +1,4 @@
-//! Who the agent is, and what KMS thinks of that.
+//! Credentials of the agent, and their acceptance by KMS.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ fn answers_that_do_not_come_or_break_off() {
         cloud.put("s", "value");
         let fault = Fault::new(kind).on(kms_agent_emulator::Action::GetSecretValue);
         cloud.fault(fault).unwrap();
-        // Only what never comes is waited for.
+        // The check waits only for answers that never come.
         let timeout = if kind == FaultKind::Hang { 300 } else { 9000 };
         Check::new(&cloud)
             .config(&format!("RequestTimeoutMs = {timeout}\nMaxAttempts = 1\n"))

@@ -1,4 +1,4 @@
-//! What is wrong with this machine before anybody is asked.
+//! Failures on this machine, found before any request is sent.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn a_port_that_somebody_else_holds() {
     check.config = check
         .config
         .replace("HttpPort = 0", &format!("HttpPort = {port}"));
-    // One who lets connections in and says nothing.
+    // It accepts connections and never answers.
     check.fails(
         78,
         "port",
@@ -107,7 +107,7 @@ fn a_store_or_key_that_the_agent_would_not_use() {
         store.display(),
         key.display()
     ));
-    // Beside the agent that has it open.
+    // The agent has the store open meanwhile.
     assert!(check.passes().line("cache").contains("its key are there"));
 
     let set_mode = |path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

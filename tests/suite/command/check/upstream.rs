@@ -1,4 +1,4 @@
-//! Between this machine and KMS.
+//! Failures between this machine and KMS.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::harness::network::{Authority, Front, Narrow, Proxy};
 const PUBLIC: &str = "kms.cn-hangzhou.aliyuncs.com";
 const INNER: &str = "kms-vpc.cn-hangzhou.aliyuncs.com";
 
-/// A check that goes by TLS to `front`.
+/// A check that connects to `front` over TLS.
 fn by(cloud: &Cloud, front: &Front) -> Check {
     Check::of(cloud, &format!("https://{}", front.address()))
 }
@@ -23,7 +23,7 @@ fn clocks_that_differ() {
     ] {
         let cloud = Cloud::start();
         cloud.set_clock_offset(seconds);
-        // A second may pass meanwhile.
+        // A second may pass between the two.
         let said = Check::new(&cloud).run();
         let line = said.line("clock");
         let near = side.replace("60 min", "59 min").replace("8 h", "7 h");
@@ -32,7 +32,7 @@ fn clocks_that_differ() {
             "{said:?}"
         );
         assert!(line.contains("NTP"), "{line}");
-        // The agent makes up for it by itself.
+        // The agent corrects the skew by itself.
         assert!(said.line("kms").starts_with("ok"), "{said:?}");
         assert_eq!(said.code, Some(1));
     }
@@ -174,7 +174,7 @@ fn something_in_between_that_is_not_kms() {
     Check::new(&cloud).fails(1, "kms", &["no answer of KMS", "KMS.Endpoint"]);
 }
 
-/// A proxy that only lets out to the gateway inside the VPC, and a check that must go through it.
+/// A proxy that allows only the gateway inside the VPC, and a check that must use it.
 fn through_proxy(cloud: &Cloud, hosts: &[&str]) -> (Check, Proxy, (Authority, Vec<Front>)) {
     let authority = Authority::new();
     let fronts: Vec<Front> = hosts
@@ -216,7 +216,7 @@ fn the_region_that_the_store_was_last_used_with() {
         .fold(setup, |setup, (name, value)| setup.env(name, value));
     let agent = setup.start();
     assert_eq!(agent.read("s").status, 200, "{}", agent.stderr());
-    // Looked into while the agent has it, once it has written.
+    // The store is inspected while the agent has it open, after the first write.
     let region = "region       cn-hangzhou, as the store was last used";
     let began = Instant::now();
     while !check.run().stdout.contains(region) {

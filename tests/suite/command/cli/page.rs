@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::{run, stderr, stdout};
 
-/// The commands that help shows.
+/// Commands that the help lists.
 fn commands(folder: &Path) -> Vec<String> {
     let help = stdout(&run(&["--help"], &[], folder));
     let (_, list) = help.split_once("Commands:\n").unwrap();
@@ -110,7 +110,7 @@ fn bash_completes_every_command() {
     }
 }
 
-/// A page as a terminal shows it, 80 columns wide.
+/// Returns a page as a terminal of 80 columns shows it.
 fn shown(page: &Path) -> Option<String> {
     let output = Command::new("groff")
         .args(["-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "-ww", "-rLL=78n"])
@@ -191,7 +191,7 @@ fn pages_have_the_sections_that_readers_look_for() {
         if let Some(terminal) = terminal {
             assert!(terminal.contains("NAME"), "{terminal}");
         } else {
-            // Shown where groff is installed.
+            // This needs groff.
             eprintln!("skipped: there is no groff to show {name}");
         }
     }

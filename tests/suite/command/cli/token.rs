@@ -1,4 +1,4 @@
-//! Making tokens.
+//! `token`: creating token files.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -150,7 +150,7 @@ fn token_follows_no_link_that_others_could_have_planted() {
     }
     assert_eq!(fs::read_to_string(&victim).unwrap(), "kept");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    // One's own link is followed, and stays.
+    // A link of the same user is followed, and stays.
     symlink("victim", folder.path().join("mine")).unwrap();
     let output = run(&["token", "mine"], &[], folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -1,4 +1,4 @@
-//! Wrong usage and missing tokens: what is said, and the exit codes.
+//! Wrong usage and missing tokens: messages and exit codes.
 
 use super::{client, run, stderr, stdout};
 use crate::harness::cloud::Cloud;
@@ -119,7 +119,7 @@ fn a_client_is_told_about_its_token() {
             }
         }
     }
-    // On a machine with the default token file that one is taken.
+    // A machine with the default token file uses that file.
     if !std::path::Path::new("/var/run/kmstoken").exists() {
         let folder = tempfile::tempdir().unwrap();
         let output = run(&["get", "a"], &[], folder.path());
@@ -163,7 +163,7 @@ fn a_purge_that_needs_force_says_how_it_is_written() {
     cloud
         .fault(kms_agent_emulator::Fault::status(503, "ServiceUnavailable"))
         .unwrap();
-    // Until the agent has found out.
+    // The agent may not have noticed yet.
     let began = std::time::Instant::now();
     let said = loop {
         assert_eq!(agent.read("a&refreshNow=true").status / 100, 5);

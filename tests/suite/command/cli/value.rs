@@ -1,4 +1,4 @@
-//! Values and members as the command line gives them: byte for byte, in whichever form the agent answers.
+//! Values and members on the command line, byte for byte under every response type.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,10 +10,10 @@ use kms_agent_test_support::{TOKEN, TestAgent};
 use super::{client, run, stderr};
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// A member that is asked for, and what it is, or nothing where there is none that can be printed.
+/// A member and its value, or `None` if it cannot be printed.
 type Member = (&'static str, Option<&'static str>);
 
-/// Values that do not survive being read into a model of JSON.
+/// Values that a JSON parser would change.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn values() -> Vec<(String, Vec<Member>)> {
     let with = |value: &str, members: &[Member]| (value.to_owned(), members.to_vec());
@@ -160,7 +160,7 @@ fn given_byte_for_byte(response_type: u8) {
         let name = format!("app/{index}");
         let output = client(&agent, &["get", &name]);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), *value);
-        // Where it is hardest; for the others `exec` asks for the same members below.
+        // This response type is the hardest; below, `exec` reads the same members under all of them.
         let asked = members.iter().filter(|_| response_type == 2);
         for (field, expected) in asked {
             let output = client(&agent, &["get", &name, "--field", field]);
@@ -176,7 +176,7 @@ fn given_byte_for_byte(response_type: u8) {
     }
 }
 
-/// What `exec` gives a command otherwise than it should: the whole value and each member.
+/// Returns the variables that differ from the whole value and each member, as `exec` sets them.
 fn environment(
     agent: &TestAgent,
     name: &str,
@@ -214,7 +214,7 @@ fn environment(
         .collect()
 }
 
-/// Runs a client command against a process that answers any request with `status` and `body`.
+/// Runs a client command against a server that answers every request with `status` and `body`.
 fn against(status: &str, body: &str, arguments: &[&str]) -> Output {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();

@@ -1,4 +1,4 @@
-//! Calls under way outlive the readers that caused them, so they are bounded for themselves.
+//! Calls to KMS outlive the readers that caused them, so they have a limit of their own.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use kms_agent_test_support::{TOKEN, TestAgent};
 use super::wait_until;
 use crate::harness::cloud::Cloud;
 
-/// As many calls as the agent makes at once.
+/// Limit of concurrent calls.
 const LIMIT: usize = 256;
 
-/// Descriptors besides those of the calls and the readers: listeners, log, and the runtime's own.
+/// Descriptors other than those of calls and readers: listeners, log, and the runtime's own.
 const OTHERS: usize = 64;
 
-/// As many readers as the agent has at once. Some that have just left still count.
+/// Limit of concurrent readers. Some that have just left still count.
 const READERS: usize = 800;
 
 fn descriptors(agent: &TestAgent) -> usize {
@@ -24,7 +24,7 @@ fn descriptors(agent: &TestAgent) -> usize {
         .count()
 }
 
-/// Asks for `name` and hangs up.
+/// Requests `name` and closes the connection.
 fn ask_and_leave(agent: &TestAgent, name: &str) {
     let port = agent.port();
     let request = format!(
@@ -50,7 +50,7 @@ fn hang_ups_over_a_kms_that_hangs_leave_a_bounded_number_of_calls() {
         ask_and_leave(&agent, &format!("s{n}"));
         if n % 50 == 0 {
             most = most.max(descriptors(&agent));
-            // Whoever has a copy notices nothing.
+            // Cached secrets are still served.
             assert_eq!(agent.read("held").status, 200);
         }
     }

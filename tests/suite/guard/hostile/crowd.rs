@@ -16,7 +16,7 @@ use crate::harness::cloud::Cloud;
 
 const MAX_CONN: usize = 8;
 
-/// The connections over the limit that are read.
+/// Connections over the limit that are still read.
 const OVERFLOW: usize = 4;
 
 const HEALTH: [&str; 4] = ["/ping", "/livez", "/readyz", "/metrics"];
@@ -38,7 +38,7 @@ fn connect(agent: &TestAgent) -> Connection {
     Connection::open(agent.port()).unwrap()
 }
 
-/// A connection that has shown the token and is kept.
+/// Opens a connection that has shown the token and stays open.
 fn known(agent: &TestAgent) -> Connection {
     let mut connection = connect(agent);
     let request = fill(with_lines(""), agent.port());
@@ -47,7 +47,7 @@ fn known(agent: &TestAgent) -> Connection {
     connection
 }
 
-/// Takes every connection that there is, with the token, so that none gives way.
+/// Takes every connection slot with the token, so that none gives way.
 fn take_all(agent: &TestAgent) -> Vec<Connection> {
     let taken = (0..MAX_CONN).map(|_| known(agent)).collect();
     wait_until("the limit is reached", || {
@@ -56,8 +56,7 @@ fn take_all(agent: &TestAgent) -> Vec<Connection> {
     taken
 }
 
-/// What `request` comes to. One that has not arrived by the time that others push in gives way to them, as a
-/// silent one does: `None`.
+/// Returns the outcome of `request`, or `None` if its connection gave way to newer ones before it arrived.
 fn status(port: u16, request: &str) -> Option<u16> {
     let mut connection = Connection::open(port).ok()?;
     connection.send(&fill(request, port)).ok()?;
@@ -153,7 +152,7 @@ fn health_is_answered_while_others_ask_and_do_not_go() {
     }
 }
 
-/// Ends a flood, however the test does.
+/// Stops a flood when it is dropped.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -173,7 +172,7 @@ fn half_open_floods_stop_neither_health_nor_readers() {
             scope.spawn(move || {
                 let mut held = VecDeque::new();
                 while !over.load(Ordering::Relaxed) {
-                    // Where the system cannot keep up, neither can the flood.
+                    // The system is out of ports; the flood pauses.
                     let Ok(mut connection) = Connection::open(port) else {
                         continue;
                     };
@@ -195,7 +194,7 @@ fn half_open_floods_stop_neither_health_nor_readers() {
         let lost = (0..250)
             .filter(|round| status(port, &requests[round % requests.len()]) != Some(200))
             .count();
-        // With eight slots the flood may win the moment between a connect and its request.
+        // With eight slots the flood may push the connection out before its request is sent.
         assert!(lost < 25, "{lost} of 250 requests were lost");
     });
     let request = with_lines("Connection: close\r\n");
@@ -208,7 +207,7 @@ fn half_open_floods_stop_neither_health_nor_readers() {
 fn silent_connections_by_the_hundred_keep_no_reader_out() {
     let cloud = Cloud::start();
     cloud.put("s", "value");
-    // The default of MaxConn.
+    // Default of MaxConn.
     let agent = cloud.setup().start();
     let mut kept = known(&agent);
     let port = agent.port();
@@ -237,7 +236,7 @@ fn silent_connections_by_the_hundred_keep_no_reader_out() {
             assert_eq!(reply.status, 200, "reader {round}: {}", reply.text());
             kept.send(&request).unwrap();
             assert_eq!(kept.reply().unwrap().status, 200, "kept connection");
-            // MaxConn, and those that are closing; every other descriptor of the agent is one of a few.
+            // MaxConn, and connections that are closing. The agent has few other descriptors.
             let open = descriptors(&agent).unwrap_or(0);
             assert!(open < 800 + 64 + 4 + 60, "{open} descriptors");
         }
@@ -309,8 +308,8 @@ fn a_client_that_leaves_while_kms_hangs_gives_its_place_back() {
             }
         }
         drop(waiting);
-        // Without a reset the agent cannot tell them from clients that still read. They give way all the same, before
-        // their own time limit.
+        // Without a reset the agent cannot distinguish them from clients that still read. They give way before their
+        // own time limit.
         for _ in 0..2 * MAX_CONN {
             wait_until("the places are free again", || {
                 status(agent.port(), &without_token("/v1/s")) == Some(403)
@@ -323,7 +322,7 @@ fn a_client_that_leaves_while_kms_hangs_gives_its_place_back() {
 fn wrong_tokens_by_the_hundred_keep_no_reader_out() {
     let cloud = Cloud::start();
     cloud.put("s", "value");
-    // From a file, so that a wrong token waits for a look at it.
+    // The token comes from a file, so that the agent rereads the file at a wrong token.
     let agent = cloud.setup().env("KMS_TOKEN", "file://kmstoken").start();
     let port = agent.port();
     let token = std::fs::read_to_string(agent.folder().join("kmstoken")).unwrap();

@@ -1,4 +1,4 @@
-//! Connections that come and go, and a system that has no more to give.
+//! Short connections, and a system without free descriptors.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,7 +12,7 @@ use kms_agent_test_support::{Setup, TestAgent};
 use super::{agent, fill, wait_until, with_lines};
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// How many descriptors the agent has open; `None` where only root may look.
+/// Returns the number of the agent's open descriptors, or `None` if only root may count them.
 pub(super) fn descriptors(agent: &TestAgent) -> Option<usize> {
     let folder = format!("/proc/{}/fd", agent.pid());
     match std::fs::read_dir(folder) {
@@ -24,7 +24,7 @@ pub(super) fn descriptors(agent: &TestAgent) -> Option<usize> {
     }
 }
 
-/// Resident memory in KiB.
+/// Returns the resident memory in KiB.
 fn resident(agent: &TestAgent) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -32,12 +32,12 @@ fn resident(agent: &TestAgent) -> usize {
     number.parse().unwrap()
 }
 
-/// Ends a connection with a reset, as a process that is killed amid unread data does.
+/// Ends a connection with a reset, as when a process is killed with unread data.
 fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }
 
-/// A few thousand connections, each ended in one of several ways.
+/// Opens a few thousand connections and ends each in one of several ways.
 fn come_and_go(agent: &TestAgent, rounds: usize) {
     let port = agent.port();
     let request = fill(with_lines(""), port);
@@ -64,7 +64,7 @@ fn thousands_of_connects_and_resets_leave_nothing_behind() {
     let (_cloud, agent) = agent();
     come_and_go(&agent, 200);
     wait_until("the agent answers", || agent.read("s").status == 200);
-    // What upstream connections and the like come to is the same before and after.
+    // Upstream connections and the like count before and after.
     let mut least = usize::MAX;
     wait_until("the agent comes to rest", || {
         let now = descriptors(&agent).unwrap_or(0);
@@ -80,7 +80,7 @@ fn thousands_of_connects_and_resets_leave_nothing_behind() {
     wait_until("every descriptor is given back", || {
         descriptors(&agent).is_none_or(|now| now <= least)
     });
-    // A buffer a connection left behind would be ten times that; the allocator keeps some of what it once had.
+    // A leaked buffer for each connection would be ten times that; the allocator keeps some freed memory.
     let grown = resident(&agent).saturating_sub(memory);
     assert!(
         grown < 16 * 1024,
@@ -108,13 +108,13 @@ fn without_descriptors_the_agent_waits_for_better_times() {
         .collect();
     let told = || agent.stderr().matches("cannot be accepted").count();
     wait_until("the trouble is told", || told() > 0);
-    // One more is waiting at the door, and is answered when there is room again.
+    // One more waits in the queue, and is answered once a descriptor is free.
     let mut patient = Connection::open(agent.port()).unwrap();
     let last = fill(with_lines("Connection: close\r\n"), agent.port());
     patient.send(&last).unwrap();
     drop(crowd);
     assert_eq!(patient.reply().unwrap().status, 200);
-    // Far more connections than descriptors, one after the other: none is lost.
+    // Far more connections than descriptors, one after the other: each is answered.
     come_and_go(&agent, 100);
     wait_until("service is back", || {
         http::get(agent.port(), "/livez", &[]).status == 200
@@ -130,14 +130,14 @@ fn without_descriptors_the_agent_waits_for_better_times() {
 fn request_heads_without_the_token_pin_little_memory() {
     const CROWD: usize = 790;
     let (_cloud, agent) = agent();
-    // Returns when the agent has taken in every half head, or has refused it.
+    // This returns when the agent has read or refused every half head.
     let crowd = |bytes: usize| {
         let filler = "y".repeat(bytes);
         let request = format!("GET /v1/s HTTP/1.1\r\nHost: localhost\r\nX: {filler}");
         let held: Vec<TcpStream> = (0..CROWD)
             .map(|_| {
                 let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, agent.port())).unwrap();
-                // A head that is too long is refused before all of it is sent.
+                // The agent refuses a head that is too long before all of it is sent.
                 let _ = stream.write_all(request.as_bytes());
                 stream
             })

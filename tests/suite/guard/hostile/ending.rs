@@ -1,4 +1,4 @@
-//! How the agent ends while it is being talked to.
+//! Shutdown while clients are connected.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use rustix::process::Signal;
 
 use super::{agent, fill, wait_until, with_lines};
 
-/// What the agent says when not everything ended by itself.
+/// Log message when the agent had to cut connections.
 const DRAINED_BY_FORCE: &str = "Not every connection ended in time";
 
-/// The most that an agent of default settings asks KMS in one go.
+/// Most calls to KMS in a burst, by default.
 const REQUESTS: u64 = 200;
 
 fn connect(agent: &TestAgent) -> Connection {
@@ -92,7 +92,7 @@ fn idle_and_unused_connections_do_not_hold_the_end_up() {
         })
         .collect();
     agent.signal(Signal::TERM);
-    // The clients do not react, and yet the agent ends.
+    // The clients do not react, and the agent still ends.
     wait_until("the agent has stopped", || {
         agent.stderr().contains("Stopped")
     });
@@ -156,7 +156,7 @@ fn an_answer_that_is_taken_slowly_is_finished() {
     cloud.put("large", &value);
     let request = fill(with_lines("").replace("/v1/s", "/v1/large"), agent.port());
     let mut slow = connect(&agent);
-    // Far more than the system holds for a client that does not read.
+    // Far more than the system buffers for a client that does not read.
     let answers = 60;
     for _ in 0..answers {
         slow.send(&request).unwrap();

@@ -1,4 +1,4 @@
-//! Requests that are not in the form in which an application sends them.
+//! Malformed and unusual requests.
 
 use super::{Healthy, Outcome, Refused, Served, agent, expect, with_lines};
 
@@ -136,7 +136,7 @@ fn lines_that_are_no_header_lines_end_the_connection() {
         .map(|byte| if byte == 1 { 0xFF } else { byte })
         .collect();
     expect(&agent, bytes, Served);
-    // A single LF ends a line for many clients, and no proxy stands in between that could read it otherwise.
+    // Many clients end a line with LF, and no proxy in between could read it in another way.
     expect(&agent, with_lines("").replace("\r\n", "\n"), Served);
     expect(
         &agent,
@@ -198,7 +198,7 @@ fn an_id_may_have_512_bytes() {
         ] {
             let reply = agent.get(&target);
             assert!(reply.status >= 400, "{target}");
-            // What KMS refused carries its id of the request.
+            // A refusal by KMS has its request id.
             let by_kms = reply.json()["RequestId"].is_string();
             assert_eq!(by_kms, goes_to_kms, "{target}: {}", reply.text());
         }
@@ -239,7 +239,7 @@ fn other_protocols_are_not_spoken() {
     ] {
         expect(&agent, bytes, expected);
     }
-    // An offer to speak something else is not taken up.
+    // An offer to upgrade is ignored.
     for lines in [
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n",

@@ -11,7 +11,7 @@ use kms_agent_test_support::http::Connection;
 use super::{Served, agent, fill, outcome, with_lines};
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// Whether the host has `[::1]`; says so if not.
+/// Returns whether the host has `[::1]`; prints a message if not.
 fn has_ipv6() -> bool {
     let result = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
     if let Err(error) = &result {
@@ -74,7 +74,7 @@ fn only_loopback_is_listened_on() {
     let port = format!(":{:04X}", agent.port());
     let mut addresses = BTreeSet::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        // A host without IPv6 has no such table.
+        // A host without IPv6 does not have the second table.
         for line in fs::read_to_string(table).unwrap_or_default().lines() {
             let mut fields = line.split_whitespace().skip(1);
             let (local, state) = (fields.next().unwrap(), fields.nth(1).unwrap());

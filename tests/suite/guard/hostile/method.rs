@@ -1,4 +1,4 @@
-//! The methods of each route, and nothing else.
+//! Methods of the routes.
 
 use kms_agent_test_support::http::{self, Connection};
 

@@ -1,4 +1,4 @@
-//! Proxies, rebound names and web pages, and the order in which they are told apart.
+//! Proxies, rebound names and web pages, and the order of the checks.
 
 use super::{Healthy, Refused, Served, agent, expect, with_lines};
 
@@ -156,7 +156,7 @@ fn web_pages_are_refused_their_own_origin_too() {
 #[test]
 fn the_checks_come_in_their_order() {
     let (_cloud, agent) = agent();
-    // Each request fails the check it is refused for and every later one.
+    // Each request fails the expected check and every later one.
     for (lines, expected) in [
         (
             "Content-Length: 1\r\nVia: x\r\nHost: evil\r\nOrigin: x\r\n",

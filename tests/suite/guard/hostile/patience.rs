@@ -1,4 +1,4 @@
-//! How long the agent waits for a client. The waits run side by side, because each takes its time.
+//! Time limits for clients. The tests run side by side, because each waits for a limit.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use kms_agent_test_support::http::Connection;
 
 use super::{agent, fill, wait_until, with_lines};
 
-/// A head must be complete, and an idle connection say something, within this.
+/// Limit for a complete head, and for an idle connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
-/// An answer must be taken within this.
+/// Limit for taking an answer.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn whoever_keeps_the_agent_waiting_is_cut_without_an_answer() {
     let (cloud, agent) = agent();
-    // Several of these are more than what sockets hold between them.
+    // Several of these are more than the sockets' buffers.
     cloud.put("large", &"x".repeat(60_000));
     let port = agent.port();
     let requests = fill(with_lines("").replace("/v1/s", "/v1/large"), port);
@@ -40,7 +40,7 @@ fn whoever_keeps_the_agent_waiting_is_cut_without_an_answer() {
         scope.spawn(|| {
             let began = Instant::now();
             let mut connection = Connection::open(port).unwrap();
-            // A byte now and then is no reason to wait any longer.
+            // A byte now and then does not extend the limit.
             while connection.send(b"x").is_ok() {
                 assert!(began.elapsed() < 2 * HEAD_LIMIT, "a slow head is never cut");
                 thread::sleep(Duration::from_millis(500));
@@ -71,7 +71,7 @@ fn whoever_keeps_the_agent_waiting_is_cut_without_an_answer() {
         scope.spawn(|| {
             let mut connection = Connection::open(port).unwrap();
             connection.send(&requests.repeat(400)).unwrap();
-            // Slow, but each single answer is taken in time.
+            // This client is slow, but takes each answer in time.
             for _ in 0..400 {
                 assert_eq!(connection.reply().unwrap().status, 200);
                 thread::sleep(TAKE_LIMIT * 3 / 2 / 400);

@@ -1,4 +1,4 @@
-//! More than one request on a connection.
+//! Several requests on a connection.
 
 use std::net::Shutdown;
 use std::time::Duration;
@@ -145,7 +145,7 @@ fn a_client_that_has_closed_its_sending_side_gets_its_answer() {
     answered(miss);
     answered(half_closed("/v1/slow"));
     answered(half_closed("/ping"));
-    // Also when more than one request came before the end.
+    // The same when several requests came before the end.
     let mut two = Connection::open(agent.port()).unwrap();
     two.send(&fill(with_lines("").repeat(2), agent.port()))
         .unwrap();

@@ -1,4 +1,4 @@
-//! Targets and headers at their bounds and beyond.
+//! Targets and headers at their limits and beyond.
 
 use kms_agent_test_support::http::Connection;
 
@@ -23,7 +23,7 @@ fn a_target_may_have_8192_bytes() {
             format!("GET {target} HTTP/1.1\r\nHost: localhost:PORT\r\nX-KMS-Token: TOKEN\r\n\r\n");
         expect(&agent, request, expected);
     }
-    // The size comes before the token.
+    // The size is checked before the token.
     let target = format!("/v1/{}", "s".repeat(8189));
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n");
     expect(&agent, request, long);
@@ -33,11 +33,11 @@ fn a_target_may_have_8192_bytes() {
 fn headers_may_be_100_and_have_65536_bytes() {
     let (_cloud, agent) = agent();
     let large = Refused(431, "HeadersTooLarge");
-    // `Host` and the token are two.
+    // `Host` and the token are two of them.
     for (count, expected) in [(98, Served), (99, large), (198, large), (5000, large)] {
         expect(&agent, with_lines(&"X: y\r\n".repeat(count)), expected);
     }
-    // As on the wire: name, colon, blank, value, CR LF.
+    // Name, colon, blank, value, CR LF.
     let others = format!("Host: localhost:{}\r\n", agent.port()).len()
         + "X-KMS-Token: \r\n".len()
         + kms_agent_test_support::TOKEN.len()
@@ -53,7 +53,7 @@ fn headers_may_be_100_and_have_65536_bytes() {
     }
     let half = format!("X: {}\r\n", "y".repeat(40_000));
     expect(&agent, with_lines(&half.repeat(2)), large);
-    // Beyond what the parser takes in.
+    // Beyond the parser's buffer.
     for kilobytes in [300, 1000] {
         let line = format!("X: {}\r\n", "y".repeat(kilobytes * 1000));
         expect(&agent, with_lines(&line), large);
@@ -83,13 +83,13 @@ fn a_head_of_more_than_16_kib_needs_the_token_first() {
     ] {
         expect(&agent, head(&lines), expected);
     }
-    // Without a line break the bytes are all of a target.
+    // Without a line break all bytes belong to a target.
     let target = format!(
         "GET /{} HTTP/1.1\r\nHost: localhost:PORT\r\n\r\n",
         "s".repeat(40_000)
     );
     expect(&agent, target, long);
-    // A connection on which the token was shown is trusted with more.
+    // A connection that has shown the token may send more.
     let mut connection = Connection::open(agent.port()).unwrap();
     for lines in [
         "X-KMS-Token: TOKEN\r\n".to_owned(),

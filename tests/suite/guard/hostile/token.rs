@@ -1,4 +1,4 @@
-//! The token, and what is told without it.
+//! The token, and answers without it.
 
 use kms_agent_test_support::http::{self, Connection, Reply};
 use kms_agent_test_support::{TOKEN, TestAgent};

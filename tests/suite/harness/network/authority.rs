@@ -5,14 +5,14 @@ use rcgen::{
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// A private CA: a root, an intermediate that it vouches for, and a folder for its files.
+/// A private CA: a root, an intermediate, and a folder for its files.
 pub(crate) struct Authority {
     root: CertifiedIssuer<'static, KeyPair>,
     intermediate: CertifiedIssuer<'static, KeyPair>,
     folder: tempfile::TempDir,
 }
 
-/// What a server shows, and the key to it.
+/// Certificate chain of a server, and its key.
 pub(crate) struct Chain {
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
@@ -34,22 +34,22 @@ impl Authority {
         }
     }
 
-    /// A PEM file that holds the root.
+    /// Returns a PEM file with the root.
     pub(crate) fn root_file(&self) -> PathBuf {
         self.file("root.pem", &self.root.pem())
     }
 
-    /// A PEM file that holds the intermediate alone.
+    /// Returns a PEM file with the intermediate alone.
     pub(crate) fn intermediate_file(&self) -> PathBuf {
         self.file("intermediate.pem", &self.intermediate.pem())
     }
 
-    /// A server's certificate for `name` and the intermediate behind it.
+    /// Issues a server certificate for `name`, with the intermediate.
     pub(crate) fn certify(&self, name: &str) -> Chain {
         self.certify_until(name, 2100)
     }
 
-    /// The same, valid to the beginning of `year`.
+    /// Issues the same, valid to the beginning of `year`.
     pub(crate) fn certify_until(&self, name: &str, year: i32) -> Chain {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2000, 1, 1);
@@ -57,7 +57,7 @@ impl Authority {
         self.sign(params)
     }
 
-    /// A server's certificate with a common name and no other.
+    /// Issues a server certificate with a common name and no alternative name.
     pub(crate) fn certify_nobody(&self) -> Chain {
         let mut params = CertificateParams::default();
         params
@@ -66,7 +66,7 @@ impl Authority {
         self.sign(params)
     }
 
-    /// A CA's certificate in the place of a server's.
+    /// Issues a CA certificate in the place of a server certificate.
     pub(crate) fn show_itself(&self) -> Chain {
         let mut params = issuer("another intermediate");
         params.subject_alt_names = CertificateParams::new(["127.0.0.1".to_owned()])

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{HandshakeKind, NamedGroup, ServerConfig};
 use super::authority::Chain;
 use super::runtime;
 
-/// Speaks TLS with clients and passes on what they say.
+/// A TLS server that forwards the decrypted bytes.
 pub(crate) struct Front {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Handshake>>>,
@@ -20,19 +20,19 @@ pub(crate) struct Front {
     _runtime: Runtime,
 }
 
-/// A handshake that came to its end.
+/// A completed handshake.
 #[derive(Clone, Debug)]
 pub(crate) struct Handshake {
-    /// What the client would like best.
+    /// Key exchange that the client prefers.
     pub(crate) first_group: NamedGroup,
-    /// What was agreed on.
+    /// Key exchange that was agreed on.
     pub(crate) group: NamedGroup,
-    /// Whether the client had to be asked again for its part of that.
+    /// Whether the server had to ask for another key share.
     pub(crate) asked_again: bool,
 }
 
 impl Front {
-    /// In front of `behind`, with the certificates of `chain`.
+    /// Starts the server in front of `behind`, with the certificates of `chain`.
     pub(crate) fn start(behind: SocketAddr, chain: Chain) -> Self {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -54,7 +54,7 @@ impl Front {
             while let Ok((client, _)) = listener.accept().await {
                 let (config, log) = (Arc::clone(&config), Arc::clone(&log));
                 let connection = tokio::spawn(async move {
-                    // A client that does not like what it sees goes away, as some tests want it to.
+                    // Some tests expect the client to reject the certificate.
                     let _ = pass_on(client, config, behind, &log).await;
                 });
                 taken.lock().unwrap().push(connection.abort_handle());
@@ -79,7 +79,7 @@ impl Front {
         }
     }
 
-    /// Handshakes so far, oldest first.
+    /// Returns the handshakes so far, oldest first.
     pub(crate) fn handshakes(&self) -> Vec<Handshake> {
         self.seen.lock().unwrap().clone()
     }

@@ -6,17 +6,17 @@ use tokio::runtime::Runtime;
 
 use super::runtime;
 
-/// The most bytes of a first TLS record that fit into one packet.
+/// Largest first TLS record that fits into one packet.
 const ONE_PACKET: usize = 1400;
 
-/// A box in between that resets connections whose first TLS message takes more than one packet, as some firewalls do.
+/// A firewall that resets connections whose first TLS message takes more than one packet.
 pub(crate) struct Narrow {
     address: SocketAddr,
     _runtime: Runtime,
 }
 
 impl Narrow {
-    /// In front of `behind`.
+    /// Starts the firewall in front of `behind`.
     pub(crate) fn start(behind: SocketAddr) -> Self {
         let runtime = runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -24,7 +24,7 @@ impl Narrow {
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(async move {
-                    // Clients may leave whenever they like.
+                    // Clients may disconnect at any time.
                     let _ = pass_on(client, behind).await;
                 });
             }

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::runtime;
 
-/// An HTTP proxy that knows a few hosts and refuses to connect to any other.
+/// An HTTP proxy that knows a few hosts and refuses any other.
 pub(crate) struct Proxy {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
@@ -16,7 +16,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// `hosts` are pairs of `host:port` and where that leads.
+    /// Starts a proxy for `hosts`, pairs of `host:port` and the address behind it.
     pub(crate) fn start(hosts: &[(&str, SocketAddr)]) -> Self {
         let hosts: HashMap<String, SocketAddr> = hosts
             .iter()
@@ -31,7 +31,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (hosts, log) = (Arc::clone(&hosts), Arc::clone(&log));
                 tokio::spawn(async move {
-                    // Clients may leave whenever they like.
+                    // Clients may disconnect at any time.
                     let _ = tunnel(client, &hosts, &log).await;
                 });
             }
@@ -43,14 +43,14 @@ impl Proxy {
         }
     }
 
-    /// As `HTTPS_PROXY` has it, with a user and a password.
+    /// Returns the value of `HTTPS_PROXY`, with user and password.
     pub(crate) fn url(&self) -> String {
         format!("http://user:{}@{}", Self::PASSWORD, self.address)
     }
 
     pub(crate) const PASSWORD: &str = "proxy-hunter2";
 
-    /// The first lines of all requests so far.
+    /// Returns the first lines of all requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Applications are turned away.
+//! Rows about refused requests.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use kms_agent_test_support::{Setup, TOKEN};
 use super::row;
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// Asks for a secret with the token and one more header; returns the status.
+/// Requests a secret with the token and one more header; returns the status.
 fn ask_with(port: u16, name: &str, value: &str) -> u16 {
     http::get(port, "/v1/s", &[("X-KMS-Token", TOKEN), (name, value)]).status
 }
@@ -51,7 +51,7 @@ fn more_connections_than_there_may_be() {
     let agent = Setup::new(BINARY)
         .config("[Server]\nHttpPort = 0\nMaxConn = 1\n[Log]\nLogPath = \"\"\n")
         .start();
-    // A kept connection with the token; one without it would give way.
+    // The connection has shown the token; one without it would give way.
     let mut taken = Connection::open(agent.port()).unwrap();
     let request = format!(
         "GET /agent/status HTTP/1.1\r\nHost: localhost:{}\r\nX-KMS-Token: {TOKEN}\r\n\r\n",

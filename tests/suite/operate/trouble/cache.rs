@@ -1,4 +1,4 @@
-//! The persistent cache.
+//! Rows about the persistent cache.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::row;
 use crate::harness::cloud::Cloud;
 use crate::harness::namespace::{cache_disk, is_inside, mount};
 
-/// An agent with a store in `folder`.
+/// Sets up an agent with a store in `folder`.
 pub(super) fn persistent(cloud: &Cloud, folder: &Path) -> Setup {
     with_key(cloud, folder, "keys/store.key")
 }
@@ -33,7 +33,7 @@ fn read(agent: &TestAgent) {
     assert_eq!(reply.status, 200, "{}\n{}", reply.text(), agent.stderr());
 }
 
-/// Has an agent leave a store behind.
+/// Runs an agent that leaves a store behind.
 fn leave(setup: &Setup) {
     let agent = setup.clone().start();
     read(&agent);
@@ -93,7 +93,7 @@ fn a_disk_that_is_full_or_read_only() {
 
     let agent = setup.clone().start();
     read(&agent);
-    // Whatever is free.
+    // This fills the disk.
     let _ = fs::write(cache.join("ballast"), vec![1; 4 << 20]);
     for number in 0..60 {
         let name = format!("large/{number}");

@@ -1,4 +1,4 @@
-//! Secrets do not come.
+//! Rows about KMS and credentials.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
@@ -13,7 +13,7 @@ use crate::harness::cloud::{BINARY, Cloud};
 use crate::harness::namespace::may_mount;
 use crate::harness::network::{Authority, Front, Narrow, Proxy};
 
-/// Patience and tries are short, and everything expires soon.
+/// Config with short time limits, few attempts and short lifetimes.
 const HASTY: &str = "ConnectTimeoutMs = 1000\nRequestTimeoutMs = 1000\nMaxAttempts = 1\n\
                      [Cache]\nTtlSeconds = 1\nRefreshAhead = false\n";
 
@@ -27,7 +27,7 @@ fn hasty(cloud: &Cloud) -> Setup {
     cloud.setup().and_config(HASTY)
 }
 
-/// Starts the agent and reads in vain.
+/// Starts an agent and reads a secret, which fails.
 fn fails(setup: Setup, status: u16) -> TestAgent {
     let agent = setup.start();
     let reply = agent.read("s");
@@ -35,7 +35,7 @@ fn fails(setup: Setup, status: u16) -> TestAgent {
     agent
 }
 
-/// Where nobody listens.
+/// Returns an address on which no program listens.
 fn nowhere() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -48,7 +48,7 @@ fn no_credentials() {
     let setup = Setup::new(BINARY).and_config("[KMS]\nRegion = \"cn-hangzhou\"\n");
     row("no credentials").is_seen_on(&fails(setup.clone(), 503));
 
-    // The metadata service is asked as the last resort, and is not there.
+    // The metadata service is the last resort, and does not exist.
     let elsewhere = setup
         .and_config(&format!(
             "[Credentials]\nMetadataEndpoint = \"http://{}\"\n",
@@ -105,7 +105,7 @@ fn temporary_credentials_that_are_not_renewed() {
         )
         .start();
     assert_eq!(agent.read("s").status, 200);
-    // A refusal sets off a renewal at once, for which the agent would else wait.
+    // A refusal causes a renewal at once; otherwise the agent would wait.
     cloud
         .fault(Fault::status(500, "InternalError").on(Action::CredentialsUri))
         .unwrap();
@@ -154,7 +154,7 @@ fn a_name_that_nobody_resolves() {
     }
     let cloud = cloud();
     let key = cloud.access_key();
-    // Its only name server is an address of this machine where none is.
+    // Nothing listens at the address of its only name server.
     let setup = Setup::new(BINARY)
         .and_config(&format!("[KMS]\nRegion = \"cn-hangzhou\"\n{HASTY}"))
         .env("ALIBABA_CLOUD_ACCESS_KEY_ID", key.id())
@@ -232,7 +232,7 @@ fn a_ceiling_that_is_reached() {
         .setup()
         .and_config("MaxRequestsPerSecond = 1\n")
         .start();
-    // Far more than can have their turn within the time that a reader waits; nobody stays for the answer.
+    // Far more requests than the agent can send while a reader waits; no client stays for the answer.
     let _readers: Vec<_> = (0..30)
         .map(|number| {
             let mut connection = Connection::open(agent.port()).unwrap();
@@ -262,7 +262,7 @@ fn copies_that_have_expired() {
     let agent = hasty(&cloud).start();
     assert_eq!(agent.read("s").status, 200);
     cloud.fault(Fault::new(FaultKind::Cut)).unwrap();
-    // The copy lasts for a second.
+    // The cached entry lasts for a second.
     let is_stale = || {
         let reply = agent.read("s");
         reply.header("cache-status").unwrap().contains("ttl=-")

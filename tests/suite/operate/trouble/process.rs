@@ -1,4 +1,4 @@
-//! Reload, log and process.
+//! Rows about reload, log and process.
 
 use std::fs;
 use std::path::Path;
@@ -113,7 +113,7 @@ fn a_token_in_the_root_folder() {
     if !kernel_confines() || !may_mount() {
         return;
     }
-    // A root of its own, in which all folders are this one's.
+    // In a new root file system, where all folders belong to this user.
     let agent = Setup::new(BINARY)
         .env("KMS_TOKEN", "file:///kmstoken")
         .by("exec unshare --map-root-user --mount bash -euc '\

@@ -1,4 +1,4 @@
-//! The agent ends at once.
+//! Rows about failures at startup.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use kms_agent_test_support::{Setup, TOKEN};
 use super::row;
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// With the token in a file that may be spoilt.
+/// Sets up an agent with the token in a file, which a test may damage.
 fn with_token_at(path: &std::path::Path) -> Setup {
     Setup::new(BINARY).env("KMS_TOKEN", format!("file://{}", path.display()))
 }
@@ -43,7 +43,7 @@ fn a_token_file_that_is_no_use() {
     fs::set_permissions(&token, Permissions::from_mode(0o0)).unwrap();
     let mut setup = with_token_at(&token);
     if rustix::process::geteuid().is_root() {
-        // Permissions count for root too then.
+        // Without these capabilities permissions apply to root, too.
         setup = setup.by("exec setpriv --bounding-set -dac_override,-dac_read_search \"$@\"");
     }
     row("the token file is of another user").is_the_end_of(setup);

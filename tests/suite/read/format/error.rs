@@ -7,7 +7,7 @@ use kms_agent_test_support::http::Reply;
 use super::{PATH_ROUTE, QUERY_ROUTE, answers, assert_json_headers, send, speaking};
 use crate::harness::cloud::Cloud;
 
-/// Status, code and message as JSON has it.
+/// Status, code, and message as escaped in JSON.
 #[derive(Clone, Copy)]
 struct Error(u16, &'static str, &'static str);
 
@@ -29,7 +29,7 @@ const UNKNOWN_PATH: Error = Error(
     "There is /secretsmanager/get?secretId=<id>, /v1/<id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
 );
 
-/// What KMS says of a secret.
+/// Errors of KMS, by secret.
 const KMS_ERRORS: [(&str, Error); 4] = [
     (
         "missing",
@@ -44,7 +44,7 @@ const KMS_ERRORS: [(&str, Error); 4] = [
     ("broken", Error(500, "InternalFailure", "Internal Failure")),
 ];
 
-/// What the agent says of a question, or of KMS.
+/// Errors of the agent about requests and about KMS.
 const OWN_ERRORS: [(&str, Error); 8] = [
     (
         "/secretsmanager/get",
@@ -183,7 +183,7 @@ fn everywhere_else_errors_speak_as_kms_does() {
     }
 }
 
-/// An error as it should be told in a response type.
+/// Returns the expected body of an error in a response type.
 fn dialect(response_type: usize, error: Error, request_id: Option<&str>) -> String {
     let Error(_, code, message) = error;
     match (response_type, request_id) {
@@ -212,7 +212,7 @@ fn check(reply: &Reply, response_type: usize, error: Error, request_id: Option<&
     );
 }
 
-/// Request lines that the parser refuses, such as those that curl sends when a placeholder is left in the id.
+/// Request lines that the parser refuses, such as curl's when a placeholder is left in the id.
 const UNREADABLE: [(&str, u16, &str); 5] = [
     (
         "GET /secretsmanager/get?secretId=<SecretId>",

@@ -1,11 +1,11 @@
-//! A secret as it is written in each response type.
+//! Secrets in each response type.
 
 use kms_agent_test_support::{Setup, TestAgent};
 
 use super::{PATH_ROUTE, QUERY_ROUTE, answers, assert_json_headers, speaking};
 use crate::harness::cloud::{BINARY, Cloud};
 
-/// What KMS answers, and what becomes of it in the response types 1 and 2. In type 0 nothing does.
+/// A body of KMS and its form in response types 1 and 2. Type 0 returns it unchanged.
 struct Golden {
     name: &'static str,
     kms: &'static str,
@@ -20,14 +20,14 @@ const GOLDEN: [Golden; 9] = [
         aws: r#"{"ARN":"acs:kms:cn-hangzhou::secret/text","Name":"text","VersionId":"v1","SecretString":"p\u00e4ss\/\"w\\ö\n密码 \ud83d\ude00","VersionStages":["AWSCURRENT"],"CreatedDate":1767323045}"#,
         vault: r#"{"request_id":"r-1","lease_id":"","renewable":false,"lease_duration":0,"data":{"data":{"value":"p\u00e4ss\/\"w\\ö\n密码 \ud83d\ude00"},"metadata":{"created_time":"2026-01-02T03:04:05Z","custom_metadata":{"secret_name":"text","secret_type":"Generic","version_id":"v1","version_stages":"ACSCurrent"},"deletion_time":"","destroyed":false,"version":1}},"wrap_info":null,"warnings":null,"auth":null}"#,
     },
-    // Base64 of the bytes of SecretData, which KMS does not promise to be base64 itself.
+    // Base64 of the bytes of SecretData, because KMS does not promise that SecretData is base64.
     Golden {
         name: "binary",
         kms: r#"{"RequestId":"r-2","SecretName":"binary","SecretType":"Generic","SecretDataType":"binary","SecretData":"AP8Q\u00e9\/","VersionId":"v1","VersionStages":{"VersionStage":["ACSCurrent"]},"CreateTime":"2026-01-02T03:04:05Z"}"#,
         aws: r#"{"ARN":"acs:kms:cn-hangzhou::secret/binary","Name":"binary","VersionId":"v1","SecretBinary":"QVA4UcOpLw==","VersionStages":["AWSCURRENT"],"CreatedDate":1767323045}"#,
         vault: r#"{"request_id":"r-2","lease_id":"","renewable":false,"lease_duration":0,"data":{"data":{"value":"AP8Q\u00e9\/"},"metadata":{"created_time":"2026-01-02T03:04:05Z","custom_metadata":{"secret_name":"binary","secret_type":"Generic","version_id":"v1","version_stages":"ACSCurrent"},"deletion_time":"","destroyed":false,"version":1}},"wrap_info":null,"warnings":null,"auth":null}"#,
     },
-    // Spaces, number formats and repeated members of the value stay as its owner wrote them.
+    // Spaces, number formats and repeated members of the value stay unchanged.
     Golden {
         name: "object",
         kms: r#"{"RequestId":"r-3","SecretName":"object","SecretType":"Generic","SecretDataType":"text","SecretData":" {\"user\": \"\u00fc\\n\\u00e9\", \"n\": [1.0, 12345678901234567890123, 1e400], \"n\": null}\n","VersionId":"v1","VersionStages":{"VersionStage":["ACSCurrent"]},"CreateTime":"2026-01-02T03:04:05Z"}"#,
@@ -58,14 +58,14 @@ const GOLDEN: [Golden; 9] = [
         aws: r#"{"ARN":"acs:kms:cn-hangzhou::secret/empty","Name":"empty","VersionId":"v1","SecretString":"","VersionStages":["AWSCURRENT"],"CreatedDate":1767323045}"#,
         vault: r#"{"request_id":"r-7","lease_id":"","renewable":false,"lease_duration":0,"data":{"data":{"value":""},"metadata":{"created_time":"2026-01-02T03:04:05Z","custom_metadata":{"secret_name":"empty","secret_type":"Generic","version_id":"v1","version_stages":"ACSCurrent"},"deletion_time":"","destroyed":false,"version":1}},"wrap_info":null,"warnings":null,"auth":null}"#,
     },
-    // Several stages, one of its owner's own; a managed secret; a member that nobody knows yet; white space.
+    // Several stages, one of them custom; a managed secret; an unknown member; white space.
     Golden {
         name: "managed",
         kms: r#" { "SecretName":"managed","SecretType":"Rds","SecretDataType":"text","SecretData":"{\"AccountName\":\"a\",\"AccountPassword\":\"p\"}","VersionId":"v\u0032","VersionStages":{"VersionStage":["ACSCurrent","bl\u00fce","ACSPrevious"]},"CreateTime":"1969-12-31T23:59:58Z","AutomaticRotation":"Enabled","RotationInterval":"604800s","NextRotationDate":"2020-01-01T00:00:00Z","Novelty":[1,{"a":null}],"RequestId":"r-8" } "#,
         aws: r#"{"ARN":"acs:kms:cn-hangzhou::secret/managed","Name":"managed","VersionId":"v2","SecretString":"{\"AccountName\":\"a\",\"AccountPassword\":\"p\"}","VersionStages":["AWSCURRENT","blüe","AWSPREVIOUS"],"CreatedDate":-2}"#,
         vault: r#"{"request_id":"r-8","lease_id":"","renewable":false,"lease_duration":0,"data":{"data":{"AccountName":"a","AccountPassword":"p"},"metadata":{"created_time":"1969-12-31T23:59:58Z","custom_metadata":{"secret_name":"managed","secret_type":"Rds","version_id":"v2","version_stages":"ACSCurrent,blüe,ACSPrevious"},"deletion_time":"","destroyed":false,"version":1}},"wrap_info":null,"warnings":null,"auth":null}"#,
     },
-    // No more than a GetSecretValue answer must have.
+    // Only the required members of a GetSecretValue answer.
     Golden {
         name: "bare",
         kms: r#"{"SecretName":"bare","SecretData":"x","VersionId":"v1"}"#,
