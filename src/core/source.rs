@@ -80,7 +80,8 @@ pub const PROBE_SECRET: &str = "alibabacloud-kms-agent-check";
 /// their own credentials. They know nothing of caches. Dropping a call's future abandons the call.
 #[async_trait]
 pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
-    /// Where a fetch would go and as whom, so far as that is known without asking anybody.
+    /// Endpoint and identity of a fetch, once both are known. Implementers publish it when they learn it: every read
+    /// asks for it, so the call only loads it.
     fn scope(&self) -> Option<Arc<Scope>>;
 
     /// Finds out the scope, asking whoever knows, for a reader who came at `arrived_at` by

@@ -6,8 +6,8 @@ mod fetch;
 mod http_clients;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
 use crate::location::endpoint::Endpoint;
 use crate::location::{Locator, Metadata};
 use crate::metric::KmsMetrics;
+use crate::scope::PublishedScope;
 use crate::settings::Settings;
 
 /// A [`SecretSource`] that asks KMS.
@@ -48,9 +49,8 @@ pub struct KmsSource {
     clock_is_told: AtomicBool,
     /// KMS has shown a date that agrees with the wall clock.
     clock_is_confirmed: AtomicBool,
-    /// The scope as it was last told, since every read asks for it and every entry holds it. Its endpoint does not
-    /// change once known.
-    last_scope: Mutex<Option<Arc<Scope>>>,
+    /// The scope of reads, set by the locator and the credentials.
+    scope: Arc<PublishedScope>,
 }
 
 impl KmsSource {
@@ -94,10 +94,22 @@ impl KmsSource {
         };
         let provider = choose(settings.credentials.provider, &context);
         let expiry = metrics.expiry.clone();
+        let scope = Arc::<PublishedScope>::default();
         Arc::new(Self {
             http: clients.kms,
-            locator: Locator::new(&settings.kms, environment, metadata, Arc::clone(&clock)),
-            credentials: CachedCredential::new(provider, Arc::clone(&clock), expiry),
+            locator: Locator::new(
+                &settings.kms,
+                environment,
+                metadata,
+                Arc::clone(&clock),
+                Arc::clone(&scope),
+            ),
+            credentials: CachedCredential::new(
+                provider,
+                Arc::clone(&clock),
+                expiry,
+                Arc::clone(&scope),
+            ),
             budget: Budget::new(settings.kms.max_requests_per_second, Arc::clone(&clock)),
             settings,
             clock,
@@ -105,7 +117,7 @@ impl KmsSource {
             kms_clock: ServerClock::default(),
             clock_is_told: AtomicBool::new(false),
             clock_is_confirmed: AtomicBool::new(false),
-            last_scope: Mutex::default(),
+            scope,
         })
     }
 
@@ -204,36 +216,12 @@ impl KmsSource {
             self.clock.sleep_until(self.clock.boot() + LOOK_EVERY).await;
         }
     }
-
-    /// The scope of what `identity` is told at `endpoint`; the same one for as long as nobody else asks.
-    fn scope_as(&self, endpoint: &Endpoint, identity: &str) -> Arc<Scope> {
-        let made = Scope {
-            endpoint: endpoint.authority().into(),
-            identity: identity.into(),
-        };
-        let mut last = self.lock_scope();
-        match &*last {
-            Some(scope) if **scope == made => Arc::clone(scope),
-            _ => Arc::clone(last.insert(Arc::new(made))),
-        }
-    }
-
-    fn lock_scope(&self) -> MutexGuard<'_, Option<Arc<Scope>>> {
-        self.last_scope
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[async_trait]
 impl SecretSource for KmsSource {
     fn scope(&self) -> Option<Arc<Scope>> {
-        let identity = self.credentials.identity()?;
-        let known = self.lock_scope().clone();
-        if let Some(scope) = known.filter(|scope| *scope.identity == *identity) {
-            return Some(scope);
-        }
-        Some(self.scope_as(&self.locator.known_endpoint()?, &identity))
+        self.scope.load()
     }
 
     async fn learn_scope(&self, arrived_at: Duration) {

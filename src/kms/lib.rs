@@ -15,6 +15,7 @@ mod host;
 mod http;
 mod location;
 mod metric;
+mod scope;
 pub mod settings;
 #[cfg(test)]
 mod testing;

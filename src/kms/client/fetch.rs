@@ -128,7 +128,10 @@ impl<'a> FetchAttempts<'a> {
             .await?;
         Ok(Fetched {
             secret: answer.secret,
-            scope: self.source.scope_as(endpoint, &lease.identity),
+            scope: self
+                .source
+                .scope
+                .of_answer(&endpoint.authority(), &lease.identity),
             rotates_at: answer.rotates_at,
         })
     }

@@ -1,5 +1,6 @@
 mod held;
 
+use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use self::held::Held;
 pub(crate) use self::held::Lease;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use crate::gateway::retry::RENEWAL;
+use crate::scope::PublishedScope;
 
 /// The shortest time between two renewals that KMS's refusals set off.
 const FORCED_AT_MOST_EVERY: Duration = Duration::from_mins(1);
@@ -28,6 +30,8 @@ pub(crate) struct CachedCredential {
     changed: Notify,
     /// When the credentials end, in seconds of Unix time.
     expiry: Gauge,
+    /// Told of the identity as soon as it is known.
+    scope: Arc<PublishedScope>,
 }
 
 #[derive(Debug, Default)]
@@ -53,19 +57,23 @@ impl CachedCredential {
         provider: Box<dyn CredentialProvider>,
         clock: Arc<dyn Clock>,
         expiry: Gauge,
+        scope: Arc<PublishedScope>,
     ) -> Self {
-        Self {
+        let credential = Self {
             provider,
             clock,
             state: Mutex::default(),
             renewing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             expiry,
-        }
+            scope,
+        };
+        credential.publish();
+        credential
     }
 
-    /// Who the agent is, so far as that is known.
-    pub(crate) fn identity(&self) -> Option<Arc<str>> {
+    /// The agent's identity, so far as it is known.
+    fn identity(&self) -> Option<Arc<str>> {
         let held = self
             .lock()
             .held
@@ -209,9 +217,20 @@ impl CachedCredential {
         }
     }
 
+    fn publish(&self) {
+        self.scope.set_identity(self.identity().as_deref());
+    }
+
     /// Asks the provider. To be called in `renewing`'s turn only.
     async fn ask(&self) -> Result<Lease, CredentialError> {
-        let outcome = self.provider.obtain().await.and_then(|obtained| {
+        let mut obtain = self.provider.obtain();
+        // A provider may know the identity long before it has credentials: from a file, while STS is asked.
+        let obtained = poll_fn(|context| {
+            let polled = obtain.as_mut().poll(context);
+            self.publish();
+            polled
+        });
+        let outcome = obtained.await.and_then(|obtained| {
             let held = self.judge(obtained)?;
             let lease = held.lease.clone();
             Ok((held, lease))
@@ -226,6 +245,7 @@ impl CachedCredential {
                 Err(error)
             }
         };
+        self.publish();
         self.changed.notify_one();
         outcome
     }

@@ -10,6 +10,7 @@ use crate::host::Environment;
 use crate::location::endpoint::Endpoint;
 use crate::location::metadata::{self, Metadata};
 use crate::location::region::Region;
+use crate::scope::PublishedScope;
 use crate::settings::KmsSettings;
 
 const REGION_VARIABLE: &str = "ALIBABA_CLOUD_REGION_ID";
@@ -32,6 +33,8 @@ pub(crate) struct Locator {
     /// Where KMS was in an earlier life, for as long as nobody tells better.
     remembered: OnceLock<Region>,
     learnt: Mutex<Learnt>,
+    /// Told of the endpoint as soon as it is known.
+    scope: Arc<PublishedScope>,
     /// Held while somebody asks, so that the others wait for the same answer.
     asking: tokio::sync::Mutex<()>,
 }
@@ -50,6 +53,7 @@ impl Locator {
         environment: &Environment,
         metadata: Option<Metadata>,
         clock: Arc<dyn Clock>,
+        scope: Arc<PublishedScope>,
     ) -> Self {
         let named = environment.given(REGION_VARIABLE);
         let from_environment = named.and_then(|text| Region::parse(text).ok());
@@ -57,7 +61,7 @@ impl Locator {
             "ALIBABA_CLOUD_REGION_ID is set, but holds no region id such as cn-hangzhou",
         );
         let from_name = settings.endpoint.as_ref().and_then(Endpoint::region);
-        Self {
+        let locator = Self {
             endpoint: settings.endpoint.clone(),
             region: settings.region.clone().or(from_environment).or(from_name),
             problem,
@@ -66,7 +70,10 @@ impl Locator {
             remembered: OnceLock::new(),
             learnt: Mutex::default(),
             asking: tokio::sync::Mutex::new(()),
-        }
+            scope,
+        };
+        locator.publish();
+        locator
     }
 
     /// Says where KMS was in an earlier life, as its endpoint was written.
@@ -160,9 +167,15 @@ impl Locator {
             return outcome;
         }
         let outcome = ask(metadata).await;
+        self.note(&outcome);
+        self.publish();
+        outcome
+    }
+
+    fn note(&self, outcome: &Result<Region, String>) {
         let mut learnt = self.lock();
         learnt.asked += 1;
-        match &outcome {
+        match outcome {
             Ok(region) => {
                 tracing::info!(
                     region = region.as_str(),
@@ -181,7 +194,12 @@ impl Locator {
                 learnt.failure = Some((retry, why.clone()));
             }
         }
-        outcome
+    }
+
+    fn publish(&self) {
+        if let Some(endpoint) = self.known_endpoint() {
+            self.scope.set_endpoint(&endpoint.authority());
+        }
     }
 
     fn complain(&self, cause: &str) {

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::task::Poll;
 
 use async_trait::async_trait;
 use kms_agent_core::Timestamp;
@@ -82,11 +83,19 @@ fn cached(
 }
 
 fn keeping(clock: &Arc<ManualClock>, provider: ScriptedProvider) -> Arc<CachedCredential> {
+    let scope = PublishedScope::default();
+    scope.set_endpoint("kms.cn-a.aliyuncs.com");
     Arc::new(CachedCredential::new(
         Box::new(provider),
         Arc::clone(clock) as _,
         Gauge::default(),
+        Arc::new(scope),
     ))
+}
+
+fn published_identity(cached: &CachedCredential) -> Option<String> {
+    let scope = cached.scope.load()?;
+    Some(scope.identity.clone().into())
 }
 
 fn id(lease: &Lease) -> &str {
@@ -106,7 +115,7 @@ fn left(cached: &CachedCredential) -> String {
 async fn many_readers_share_one_call_to_the_provider() {
     let clock = ManualClock::new();
     let cached = cached(&clock, vec![issued("a", WALL, HOUR)]);
-    assert_eq!(cached.identity(), None);
+    assert_eq!(published_identity(&cached), None);
     let readers: Vec<_> = (0..20)
         .map(|_| {
             let cached = Arc::clone(&cached);
@@ -116,7 +125,7 @@ async fn many_readers_share_one_call_to_the_provider() {
     for reader in readers {
         assert_eq!(reader.await.expect("no panic").as_deref(), Ok("a"));
     }
-    assert_eq!(cached.identity().as_deref(), Some("role"));
+    assert_eq!(published_identity(&cached).as_deref(), Some("role"));
     assert_eq!(
         cached.expiry.get(),
         WALL.plus(HOUR).as_millis().div_euclid(1000)
@@ -339,6 +348,36 @@ async fn what_has_changed_is_asked_for_again_also_where_credentials_never_end() 
     *identity.lock().expect("not poisoned") = Some("c".into());
     change().await;
     assert!(cached.current().await.is_err());
-    assert_eq!(cached.identity().as_deref(), Some("c"));
+    assert_eq!(published_identity(&cached).as_deref(), Some("c"));
     task.abort();
+}
+
+#[tokio::test]
+async fn the_identity_is_published_while_the_provider_is_asked_and_outlives_the_credentials() {
+    let clock = ManualClock::new();
+    let provider = provider(vec![issued("a", WALL, HOUR), down()]);
+    let identity = Arc::clone(&provider.identity);
+    let cached = keeping(&clock, provider);
+    *identity.lock().expect("not poisoned") = Some("as the file says".into());
+    assert!(
+        is_pending_when_dropped(cached.current()).await,
+        "the provider answered at once"
+    );
+    assert_eq!(
+        published_identity(&cached).as_deref(),
+        Some("as the file says")
+    );
+
+    *identity.lock().expect("not poisoned") = None;
+    cached.current().await.expect("issued");
+    assert_eq!(published_identity(&cached).as_deref(), Some("role"));
+    clock.advance(2 * HOUR);
+    assert!(cached.current().await.is_err());
+    assert_eq!(published_identity(&cached).as_deref(), Some("role"));
+}
+
+/// Polls `future` once and drops it. Returns whether it was still waiting.
+async fn is_pending_when_dropped<T>(future: impl Future<Output = T>) -> bool {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }

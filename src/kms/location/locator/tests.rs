@@ -31,7 +31,13 @@ fn locator(case: &Case, script: Option<&Arc<Script>>, clock: &Arc<ManualClock>) 
         let http: Arc<dyn HttpSend> = Arc::clone(script) as _;
         Metadata::new(http, Endpoint::metadata(), true)
     });
-    Locator::new(&settings, &environment, metadata, Arc::clone(clock) as _)
+    Locator::new(
+        &settings,
+        &environment,
+        metadata,
+        Arc::clone(clock) as _,
+        Arc::default(),
+    )
 }
 
 fn lost() -> Outcome {
