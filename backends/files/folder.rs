@@ -244,7 +244,6 @@ impl Folder {
                 path: self.path.clone(),
                 bytes: self.items.values().map(|item| item.bytes).sum(),
                 trouble: None,
-                out_of_reach: false,
                 failures: 0,
                 committed_at: None,
             }),

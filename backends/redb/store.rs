@@ -293,7 +293,6 @@ impl Store {
                 path: self.path().to_owned(),
                 bytes: state.bytes,
                 trouble: state.trouble.map(|trouble| trouble.word),
-                out_of_reach: state.out_of_reach,
                 failures: state.failures,
                 committed_at: state.committed_at,
             }),

@@ -21,7 +21,7 @@ use kms_agent_core::backend::{
 use kms_agent_core::clock::Timeline;
 use kms_agent_core::lifetime::{Lifetime, Timestamp};
 use kms_agent_core::log_gate::LogGate;
-use kms_agent_core::secret::{Scope, Secret};
+use kms_agent_core::secret::{Scope, Secret, SecretKey, SecretRef};
 use kms_agent_core::source::{CredentialState, SecretSource, SourceError};
 use tokio::sync::RwLock;
 
@@ -218,5 +218,20 @@ impl SecretService {
 
     fn lock_upstream(&self) -> MutexGuard<'_, UpstreamState> {
         self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Key of `secret` in `scope`. While that is unknown, the key stands for a fetch that files its answer under the
+/// scope that it learns.
+fn key_in(scope: Option<Arc<Scope>>, secret: SecretRef) -> SecretKey {
+    let unknown = || {
+        Arc::new(Scope {
+            endpoint: Box::default(),
+            identity: Box::default(),
+        })
+    };
+    SecretKey {
+        scope: scope.unwrap_or_else(unknown),
+        secret,
     }
 }

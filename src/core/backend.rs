@@ -43,10 +43,12 @@ pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
     /// Stores `entry` in place of what is there. Durable only after [`flush`](Self::flush).
     async fn put(&self, key: &SecretKey, entry: CacheEntry) -> Result<(), BackendError>;
 
-    /// Drops the entry of `key`, durably when it returns. Success if there was none.
+    /// Drops the entry of `key`, durably when it returns. Success if there was none;
+    /// [`Unavailable`](BackendErrorKind::Unavailable) where the backend cannot know that, because a store that an
+    /// earlier process filled cannot be opened.
     async fn remove(&self, key: &SecretKey) -> Result<(), BackendError>;
 
-    /// Drops every entry, durably when it returns.
+    /// Drops every entry, durably when it returns. Fails as [`remove`](Self::remove) does.
     async fn clear(&self) -> Result<(), BackendError>;
 
     /// Lists at most `limit` entries from `from` on, without their values. Going on from each page's `next`
@@ -57,7 +59,7 @@ pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
         limit: NonZeroUsize,
     ) -> Result<ScanPage, BackendError>;
 
-    /// How it is doing.
+    /// How it is doing, to be shown to operators: no caller decides by it.
     async fn stats(&self) -> Result<BackendStats, BackendError>;
 
     /// Wipes what is dead at `now` or over capacity. Called every second, on an idle agent too, so it must
@@ -130,8 +132,6 @@ pub struct StoreStats {
     pub bytes: u64,
     /// `None` while all is well, else a word for what is wrong.
     pub trouble: Option<&'static str>,
-    /// It may hold entries that this process can neither read nor remove, and a later one may.
-    pub out_of_reach: bool,
     /// How often it failed in what it does on its own account, such as writing behind, since it was opened.
     pub failures: u64,
     /// What was put before this moment is durable: it is when the last batch of writes that became so was begun.

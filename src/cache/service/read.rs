@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::backend::CacheEntry;
-use kms_agent_core::secret::{Scope, SecretKey, SecretRef};
+use kms_agent_core::secret::{SecretKey, SecretRef};
 use kms_agent_core::source::{Purpose, SourceError, SourceErrorKind};
 
-use super::{FetchOutcome, SecretService};
+use super::{FetchOutcome, SecretService, key_in};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
@@ -37,11 +37,7 @@ impl SecretService {
         }
         let policy = self.policy.load();
         let known = scope.is_some();
-        let key = SecretKey {
-            // What is fetched while the scope is unknown is filed under the scope that the fetch learns.
-            scope: scope.unwrap_or_else(unknown_scope),
-            secret: secret.clone(),
-        };
+        let key = key_in(scope, secret.clone());
         match demand {
             Demand::RefreshNow => {
                 let waiter = self.join(key, Purpose::RefreshNow, Join::Next, arrived_at);
@@ -274,11 +270,4 @@ impl SecretService {
             },
         })
     }
-}
-
-fn unknown_scope() -> Arc<Scope> {
-    Arc::new(Scope {
-        endpoint: Box::default(),
-        identity: Box::default(),
-    })
 }

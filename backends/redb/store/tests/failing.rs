@@ -157,10 +157,7 @@ async fn a_writer_that_panics_each_time_leaves_the_agent_without_its_store() {
     let store = open_on(&folder, &medium).unwrap();
     medium.panic_at_open(u32::MAX);
     report(&store, disk_full());
-    until("the end of it", || {
-        store.stats().store.unwrap().out_of_reach
-    })
-    .await;
+    until("the end of it", || store.shared.lock().out_of_reach).await;
     assert_eq!(trouble(&store), Some("thread_failed"));
     // Nobody waits for the thread, and memory goes on.
     put(&store, OLD + 1);
