@@ -85,21 +85,16 @@ pub struct KmsSettings {
     pub post_quantum: bool,
 }
 
-const DEFAULT_CONNECT_TIMEOUT_MS: u32 = 2000;
-const DEFAULT_REQUEST_TIMEOUT_MS: u32 = 5000;
-const DEFAULT_MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
-const DEFAULT_MAX_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
-
 impl Default for KmsSettings {
     fn default() -> Self {
         Self {
             region: None,
             endpoint: None,
             ca_file: None,
-            connect_timeout: Duration::from_millis(DEFAULT_CONNECT_TIMEOUT_MS.into()),
-            request_timeout: Duration::from_millis(DEFAULT_REQUEST_TIMEOUT_MS.into()),
-            max_attempts: DEFAULT_MAX_ATTEMPTS,
-            max_requests_per_second: Some(DEFAULT_MAX_REQUESTS_PER_SECOND),
+            connect_timeout: Duration::from_millis(2000),
+            request_timeout: Duration::from_millis(5000),
+            max_attempts: NonZeroU32::MIN.saturating_add(2),
+            max_requests_per_second: NonZeroU32::new(200),
             post_quantum: true,
         }
     }
@@ -108,6 +103,7 @@ impl Default for KmsSettings {
 impl KmsSettings {
     /// Reads the table `KMS` of the file's top table.
     pub fn read(root: &mut ConfigTable<'_>) -> Option<Self> {
+        let default = Self::default();
         let mut table = root.table("KMS");
         let region = table.string("Region", "", region::ALLOWED, |text| {
             unless_empty(text, Region::parse)
@@ -118,17 +114,19 @@ impl KmsSettings {
         let ca_file = table.string("CaFile", "", "the path of a PEM file", |text| {
             unless_empty(text, |path| Ok(PathBuf::from(path)))
         });
-        let mut millis =
-            |key, default| Duration::from_millis(table.integer(key, 100..=60_000, default).into());
-        let connect_timeout = millis("ConnectTimeoutMs", DEFAULT_CONNECT_TIMEOUT_MS);
-        let request_timeout = millis("RequestTimeoutMs", DEFAULT_REQUEST_TIMEOUT_MS);
-        let max_attempts = table.integer("MaxAttempts", 1..=10, DEFAULT_MAX_ATTEMPTS.get());
+        let mut timeout = |key, default: Duration| {
+            let default = u32::try_from(default.as_millis()).unwrap_or(u32::MAX);
+            Duration::from_millis(table.integer(key, 100..=60_000, default).into())
+        };
+        let connect_timeout = timeout("ConnectTimeoutMs", default.connect_timeout);
+        let request_timeout = timeout("RequestTimeoutMs", default.request_timeout);
+        let max_attempts = table.integer("MaxAttempts", 1..=10, default.max_attempts.get());
         let max_requests_per_second = table.integer(
             "MaxRequestsPerSecond",
             0..=1000,
-            DEFAULT_MAX_REQUESTS_PER_SECOND.get(),
+            default.max_requests_per_second.map_or(0, NonZeroU32::get),
         );
-        let post_quantum = table.boolean("PostQuantum", true);
+        let post_quantum = table.boolean("PostQuantum", default.post_quantum);
         table.finish();
         Some(Self {
             region: region?,
@@ -188,6 +186,12 @@ impl ProviderChoice {
         format!("one of {}", names.join(", "))
     }
 
+    /// As the file spells it.
+    fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, choice)| *choice == self);
+        found.map_or("", |(name, _)| name)
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(name, _)| *name == text);
         found
@@ -202,7 +206,7 @@ impl CredentialSettings {
         let mut table = root.table("Credentials");
         let provider = table.string(
             "Provider",
-            "Default",
+            ProviderChoice::default().name(),
             &ProviderChoice::allowed(),
             ProviderChoice::parse,
         );
