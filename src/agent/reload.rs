@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kms_agent_cache::{SecretService, Tasks};
 use kms_agent_core::{Clock, Scope, SecretSource, run_blocking};
-use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings};
+use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings, files as kms_files};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -226,7 +226,7 @@ impl Reloader {
             loaded.log.target = self.config.log.target.clone();
             barred.push("Log.LogPath");
         }
-        let files = |config: &Config| config.kms.files(&self.sources.environment);
+        let files = |config: &Config| kms_files::all(&config.kms, &self.sources.environment);
         let known = files(&self.config);
         if files(loaded)
             .iter()

@@ -8,6 +8,7 @@
 mod checkup;
 mod client;
 mod credential;
+pub mod files;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gateway;

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use kms_agent_core::config::ConfigTable;
 
-use crate::credential;
-use crate::host::Environment;
-use crate::host::file;
 use crate::location::endpoint::{self, Endpoint};
 use crate::location::region::{self, Region};
 
@@ -30,37 +27,6 @@ impl Settings {
             kms: kms?,
             credentials: credentials?,
         })
-    }
-
-    /// The files that the fetcher will read, again and again, for whoever confines the process. Some may not
-    /// be there yet. A token file that only a profile names is not among them: nothing is read to find out.
-    pub fn files(&self, environment: &Environment) -> Vec<PathBuf> {
-        let credentials = credential::files(self.credentials.provider, environment);
-        self.kms
-            .ca_file
-            .clone()
-            .into_iter()
-            .chain(credentials)
-            .collect()
-    }
-}
-
-impl Settings {
-    /// What is wrong with the files that decide what KMS is and who the agent is: others may change them. A sentence for
-    /// each.
-    pub fn distrusted(&self, environment: &Environment) -> Vec<String> {
-        let ca = self.kms.ca_file.as_deref();
-        let ca = ca.map(|path| (format!("KMS.CaFile {}", path.display()), path.to_owned()));
-        let credentials = credential::deciding_files(self.credentials.provider, environment)
-            .into_iter()
-            .map(|path| (format!("the credentials file {}", path.display()), path));
-        ca.into_iter()
-            .chain(credentials)
-            .filter_map(|(what, path)| {
-                let refusal = file::distrust(&path)?;
-                Some(format!("{what} is not used: {refusal}"))
-            })
-            .collect()
     }
 }
 
@@ -324,19 +290,13 @@ mod tests {
         ]);
         assert_eq!(report.problems, Vec::new());
         let settings = settings.expect("no problem, so settings");
-        let environment = [
-            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token"),
-            ("HOME", "/home/agent"),
-        ]
-        .into_iter()
-        .collect();
         assert_eq!(
             settings.kms.region.as_ref().map(Region::as_str),
             Some("cn-beijing")
         );
         assert_eq!(
-            settings.files(&environment),
-            ["/etc/kms/ca.pem", "/run/token"].map(Path::new)
+            settings.kms.ca_file.as_deref(),
+            Some(Path::new("/etc/kms/ca.pem"))
         );
         assert_eq!(settings.kms.connect_timeout, Duration::from_millis(100));
         assert_eq!(settings.kms.request_timeout, Duration::from_mins(1));
@@ -344,50 +304,6 @@ mod tests {
         assert_eq!(settings.kms.max_requests_per_second, None);
         assert!(!settings.kms.post_quantum);
         assert_eq!(settings.credentials.provider, ProviderChoice::Oidc);
-    }
-
-    #[test]
-    fn only_the_files_of_the_provider_that_is_asked_are_named() {
-        const PROFILES: &[&str] = &[
-            "/home/agent/.aliyun/config.json",
-            "/home/agent/.alibabacloud/credentials.ini",
-            "/home/agent/.alibabacloud/credentials",
-        ];
-        const HOME: (&str, &str) = ("HOME", "/home/agent");
-        let key = [
-            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"),
-            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret"),
-        ];
-        let oidc = [
-            ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/app"),
-            (
-                "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
-                "acs:ram::1:oidc-provider/ack",
-            ),
-            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/run/token"),
-        ];
-        let everything = [&key[..], &oidc[..]].concat();
-        for (provider, variables, files) in [
-            (ProviderChoice::Default, &everything[..], &[][..]),
-            (ProviderChoice::Default, &oidc[..], &["/run/token"][..]),
-            (ProviderChoice::Default, &[][..], PROFILES),
-            (ProviderChoice::Profile, &everything[..], PROFILES),
-            (ProviderChoice::Oidc, &everything[..], &["/run/token"][..]),
-            (ProviderChoice::Environment, &[][..], &[][..]),
-            (ProviderChoice::EcsRamRole, &oidc[..], &[][..]),
-            (ProviderChoice::Uri, &[][..], &[][..]),
-        ] {
-            let settings = Settings {
-                credentials: CredentialSettings {
-                    provider,
-                    ..CredentialSettings::default()
-                },
-                ..Settings::default()
-            };
-            let environment = variables.iter().copied().chain([HOME]).collect();
-            let files: Vec<_> = files.iter().map(PathBuf::from).collect();
-            assert_eq!(settings.files(&environment), files, "{provider:?}");
-        }
     }
 
     #[test]

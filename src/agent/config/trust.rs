@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kms_agent_core::config::Overrides;
-use kms_agent_kms::Environment;
+use kms_agent_kms::{Environment, files};
 use kms_agent_trust::{Kind, Verdict, is_new_warning};
 
 use super::{Config, ConfigError};
@@ -42,7 +42,7 @@ impl Config {
     }
 
     fn judge_files(&self, path: &Path, environment: &Environment) -> Result<(), ConfigError> {
-        let distrusted = self.kms.distrusted(environment);
+        let distrusted = files::distrusted(&self.kms, environment);
         if distrusted.is_empty() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kms_agent_kms::Environment;
+use kms_agent_kms::{Environment, files as kms_files};
 
 use self::width::{Homes, Width};
 use crate::config::{Config, LogTarget};
@@ -120,7 +120,7 @@ impl Reach {
             .map(Path::to_owned)
             .into_iter()
             .chain(token.map(Path::to_owned))
-            .chain(config.kms.files(environment))
+            .chain(kms_files::all(&config.kms, environment))
             .chain(backend.files())
             .chain(env::var_os(CA_FILE).map(PathBuf::from));
         for file in files {
