@@ -98,7 +98,8 @@ impl KmsSource {
         Arc::new(Self {
             http: clients.kms,
             locator: Locator::new(
-                &settings.kms,
+                settings.kms.endpoint.clone(),
+                settings.kms.region.clone(),
                 environment,
                 metadata,
                 Arc::clone(&clock),

@@ -2,6 +2,7 @@
 
 mod credential;
 pub(crate) mod error;
+pub(crate) mod renewal;
 pub(crate) mod retry;
 pub(crate) mod sign;
 pub(crate) mod skew;

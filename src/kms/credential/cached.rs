@@ -4,15 +4,15 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kms_agent_core::Clock;
 use kms_agent_core::source::CredentialState;
-use kms_agent_core::{Clock, Retry};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use self::held::Held;
 pub(crate) use self::held::Lease;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
-use crate::gateway::retry::RENEWAL;
+use crate::gateway::renewal::{Renewal, Turn};
 use crate::scope::PublishedScope;
 
 /// The shortest time between two renewals that KMS's refusals set off.
@@ -24,8 +24,8 @@ pub(crate) struct CachedCredential {
     provider: Box<dyn CredentialProvider>,
     clock: Arc<dyn Clock>,
     state: Mutex<CredentialCache>,
-    /// Held while the provider is asked, so that the others wait for the same answer.
-    renewing: tokio::sync::Mutex<()>,
+    /// Questions to the provider.
+    renewal: Renewal<CredentialError>,
     /// Rung when the next renewal may have another date.
     changed: Notify,
     /// When the credentials end, in seconds of Unix time.
@@ -37,19 +37,10 @@ pub(crate) struct CachedCredential {
 #[derive(Debug, Default)]
 struct CredentialCache {
     held: Option<Held>,
-    failure: Option<RenewalFailure>,
-    /// How often the provider was asked, to the end.
-    asked: u64,
+    /// Whether the log says of the present failure that there are no credentials left.
+    told_unusable: bool,
     /// When KMS's refusal last set off a renewal.
     forced_at: Option<Duration>,
-}
-
-#[derive(Clone, Debug)]
-struct RenewalFailure {
-    retry: Retry,
-    error: CredentialError,
-    /// Whether it was said that there are none left.
-    told_unusable: bool,
 }
 
 impl CachedCredential {
@@ -61,9 +52,9 @@ impl CachedCredential {
     ) -> Self {
         let credential = Self {
             provider,
+            renewal: Renewal::new(Arc::clone(&clock)),
             clock,
             state: Mutex::default(),
-            renewing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             expiry,
             scope,
@@ -95,40 +86,33 @@ impl CachedCredential {
             provider: Some(self.provider.name().into()),
             usable: held.is_some(),
             expires_at: held.and_then(|held| held.lease.credential.expires_at()),
-            renewal_fails: state.failure.is_some(),
+            renewal_fails: self.renewal.failure().is_some(),
         }
     }
 
     /// Credentials that can be used now. The provider is asked only where there are none; a failure is
     /// remembered for a moment, so that readers do not queue up for the next one.
     pub(crate) async fn current(&self) -> Result<Lease, CredentialError> {
-        let asked = {
-            let state = self.lock();
-            if let Some(lease) = state.usable(self.clock.boot()) {
-                return Ok(lease);
-            }
-            state.asked
-        };
-        let _turn = self.renewing.lock().await;
-        {
-            let state = self.lock();
-            let now = self.clock.boot();
-            if let Some(lease) = state.usable(now) {
-                return Ok(lease);
-            }
-            if let Some(failure) = &state.failure
-                && (state.asked != asked || now < failure.retry.due_at())
-            {
-                return Err(failure.error.clone());
-            }
+        if let Some(lease) = self.usable() {
+            return Ok(lease);
         }
-        self.ask().await
+        let turn = self.renewal.turn().await;
+        if let Some(lease) = self.usable() {
+            return Ok(lease);
+        }
+        if let Some(error) = turn.failure() {
+            return Err(error);
+        }
+        self.ask(&turn).await
+    }
+
+    fn usable(&self) -> Option<Lease> {
+        self.lock().usable(self.clock.boot())
     }
 
     /// When asking once more may help a reader who waits: after the first failure in a row, which may be a blip.
     pub(crate) fn second_try_at(&self) -> Option<Duration> {
-        let state = self.lock();
-        let retry = &state.failure.as_ref()?.retry;
+        let retry = self.renewal.retry()?;
         (self.provider.renewable() && retry.is_first()).then(|| retry.due_at())
     }
 
@@ -136,7 +120,7 @@ impl CachedCredential {
     /// asked for. `None` where there are no others, or the last such renewal was less than a minute ago. One
     /// that was due anyway does not count.
     pub(crate) async fn replace(&self, refused: &Lease) -> Option<Lease> {
-        let _turn = self.renewing.lock().await;
+        let turn = self.renewal.turn().await;
         {
             let mut state = self.lock();
             let now = self.clock.boot();
@@ -145,10 +129,8 @@ impl CachedCredential {
             {
                 return Some(lease);
             }
-            let pausing = state
-                .failure
-                .as_ref()
-                .is_some_and(|failure| now < failure.retry.due_at());
+            let retry = self.renewal.retry();
+            let pausing = retry.is_some_and(|retry| now < retry.due_at());
             if pausing || !self.provider.renewable() {
                 return None;
             }
@@ -163,7 +145,7 @@ impl CachedCredential {
                 state.forced_at = Some(now);
             }
         }
-        self.ask()
+        self.ask(&turn)
             .await
             .ok()
             .filter(|lease| !lease.is_same(refused))
@@ -175,14 +157,14 @@ impl CachedCredential {
         loop {
             let due = self.next_renewal();
             if due.is_some_and(|at| self.clock.boot() >= at) {
-                let _turn = self.renewing.lock().await;
+                let turn = self.renewal.turn().await;
                 // Somebody may have done it while this waited for its turn.
                 if self
                     .next_renewal()
                     .is_some_and(|at| self.clock.boot() >= at)
                 {
                     // A failure is logged where it is noted, and sets the date of the next try.
-                    let _ = self.ask().await;
+                    let _ = self.ask(&turn).await;
                 }
                 continue;
             }
@@ -190,8 +172,8 @@ impl CachedCredential {
                 () = self.sleep_until(due) => {}
                 () = self.changed.notified() => {}
                 () = self.provider.changed() => {
-                    let _turn = self.renewing.lock().await;
-                    let _ = self.ask().await;
+                    let turn = self.renewal.turn().await;
+                    let _ = self.ask(&turn).await;
                 }
             }
         }
@@ -206,10 +188,9 @@ impl CachedCredential {
 
     /// When the provider is to be asked next; `None` while nothing will change by asking.
     fn next_renewal(&self) -> Option<Duration> {
-        let state = self.lock();
-        let retry_at = state.failure.as_ref().map(|failure| failure.retry.due_at());
-        match &state.held {
-            None if state.failure.is_some() && !self.provider.renewable() => None,
+        let retry_at = self.renewal.retry().map(|retry| retry.due_at());
+        match &self.lock().held {
+            None if retry_at.is_some() && !self.provider.renewable() => None,
             None => Some(retry_at.unwrap_or_default()),
             Some(held) => held
                 .renew_at()
@@ -221,8 +202,8 @@ impl CachedCredential {
         self.scope.set_identity(self.identity().as_deref());
     }
 
-    /// Asks the provider. To be called in `renewing`'s turn only.
-    async fn ask(&self) -> Result<Lease, CredentialError> {
+    /// Asks the provider.
+    async fn ask(&self, turn: &Turn<'_, CredentialError>) -> Result<Lease, CredentialError> {
         let mut obtain = self.provider.obtain();
         // A provider may know the identity long before it has credentials: from a file, while STS is asked.
         let obtained = poll_fn(|context| {
@@ -237,11 +218,11 @@ impl CachedCredential {
         });
         let outcome = match outcome {
             Ok((held, lease)) => {
-                self.succeeded(held);
+                self.succeeded(turn, held);
                 Ok(lease)
             }
             Err(error) => {
-                self.failed(&error);
+                self.failed(turn, &error);
                 Err(error)
             }
         };
@@ -255,20 +236,18 @@ impl CachedCredential {
         let clock = &*self.clock;
         Held::judge(obtained, clock).ok_or_else(|| {
             CredentialError::new(format!(
-                "the provider {} gave credentials that have expired already; check its clock and this \
-                 machine's",
+                "the provider {} gave credentials that have expired already; check its clock and this machine's",
                 self.provider.name()
             ))
         })
     }
 
-    fn succeeded(&self, held: Held) {
+    fn succeeded(&self, turn: &Turn<'_, CredentialError>, held: Held) {
         let expires_at = held.lease.credential.expires_at();
         self.expiry
             .set(expires_at.map_or(0, |at| at.as_millis().div_euclid(1000)));
         let mut state = self.lock();
-        state.asked += 1;
-        let recovered = state.failure.take().is_some();
+        let recovered = turn.succeeded();
         let another = state
             .held
             .as_ref()
@@ -287,22 +266,19 @@ impl CachedCredential {
         state.held = Some(held);
     }
 
-    fn failed(&self, error: &CredentialError) {
+    fn failed(&self, turn: &Turn<'_, CredentialError>, error: &CredentialError) {
         let now = self.clock.boot();
         let mut state = self.lock();
-        state.asked += 1;
         // The former identity's credentials are not for whoever the agent is meant to be now.
         let identity = self.provider.identity();
         if identity.is_some_and(|identity| state.is_held_for_another(&identity)) {
             state.held = None;
             self.expiry.set(0);
         }
-        let before = state.failure.take();
+        let failed_before = turn.failed(error.clone());
         let (provider, cause) = (self.provider.name(), error.to_string());
         let usable = state.usable(now).is_some();
-        let told = before
-            .as_ref()
-            .is_some_and(|before| before.told_unusable || usable);
+        let told = failed_before && (state.told_unusable || usable);
         if told {
             tracing::debug!(provider, cause, "still no new credentials");
         } else if usable {
@@ -315,11 +291,7 @@ impl CachedCredential {
         } else {
             tracing::error!(provider, cause, "there are no credentials");
         }
-        state.failure = Some(RenewalFailure {
-            retry: RENEWAL.failed(before.as_ref().map(|failure| &failure.retry), now),
-            told_unusable: !usable,
-            error: error.clone(),
-        });
+        state.told_unusable = !usable;
     }
 
     fn lock(&self) -> MutexGuard<'_, CredentialCache> {

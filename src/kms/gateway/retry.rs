@@ -11,9 +11,6 @@ use crate::http::HttpResponse;
 /// Pauses between attempts of one call.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
-/// Pauses between tries of a credential provider, or of the metadata service for the region, while it fails.
-pub(crate) const RENEWAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-
 /// Whether the same call may fare better in a moment.
 pub(crate) const fn is_worth(kind: SourceErrorKind) -> bool {
     matches!(

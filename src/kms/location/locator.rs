@@ -1,17 +1,16 @@
 //! Where KMS is: what the operator says, else what the environment or the metadata service says of the region.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{Clock, Retry, SourceError};
+use kms_agent_core::{Clock, SourceError};
 
-use crate::gateway::retry::RENEWAL;
+use crate::gateway::renewal::Renewal;
 use crate::host::Environment;
 use crate::location::endpoint::Endpoint;
 use crate::location::metadata::{self, Metadata};
 use crate::location::region::Region;
 use crate::scope::PublishedScope;
-use crate::settings::KmsSettings;
 
 const REGION_VARIABLE: &str = "ALIBABA_CLOUD_REGION_ID";
 const REGION_PATH: &str = "/latest/meta-data/region-id";
@@ -32,24 +31,19 @@ pub(crate) struct Locator {
     clock: Arc<dyn Clock>,
     /// Where KMS was in an earlier life, for as long as nobody tells better.
     remembered: OnceLock<Region>,
-    learnt: Mutex<Learnt>,
+    /// As the metadata service says.
+    learnt: OnceLock<Region>,
+    /// Questions to the metadata service.
+    renewal: Renewal<String>,
     /// Told of the endpoint as soon as it is known.
     scope: Arc<PublishedScope>,
-    /// Held while somebody asks, so that the others wait for the same answer.
-    asking: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Learnt {
-    region: Option<Region>,
-    failure: Option<(Retry, String)>,
-    /// How often the service was asked, to the end.
-    asked: u64,
 }
 
 impl Locator {
+    /// `endpoint` and `region` are those that the operator configures.
     pub(crate) fn new(
-        settings: &KmsSettings,
+        endpoint: Option<Endpoint>,
+        region: Option<Region>,
         environment: &Environment,
         metadata: Option<Metadata>,
         clock: Arc<dyn Clock>,
@@ -60,16 +54,16 @@ impl Locator {
         let problem = (named.is_some() && from_environment.is_none()).then_some(
             "ALIBABA_CLOUD_REGION_ID is set, but holds no region id such as cn-hangzhou",
         );
-        let from_name = settings.endpoint.as_ref().and_then(Endpoint::region);
+        let from_name = endpoint.as_ref().and_then(Endpoint::region);
         let locator = Self {
-            endpoint: settings.endpoint.clone(),
-            region: settings.region.clone().or(from_environment).or(from_name),
+            endpoint,
+            region: region.or(from_environment).or(from_name),
             problem,
             metadata,
+            renewal: Renewal::new(Arc::clone(&clock)),
             clock,
             remembered: OnceLock::new(),
-            learnt: Mutex::default(),
-            asking: tokio::sync::Mutex::new(()),
+            learnt: OnceLock::new(),
             scope,
         };
         locator.publish();
@@ -119,7 +113,7 @@ impl Locator {
     pub(crate) fn is_lost(&self) -> bool {
         self.known_endpoint().is_none()
             && self.remembered.get().is_none()
-            && (self.barred().is_some() || self.lock().failure.is_some())
+            && (self.barred().is_some() || self.renewal.failure().is_some())
     }
 
     /// Finds the endpoint out, however long it takes. That nobody can tell it is said at once.
@@ -132,19 +126,14 @@ impl Locator {
         }
         while self.known_endpoint().is_none() {
             let _ = self.endpoint().await;
-            let retry_at = self
-                .lock()
-                .failure
-                .as_ref()
-                .map(|(retry, _)| retry.due_at());
-            if let Some(retry_at) = retry_at {
-                self.clock.sleep_until(retry_at).await;
+            if let Some(retry) = self.renewal.retry() {
+                self.clock.sleep_until(retry.due_at()).await;
             }
         }
     }
 
     fn known_region(&self) -> Option<Region> {
-        self.region.clone().or_else(|| self.lock().region.clone())
+        self.region.as_ref().or(self.learnt.get()).cloned()
     }
 
     /// Why nobody may be asked.
@@ -161,39 +150,32 @@ impl Locator {
             (None, Some(metadata)) => metadata,
             (why, _) => return Err(why.unwrap_or_default().to_owned()),
         };
-        let asked = self.lock().asked;
-        let _turn = self.asking.lock().await;
-        if let Some(outcome) = self.recall(asked) {
-            return outcome;
+        let turn = self.renewal.turn().await;
+        if let Some(region) = self.learnt.get() {
+            return Ok(region.clone());
+        }
+        if let Some(why) = turn.failure() {
+            return Err(why);
         }
         let outcome = ask(metadata).await;
-        self.note(&outcome);
-        self.publish();
-        outcome
-    }
-
-    fn note(&self, outcome: &Result<Region, String>) {
-        let mut learnt = self.lock();
-        learnt.asked += 1;
-        match outcome {
+        match &outcome {
             Ok(region) => {
                 tracing::info!(
                     region = region.as_str(),
                     "learnt the region from the metadata service"
                 );
-                learnt.region = Some(region.clone());
-                learnt.failure = None;
+                // A turn asks once.
+                let _ = self.learnt.set(region.clone());
+                turn.succeeded();
+                self.publish();
             }
             Err(why) => {
-                if learnt.failure.is_none() {
+                if !turn.failed(why.clone()) {
                     self.complain(why);
                 }
-                let before = learnt.failure.take();
-                let retry =
-                    RENEWAL.failed(before.as_ref().map(|(retry, _)| retry), self.clock.boot());
-                learnt.failure = Some((retry, why.clone()));
             }
         }
+        outcome
     }
 
     fn publish(&self) {
@@ -218,20 +200,6 @@ impl Locator {
                 tracing::warn!(cause, "{UNKNOWN}");
             }
         }
-    }
-
-    /// What somebody else has learnt meanwhile, or a failure too recent to try again.
-    fn recall(&self, asked: u64) -> Option<Result<Region, String>> {
-        let learnt = self.lock();
-        if let Some(region) = &learnt.region {
-            return Some(Ok(region.clone()));
-        }
-        let (retry, why) = learnt.failure.as_ref()?;
-        (learnt.asked != asked || self.clock.boot() < retry.due_at()).then(|| Err(why.clone()))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Learnt> {
-        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,15 +13,12 @@ struct Case {
 }
 
 fn locator(case: &Case, script: Option<&Arc<Script>>, clock: &Arc<ManualClock>) -> Locator {
-    let settings = KmsSettings {
-        region: case
-            .region
-            .map(|text| Region::parse(text).expect("a region")),
-        endpoint: case
-            .endpoint
-            .map(|text| Endpoint::parse(text).expect("an endpoint")),
-        ..KmsSettings::default()
-    };
+    let region = case
+        .region
+        .map(|text| Region::parse(text).expect("a region"));
+    let endpoint = case
+        .endpoint
+        .map(|text| Endpoint::parse(text).expect("an endpoint"));
     let environment = case
         .variable
         .map(|value| (REGION_VARIABLE, value))
@@ -32,7 +29,8 @@ fn locator(case: &Case, script: Option<&Arc<Script>>, clock: &Arc<ManualClock>) 
         Metadata::new(http, Endpoint::metadata(), true)
     });
     Locator::new(
-        &settings,
+        endpoint,
+        region,
         &environment,
         metadata,
         Arc::clone(clock) as _,
