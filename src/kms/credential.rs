@@ -25,47 +25,33 @@ pub(crate) use self::uri::{is_exposed as uri_is_exposed, is_secure as uri_is_sec
 use crate::host::Environment;
 use crate::settings::ProviderChoice;
 
-/// The files that the provider of `choice` may read, wherever the environment says that they are.
+/// Files that the provider of `choice` may read, wherever the environment says that they are.
 pub(crate) fn files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
-    match choice {
-        ProviderChoice::Default if environment::is_configured(environment) => Vec::new(),
-        ProviderChoice::Default if oidc::is_configured(environment) => {
-            files(ProviderChoice::Oidc, environment)
-        }
+    match chain::before_profiles(choice, environment) {
         ProviderChoice::Default | ProviderChoice::Profile => profile::Place::all(environment)
             .into_iter()
             .flat_map(profile::Place::into_files)
             .collect(),
-        ProviderChoice::Oidc => environment
-            .given(oidc::TOKEN_FILE)
-            .map(PathBuf::from)
-            .into_iter()
-            .collect(),
-        ProviderChoice::Environment | ProviderChoice::EcsRamRole | ProviderChoice::Uri => {
-            Vec::new()
-        }
+        decided => named_files(decided, environment),
     }
 }
 
-/// The files of those that decide who the agent is, as `choice` and the environment have it by now.
+/// Those of them that decide who the agent is, as `choice` and the environment have it by now.
 pub(crate) fn deciding_files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
-    let token = || {
-        let token = environment.given(oidc::TOKEN_FILE).map(PathBuf::from);
-        token.into_iter().collect()
-    };
-    match choice {
-        ProviderChoice::Default if environment::is_configured(environment) => Vec::new(),
-        ProviderChoice::Default if oidc::is_configured(environment) => token(),
+    match chain::before_profiles(choice, environment) {
         ProviderChoice::Default | ProviderChoice::Profile => {
             let places = profile::Place::all(environment);
             profile::Place::first_configured_now(places)
                 .map_or_else(Vec::new, profile::Place::into_files)
         }
-        ProviderChoice::Oidc => token(),
-        ProviderChoice::Environment | ProviderChoice::EcsRamRole | ProviderChoice::Uri => {
-            Vec::new()
-        }
+        decided => named_files(decided, environment),
     }
+}
+
+/// Files of a provider that reads no profile.
+fn named_files(decided: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
+    let token = (decided == ProviderChoice::Oidc).then(|| environment.given(oidc::TOKEN_FILE));
+    token.flatten().map(PathBuf::from).into_iter().collect()
 }
 
 /// All that is said of a file that may hold profiles.

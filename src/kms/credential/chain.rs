@@ -1,3 +1,18 @@
+//! The choice of the provider that is the agent's identity: the one that the operator names, else the first of the
+//! default chain that is configured. Once chosen it stays, however it fares.
+//!
+//! The default chain is that of the official SDKs:
+//!
+//! 1. a key in the environment, where half of one counts too;
+//! 2. OIDC, where the environment holds all of its three variables;
+//! 3. a profile, of the first file that a variable names or that exists;
+//! 4. the RAM role of the ECS instance that `ALIBABA_CLOUD_ECS_METADATA` names;
+//! 5. the service at `ALIBABA_CLOUD_CREDENTIALS_URI`;
+//! 6. the RAM role that is attached to the ECS instance, as the last resort.
+//!
+//! The environment decides all of them but the third: a file may appear later, until another provider is chosen or
+//! the last resort has worked.
+
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -11,26 +26,21 @@ use super::oidc::{self, OidcProvider};
 use super::profile::{Place, ProfileProvider};
 use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
 use super::uri::{self, UriProvider};
+use crate::host::Environment;
 use crate::settings::ProviderChoice;
 
-/// The provider that is the agent's identity: the one the operator names, else the first of the official
-/// chain that is configured. Once chosen it stays, however it fares.
+const NOTHING_CONFIGURED: &str = "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or what another provider needs (the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED)";
+
+/// The provider of `choice`.
 pub(crate) fn choose(
     choice: ProviderChoice,
     context: &ProviderContext,
 ) -> Box<dyn CredentialProvider> {
     let environment = &context.environment;
-    match choice {
-        ProviderChoice::Default if environment::is_configured(environment) => {
-            choose(ProviderChoice::Environment, context)
-        }
-        ProviderChoice::Default if oidc::is_configured(environment) => {
-            choose(ProviderChoice::Oidc, context)
-        }
-        ProviderChoice::Default => Box::new(Chain::after_oidc(context)),
-        ProviderChoice::Profile => Box::new(Chain::of_profiles(context)),
+    match before_profiles(choice, environment) {
         ProviderChoice::Environment => boxed(environment::NAME, environment::parse(environment)),
         ProviderChoice::Oidc => boxed(oidc::NAME, OidcProvider::parse(&context.sts, environment)),
+        ProviderChoice::Profile => Box::new(ProfileFirst::or_nothing(context)),
         ProviderChoice::EcsRamRole => boxed(
             ecs::NAME,
             EcsRamRoleProvider::parse(
@@ -45,6 +55,19 @@ pub(crate) fn choose(
             uri::NAME,
             UriProvider::parse(Arc::clone(&context.uri), environment),
         ),
+        ProviderChoice::Default => Box::new(ProfileFirst::or_rest_of_chain(context)),
+    }
+}
+
+/// The choice that the first links of the default chain turn `choice` into: still the default where the files of
+/// profiles have to be looked for.
+pub(super) fn before_profiles(choice: ProviderChoice, environment: &Environment) -> ProviderChoice {
+    match choice {
+        ProviderChoice::Default if environment::is_configured(environment) => {
+            ProviderChoice::Environment
+        }
+        ProviderChoice::Default if oidc::is_configured(environment) => ProviderChoice::Oidc,
+        choice => choice,
     }
 }
 
@@ -58,50 +81,40 @@ fn boxed<P: CredentialProvider>(
     }
 }
 
-/// What can only be chosen by looking which files are there.
+/// A profile where one of the files exists, else a fallback. Only looking for the files tells.
 #[derive(Debug)]
-struct Chain {
+struct ProfileFirst {
     places: Vec<Place>,
     context: ProviderContext,
-    /// Who is asked where none of the files is there.
-    otherwise: Arc<dyn CredentialProvider>,
-    /// Whether `otherwise` is configured too, rather than the last resort. The last resort is chosen once it
-    /// has worked: until then a file may still appear.
-    otherwise_is_configured: bool,
+    fallback: Arc<dyn CredentialProvider>,
+    /// Whether the fallback is configured and thus chosen as soon as no file is found. Another is chosen once it has
+    /// worked.
+    fallback_is_configured: bool,
     chosen: OnceLock<Arc<dyn CredentialProvider>>,
 }
 
-impl Chain {
-    /// The official chain from the profiles on. An instance's role counts as configured when it is named, and
-    /// else is the last resort.
-    fn after_oidc(context: &ProviderContext) -> Self {
+impl ProfileFirst {
+    /// With the links of the default chain behind the profiles as the fallback.
+    fn or_rest_of_chain(context: &ProviderContext) -> Self {
         let environment = &context.environment;
-        let has_metadata = context.metadata.is_some();
-        let named = has_metadata && ecs::is_configured(environment);
-        let has_uri = uri::is_configured(environment);
-        let otherwise = if named {
-            choose(ProviderChoice::EcsRamRole, context)
-        } else if has_metadata && !has_uri {
-            let metadata = context.metadata.as_ref();
-            boxed(
-                ecs::NAME,
-                EcsRamRoleProvider::last_resort(metadata, environment),
-            )
-        } else if has_uri {
-            choose(ProviderChoice::Uri, context)
-        } else {
-            Box::new(Misconfigured::new(
-                "none",
-                CredentialError::new(
-                    "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or \
-                     what another provider needs (the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED)",
-                ),
-            ))
-        };
-        Self::new(context, otherwise, named || has_uri)
+        let metadata = context.metadata.as_ref();
+        let (fallback, is_configured): (Box<dyn CredentialProvider>, _) =
+            if metadata.is_some() && ecs::is_configured(environment) {
+                (choose(ProviderChoice::EcsRamRole, context), true)
+            } else if uri::is_configured(environment) {
+                (choose(ProviderChoice::Uri, context), true)
+            } else if metadata.is_some() {
+                let attached = EcsRamRoleProvider::last_resort(metadata, environment);
+                (boxed(ecs::NAME, attached), false)
+            } else {
+                let error = CredentialError::new(NOTHING_CONFIGURED);
+                (Box::new(Misconfigured::new("none", error)), false)
+            };
+        Self::new(context, fallback, is_configured)
     }
 
-    fn of_profiles(context: &ProviderContext) -> Self {
+    /// With an error as the fallback.
+    fn or_nothing(context: &ProviderContext) -> Self {
         let what = Place::none_of(&Place::all(&context.environment));
         let nothing = Misconfigured::new("profile", Origin::new("from a profile").error(what));
         Self::new(context, Box::new(nothing), false)
@@ -109,19 +122,19 @@ impl Chain {
 
     fn new(
         context: &ProviderContext,
-        otherwise: Box<dyn CredentialProvider>,
-        otherwise_is_configured: bool,
+        fallback: Box<dyn CredentialProvider>,
+        fallback_is_configured: bool,
     ) -> Self {
         Self {
             places: Place::all(&context.environment),
             context: context.clone(),
-            otherwise: otherwise.into(),
-            otherwise_is_configured,
+            fallback: fallback.into(),
+            fallback_is_configured,
             chosen: OnceLock::new(),
         }
     }
 
-    /// Chooses where that can be done, and returns who is to be asked now.
+    /// Chooses where that can be done, and returns the provider to ask now.
     async fn provider(&self) -> &Arc<dyn CredentialProvider> {
         if let Some(chosen) = self.chosen.get() {
             return chosen;
@@ -130,10 +143,10 @@ impl Chain {
             let provider = ProfileProvider::new(place.clone(), self.context.clone());
             return self.chosen.get_or_init(|| Arc::new(provider));
         }
-        if self.otherwise_is_configured {
-            return self.chosen.get_or_init(|| Arc::clone(&self.otherwise));
+        if self.fallback_is_configured {
+            return self.chosen.get_or_init(|| Arc::clone(&self.fallback));
         }
-        &self.otherwise
+        &self.fallback
     }
 
     fn clock(&self) -> &dyn Clock {
@@ -142,9 +155,9 @@ impl Chain {
 }
 
 #[async_trait]
-impl CredentialProvider for Chain {
+impl CredentialProvider for ProfileFirst {
     fn name(&self) -> &'static str {
-        self.chosen.get().unwrap_or(&self.otherwise).name()
+        self.chosen.get().unwrap_or(&self.fallback).name()
     }
 
     fn identity(&self) -> Option<Arc<str>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::chain::before_profiles;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use super::response::{issuer_time, parse_flat};
 use crate::gateway::wire::MAX_CREDENTIAL_BYTES;
@@ -41,14 +42,10 @@ pub(crate) fn is_secure(environment: &Environment) -> bool {
 /// Whether the agent may go by a URI that hands out credentials in plain HTTP, and not on this machine. The metadata
 /// service is as near.
 pub(crate) fn is_exposed(choice: ProviderChoice, environment: &Environment) -> bool {
-    let may_be_asked = match choice {
-        ProviderChoice::Uri => true,
-        ProviderChoice::Default => {
-            !super::environment::is_configured(environment)
-                && !super::oidc::is_configured(environment)
-        }
-        _ => false,
-    };
+    let may_be_asked = matches!(
+        before_profiles(choice, environment),
+        ProviderChoice::Uri | ProviderChoice::Default
+    );
     let uri = environment.given(VARIABLE).unwrap_or_default();
     let Some((scheme, rest)) = uri.split_once("://") else {
         return false;
