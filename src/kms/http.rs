@@ -366,8 +366,7 @@ fn no_tls(why: &str) -> HttpError {
     HttpError::new(
         HttpErrorKind::Setup,
         format!(
-            "no TLS client can be built: {why}; install the system's CA certificates (for KMS alone, \
-             KMS.CaFile may name a PEM file of trust anchors instead)"
+            "no TLS client can be built: {why}; install the system's CA certificates (for KMS alone, KMS.CaFile may name a PEM file of trust anchors instead)"
         ),
     )
 }

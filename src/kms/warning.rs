@@ -5,14 +5,11 @@ use crate::host::Environment;
 use crate::http::ProxySettings;
 use crate::settings::Settings;
 
-const QUOTED: &str = "Environment variables begin and end with a quotation mark, which is part of their values; \
-                      remove the quotation marks (docker run --env-file keeps them)";
+const QUOTED: &str = "Environment variables begin and end with a quotation mark, which is part of their values; remove the quotation marks (docker run --env-file keeps them)";
 
-const NO_PROXY: &str = "NO_PROXY has entries that can never match; write host names, .domains, *.domains, addresses or \
-                        networks, with commas between them";
+const NO_PROXY: &str = "NO_PROXY has entries that can never match; write host names, .domains, *.domains, addresses or networks, with commas between them";
 
-const EXPOSED_URI: &str = "Credentials are fetched from another machine in plain HTTP, where they can be read and \
-                           replaced on the way; use an https:// URI";
+const EXPOSED_URI: &str = "Credentials are fetched from another machine in plain HTTP, where they can be read and replaced on the way; use an https:// URI";
 
 const MAX_SUBJECT_BYTES: usize = 100;
 

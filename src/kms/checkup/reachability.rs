@@ -106,8 +106,7 @@ impl<'a> Way<'a> {
             // Says itself what to do.
             HttpErrorKind::Setup => return (Outcome::failed(error.to_string(), ""), None),
             HttpErrorKind::Tls(TlsFault::Cut) if self.answers_without_post_quantum().await => {
-                "set KMS.PostQuantum = false, with which it answers here: something in between does not take a first \
-                 TLS message of two packets"
+                "set KMS.PostQuantum = false, with which it answers here: something in between does not take a first TLS message of two packets"
                     .to_owned()
             }
             HttpErrorKind::Tls(fault) => remedy::of_tls(fault, self.has_ca_file).to_owned(),

@@ -63,8 +63,7 @@ pub(super) fn of_failure(error: &SourceError, shown: &Shown) -> String {
                 |pause| format!("in {} s", pause.as_secs().max(1)),
             );
             return format!(
-                "try again {pause}; the quota is the whole account's, so lower \
-                 KMS.MaxRequestsPerSecond and that of other callers"
+                "try again {pause}; the quota is the whole account's, so lower KMS.MaxRequestsPerSecond and that of other callers"
             );
         }
         SourceErrorKind::ServerFailure => "KMS itself fails; try again later",

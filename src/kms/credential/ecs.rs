@@ -50,8 +50,7 @@ impl EcsRamRoleProvider {
     ) -> Result<Self, CredentialError> {
         let Some(metadata) = metadata.cloned() else {
             return Err(origin.error(
-                "the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED; unset it, or \
-                 configure another provider",
+                "the metadata service is disabled by ALIBABA_CLOUD_ECS_METADATA_DISABLED; unset it, or configure another provider",
             ));
         };
         Ok(Self {
@@ -77,20 +76,16 @@ impl EcsRamRoleProvider {
     }
 
     fn error(&self, what: &dyn fmt::Display) -> CredentialError {
-        if self.is_last_resort {
-            let cause = self.origin.error(format_args!(
-                "the metadata service at {} was asked: {what}",
-                self.metadata.authority()
-            ));
-            return CredentialError::new(format!(
-                "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, \
-                 attach a RAM role, or use another provider ({cause})"
-            ));
-        }
-        self.origin.error(format_args!(
+        let error = self.origin.error(format_args!(
             "the metadata service at {} was asked: {what}",
             self.metadata.authority()
-        ))
+        ));
+        if self.is_last_resort {
+            return CredentialError::new(format!(
+                "no credentials are configured; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, attach a RAM role, or use another provider ({error})"
+            ));
+        }
+        error
     }
 
     /// The same where a role or another provider would help.

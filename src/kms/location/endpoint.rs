@@ -9,8 +9,8 @@ use crate::location::region::Region;
 const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 
 /// What an endpoint must be, in words.
-pub(crate) const ALLOWED: &str = "a host, or an https:// URL without path (http:// only for 127.0.0.0/8, [::1] \
-     and localhost)";
+pub(crate) const ALLOWED: &str =
+    "a host, or an https:// URL without path (http:// only for 127.0.0.0/8, [::1] and localhost)";
 
 /// As [`ALLOWED`], for the metadata service.
 pub(crate) const METADATA_ALLOWED: &str = "a host, or a URL without path (http:// only for 127.0.0.0/8, [::1], localhost and 100.100.100.200)";

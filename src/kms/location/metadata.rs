@@ -45,8 +45,7 @@ impl fmt::Display for MetadataError {
             Self::Status(status) => write!(f, "status {status}"),
             Self::NoToken(what) => write!(
                 f,
-                "it gives no session token ({what}), and ALIBABA_CLOUD_IMDSV1_DISABLED forbids to do without one; \
-                 unset that, or switch the instance to IMDSv2"
+                "it gives no session token ({what}), and ALIBABA_CLOUD_IMDSV1_DISABLED forbids to do without one; unset that, or switch the instance to IMDSv2"
             ),
         }
     }
