@@ -158,45 +158,70 @@ fn every_link_in_a_document_leads_somewhere() {
     assert!(count > 50, "the links are read wrongly");
 }
 
-/// Returns pairs of an English page and its Chinese translation, relative to the root.
-fn translations() -> Vec<(PathBuf, PathBuf)> {
-    let mut pairs = vec![("README.md".into(), "README.zh-CN.md".into())];
+/// Heading of the deployment guide at which the Chinese page of its own begins.
+const SECOND_PART: &str = "## Troubleshooting\n";
+
+/// A Chinese page and the English text that it translates, both named by paths relative to the root.
+struct Translation {
+    english_page: PathBuf,
+    english: String,
+    chinese_page: PathBuf,
+    chinese: String,
+}
+
+/// Returns every Chinese page with the English text that it translates.
+fn translations() -> Vec<Translation> {
+    let read = |page: &Path| fs::read_to_string(root().join(page)).unwrap();
+    let mut pages = vec![PathBuf::from("README.zh-CN.md")];
     for page in documents(&root().join("docs/zh-CN")) {
-        let name = page.file_name().unwrap();
-        pairs.push((
-            Path::new("docs").join(name),
-            Path::new("docs/zh-CN").join(name),
-        ));
+        pages.push(Path::new("docs/zh-CN").join(page.file_name().unwrap()));
     }
-    pairs
+    let (first, second) = GUIDE.split_at(GUIDE.find(SECOND_PART).unwrap());
+    pages
+        .into_iter()
+        .map(|chinese_page| {
+            let name = chinese_page.file_name().unwrap().to_str().unwrap();
+            let (english_page, english) = match name {
+                "README.zh-CN.md" => ("README.md".into(), None),
+                "deployment.md" => ("deploy/README.md".into(), Some(first)),
+                "troubleshooting.md" => ("deploy/README.md".into(), Some(second)),
+                _ => (Path::new("docs").join(name), None),
+            };
+            Translation {
+                english: english.map_or_else(|| read(&english_page), str::to_owned),
+                english_page,
+                chinese: read(&chinese_page),
+                chinese_page,
+            }
+        })
+        .collect()
 }
 
 #[test]
 fn a_chinese_page_says_what_the_english_page_says() {
     let pairs = translations();
-    assert!(pairs.len() > 5, "the pages are read wrongly");
-    for (english_page, chinese_page) in pairs {
-        let read = |page: &Path| fs::read_to_string(root().join(page)).unwrap();
-        let (english, chinese) = (read(&english_page), read(&chinese_page));
-        let (english, chinese) = (sections(&english), sections(&chinese));
-        let levels = |it: &[Section<'_>]| it.iter().map(Section::level).collect::<Vec<_>>();
-        let page = chinese_page.display();
+    assert!(pairs.len() > 12, "the pages are read wrongly");
+    for pair in &pairs {
+        let (english, chinese) = (sections(&pair.english), sections(&pair.chinese));
+        let page = pair.chinese_page.display();
         assert_eq!(levels(&english), levels(&chinese), "{page}");
         for (english, chinese) in english.iter().zip(&chinese) {
             let place = format!("{page}: {}", english.heading);
             assert_eq!(english.blocks, chinese.blocks, "{place}");
             assert_eq!(english.spans(), chinese.spans(), "{place}");
             assert_eq!(english.numbers(), chinese.numbers(), "{place}");
-            let in_english = link_targets(english, &english_page);
-            assert_eq!(in_english, link_targets(chinese, &chinese_page), "{place}");
+            let in_english = link_targets(english, &pair.english_page);
+            assert_eq!(
+                in_english,
+                link_targets(chinese, &pair.chinese_page),
+                "{place}"
+            );
 
             let (rows, translated) = (english.rows(), chinese.rows());
             let widths = |rows: &[Vec<&str>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
             assert_eq!(widths(&rows), widths(&translated), "{place}");
             for (row, translated) in rows.iter().zip(&translated) {
-                let is_setting =
-                    row[0].starts_with('`') && row[0].ends_with('`') && row[0].contains('.');
-                if is_setting {
+                if is_setting(row[0]) {
                     assert_eq!(row[..2], translated[..2]);
                 }
             }
@@ -204,28 +229,86 @@ fn a_chinese_page_says_what_the_english_page_says() {
     }
 }
 
-/// Returns the files that a section of `page` links to, relative to the root. A translated page has its English
-/// name.
-fn link_targets(section: &Section<'_>, page: &Path) -> Vec<String> {
-    let mut targets: Vec<String> = section
+/// Tells whether a cell is the name of a configuration key, such as `Cache.CacheSize`.
+fn is_setting(cell: &str) -> bool {
+    let name = cell.strip_prefix('`').and_then(|it| it.strip_suffix('`'));
+    name.and_then(|it| it.split_once('.'))
+        .is_some_and(|(table, key)| {
+            let is_word = |it: &str| {
+                it.starts_with(char::is_uppercase) && it.chars().all(char::is_alphanumeric)
+            };
+            is_word(table) && key.split('.').all(is_word)
+        })
+}
+
+/// Returns the level of each heading, counted from the page's first heading.
+fn levels(sections: &[Section<'_>]) -> Vec<usize> {
+    let headings = &sections[1..];
+    let first = headings[0].level();
+    headings.iter().map(|it| it.level() - first).collect()
+}
+
+/// Returns the files that a section of `page` links to, relative to the root, each with the ordinal of the linked heading.
+/// A translated page counts as the English one.
+fn link_targets(section: &Section<'_>, page: &Path) -> Vec<(String, Option<usize>)> {
+    let mut targets: Vec<_> = section
         .links()
         .into_iter()
-        .filter(|link| !link.contains("://") && !link.starts_with('#'))
+        .filter(|link| !link.contains("://"))
         .map(|link| {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let mut target = PathBuf::new();
-            for part in page.with_file_name("").join(link).components() {
+            for part in page.with_file_name("").join(file).components() {
                 if part.as_os_str() == ".." {
                     target.pop();
                 } else {
                     target.push(part);
                 }
             }
-            let target = target.to_str().unwrap().replace("docs/zh-CN/", "docs/");
-            target.replace("README.zh-CN.md", "README.md")
+            if file.is_empty() {
+                target = page.to_owned();
+            }
+            let ordinal = ordinal(&target, anchor);
+            let target = target.to_str().unwrap();
+            match target {
+                "README.zh-CN.md" => ("README.md".to_owned(), ordinal),
+                "docs/zh-CN/deployment.md" => ("deploy/README.md".to_owned(), ordinal),
+                "docs/zh-CN/troubleshooting.md" => {
+                    let before = sections(GUIDE.split(SECOND_PART).next().unwrap()).len();
+                    let ordinal = ordinal.unwrap_or(1) + before - 1;
+                    ("deploy/README.md".to_owned(), Some(ordinal))
+                }
+                _ => (target.replace("docs/zh-CN/", "docs/"), ordinal),
+            }
         })
         .collect();
     targets.sort_unstable();
     targets
+}
+
+/// Returns the ordinal of the heading of `page` with this anchor.
+fn ordinal(page: &Path, anchor: &str) -> Option<usize> {
+    if anchor.is_empty() {
+        return None;
+    }
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let found = sections(&text).iter().position(|it| it.anchor() == anchor);
+    Some(found.unwrap_or_else(|| panic!("{}: {anchor}", page.display())))
+}
+
+#[test]
+fn the_book_lists_every_page() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let pages = documents(&root().join("docs"));
+    assert!(pages.len() > 20, "the pages are read wrongly");
+    for page in pages {
+        let page = page.strip_prefix(root().join("docs")).unwrap();
+        let link = format!("({})", page.display());
+        assert!(
+            page == Path::new("SUMMARY.md") || summary.contains(&link),
+            "{link}"
+        );
+    }
 }
 
 #[test]
@@ -234,10 +317,10 @@ fn every_page_is_linked_from_the_readme_and_says_who_it_is_for() {
     assert!(readme.lines().count() <= 150, "README.md is one screen");
     for page in fs::read_dir(root().join("docs")).unwrap() {
         let path = page.unwrap().path();
-        if path.extension().is_none_or(|it| it != "md") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.extension().is_none_or(|it| it != "md") || name == "SUMMARY.md" {
             continue;
         }
-        let name = path.file_name().unwrap().to_str().unwrap();
         assert!(readme.contains(&format!("(docs/{name})")), "{name}");
         let text = fs::read_to_string(&path).unwrap();
         let opening = text.lines().nth(2).unwrap();
