@@ -28,6 +28,10 @@ lint:
 docs:
     cargo doc --workspace --no-deps --open
 
+# Builds the documents as a book in target/book and checks its links.
+book:
+    .ci/book
+
 # Runs what takes too long for every change: fuzzing, kills, damage, containers, soak.
 full:
     .ci/full
