@@ -266,7 +266,7 @@ fn link_targets(section: &Section<'_>, page: &Path) -> Vec<(String, Option<usize
                 }
             }
             if file.is_empty() {
-                target = page.to_owned();
+                page.clone_into(&mut target);
             }
             let ordinal = ordinal(&target, anchor);
             let target = target.to_str().unwrap();
@@ -293,7 +293,8 @@ fn ordinal(page: &Path, anchor: &str) -> Option<usize> {
     }
     let text = fs::read_to_string(root().join(page)).unwrap();
     let found = sections(&text).iter().position(|it| it.anchor() == anchor);
-    Some(found.unwrap_or_else(|| panic!("{}: {anchor}", page.display())))
+    assert!(found.is_some(), "{}: {anchor}", page.display());
+    found
 }
 
 #[test]
