@@ -1,6 +1,6 @@
-//! Documents and samples against the program: links, commands, configs, OpenAPI, named tests.
+//! Documents and samples against the program: links, commands, configs, OpenAPI, named tests and files.
 
-mod named_test;
 mod openapi;
 mod page;
+mod reference;
 mod sample_configs;

@@ -343,7 +343,7 @@ fn every_command_of_the_deployment_guide_is_run_by_a_test() {
                 command.push('\n');
                 continue;
             }
-            // `told` of tests/deploy/check.sh runs the command that is quoted from the guide.
+            // The tests pass the quoted command to `told`, a function in tests/deploy/check.sh.
             let quoted = command.replace('\'', r"'\''");
             assert!(tests.contains(&format!("'{quoted}'")), "{command}");
             command.clear();
