@@ -1,4 +1,5 @@
-//! The project itself: layering of the crates, tools of a release.
+//! The project itself: language, layering of the crates, tools of a release.
 
+mod language;
 mod layering;
 mod release_tools;
