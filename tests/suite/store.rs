@@ -1,4 +1,4 @@
-//! The backend chosen by config alone: the same agent, and a cache that outlives it.
+//! The persistent cache: entries that survive restarts, kills, damage and full disks.
 
 mod clock;
 mod damage;
@@ -18,7 +18,7 @@ use kms_agent_test_support::{Setup, TOKEN, TestAgent, http};
 
 use crate::harness::cloud::Cloud;
 
-/// For what comes soon unless something hangs.
+/// Limit for things that happen soon unless something hangs.
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn setup(cloud: &Cloud, folder: &Path) -> Setup {
@@ -41,7 +41,7 @@ fn setup_with(cloud: &Cloud, folder: &Path, cache: &str) -> Setup {
     ))
 }
 
-/// Waits for what must come soon.
+/// Waits until `condition` is true.
 fn until(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
@@ -50,7 +50,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// The names of what is in `folder`, sorted.
+/// Returns the names in `folder`, sorted.
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
@@ -68,7 +68,7 @@ fn post(agent: &TestAgent, target: &str) -> http::Reply {
     http::send(port, request.as_bytes()).unwrap()
 }
 
-/// Has the agent commit what it holds: a purge is durable when it is answered, and what was put before it too.
+/// Makes the agent commit its entries: a purge is durable when it is answered, and so are earlier entries.
 fn make_durable(cloud: &Cloud, agent: &TestAgent) {
     cloud.put("marker", "value");
     assert_eq!(agent.read("marker").status, 200);
@@ -76,7 +76,7 @@ fn make_durable(cloud: &Cloud, agent: &TestAgent) {
     assert_eq!((reply.status, reply.text()), (200, r#"{"purged":1}"#));
 }
 
-/// What `/agent/status` calls the state of the store.
+/// Returns the state of the store in `/agent/status`.
 fn store_state(agent: &TestAgent) -> String {
     let status = agent.get("/agent/status").json();
     status["cache"]["store"]["state"]
@@ -85,7 +85,7 @@ fn store_state(agent: &TestAgent) -> String {
         .to_owned()
 }
 
-/// Every file below `folder`: path, bytes, mode.
+/// Returns path, bytes and mode of every file under `folder`.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>, u32)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -128,7 +128,7 @@ fn entries_survive_a_restart_and_are_answered_without_network() {
         }
     }
 
-    // From here on there is no KMS.
+    // From here on KMS does not exist.
     let again = setup(&cloud, folder.path());
     drop(cloud);
     let second = again.start();
@@ -189,7 +189,7 @@ fn an_agent_that_cannot_learn_who_it_is_answers_as_who_it_was() {
     let first = setup.clone().start();
     assert_eq!(first.read("s").status, 200, "{}", first.stderr());
     first.stop();
-    // Now neither KMS nor the metadata service answers.
+    // From here on neither KMS nor the metadata service answers.
     drop(cloud);
     let second = setup.start();
     let reply = second.read("s");

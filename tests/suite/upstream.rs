@@ -1,4 +1,4 @@
-//! The way to KMS, as the real binary goes it.
+//! Connections to KMS: names, TLS, proxies, reuse, limits.
 
 mod limit;
 mod lookup;
@@ -16,14 +16,14 @@ use kms_agent_test_support::{Setup, TestAgent};
 
 use crate::harness::cloud::Cloud;
 
-/// An agent set up to ask `address` over TLS, trusting the anchors of `ca` too.
+/// Sets up an agent that calls `address` over TLS and also trusts `ca`.
 fn by_tls(cloud: &Cloud, address: SocketAddr, ca: &Path) -> Setup {
     cloud
         .setup_at(&format!("https://{address}"))
         .and_config(&format!("CaFile = \"{}\"\nMaxAttempts = 1\n", ca.display()))
 }
 
-/// Waits until the log of `agent`, which is written behind its back, says `text`.
+/// Waits until the log of `agent` contains `text`.
 fn until_told(agent: &TestAgent, text: &str) {
     let began = Instant::now();
     while !agent.stderr().contains(text) {
@@ -36,7 +36,7 @@ fn until_told(agent: &TestAgent, text: &str) {
     }
 }
 
-/// Reads until the copy has expired and is served all the same, because of `detail`.
+/// Reads until the cached entry has expired and is served stale, because of `detail`.
 fn until_stale(agent: &TestAgent, secret: &str, detail: &str) {
     let began = Instant::now();
     loop {

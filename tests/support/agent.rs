@@ -1,4 +1,4 @@
-//! The real binary, run by a test.
+//! The real binary, as a test fixture.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::http::{self, Reply};
 
-/// For the agent to start or stop; generous, because only a hang ever takes it.
+/// Limit for startup and shutdown; generous, because only a hang reaches it.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The token that test agents are started with.
+/// Token of test agents.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A running agent with a folder of its own. Dropping it kills it.
+/// A running agent with its own folder. Dropping it kills the process.
 #[derive(Debug)]
 pub struct TestAgent {
     child: Child,
@@ -26,19 +26,19 @@ pub struct TestAgent {
     reader: Option<JoinHandle<()>>,
 }
 
-/// What an agent is started with.
+/// Configuration and environment of an agent to start.
 #[derive(Clone, Debug)]
 pub struct Setup {
     executable: PathBuf,
-    /// What the binary is started by, if not by the test itself.
+    /// Command that starts the binary, if not the test itself.
     starter: Vec<String>,
     config: String,
     environment: Vec<(String, String)>,
 }
 
 impl Setup {
-    /// The binary at `executable`, a free port, the log on stderr at level Debug, the literal [`TOKEN`], and
-    /// nothing of the test's own environment.
+    /// Sets up the binary at `executable` with a free port, the log on stderr at level Debug, the literal
+    /// [`TOKEN`], and nothing of the test's own environment.
     pub fn new(executable: impl AsRef<Path>) -> Self {
         Self {
             executable: executable.as_ref().to_owned(),
@@ -47,7 +47,7 @@ impl Setup {
                 .to_owned(),
             environment: [
                 ("KMS_TOKEN", TOKEN),
-                // Tests never leave this machine.
+                // Tests send nothing to other machines.
                 ("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true"),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -55,28 +55,28 @@ impl Setup {
         }
     }
 
-    /// Another config file. It should say `HttpPort = 0`.
+    /// Replaces the config file, which should contain `HttpPort = 0`.
     #[must_use]
     pub fn config(mut self, text: impl Into<String>) -> Self {
         self.config = text.into();
         self
     }
 
-    /// The config file, changed.
+    /// Changes the config file.
     #[must_use]
     pub fn edit_config(mut self, edit: impl FnOnce(&str) -> String) -> Self {
         self.config = edit(&self.config);
         self
     }
 
-    /// More lines for the config file.
+    /// Adds lines to the config file.
     #[must_use]
     pub fn and_config(mut self, text: &str) -> Self {
         self.config.push_str(text);
         self
     }
 
-    /// One more environment variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.retain(|(known, _)| known != name);
@@ -84,7 +84,7 @@ impl Setup {
         self
     }
 
-    /// A secret of KMS is where this endpoint says, read with this key.
+    /// Configures the endpoint of KMS and the access key.
     #[must_use]
     pub fn kms(self, endpoint: &str, access_key_id: &str, access_key_secret: &str) -> Self {
         self.and_config(&format!(
@@ -94,32 +94,32 @@ impl Setup {
         .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", access_key_secret)
     }
 
-    /// Starts the agent by a bash script that has it in `"$@"` and ends with `exec`, in the agent's folder.
+    /// Starts the agent by a bash script in the agent's folder, which ends with `exec "$@"`.
     #[must_use]
     pub fn by(mut self, script: &str) -> Self {
         self.starter = ["bash", "-euc", script, "bash"].map(str::to_owned).into();
         self
     }
 
-    /// Starts the agent in a new folder and waits until it is ready. Panics with what it said otherwise.
+    /// Starts the agent in a new folder and waits until it listens. Panics with its log otherwise.
     pub fn start(self) -> TestAgent {
         let (mut agent, port) = self.launch();
         match port.recv_timeout(LIMIT) {
             Ok(port) => agent.port = port,
             Err(error) => panic!(
-                "the agent did not get ready ({error}); it said:\n{}",
+                "the agent does not listen ({error}); its log:\n{}",
                 agent.stderr()
             ),
         }
         agent
     }
 
-    /// Starts the agent in a new folder and does not wait; it may never get ready, and its port is not known.
+    /// Starts the agent in a new folder without waiting. Its port is unknown, and it may never listen.
     pub fn spawn(self) -> TestAgent {
         self.launch().0
     }
 
-    /// Starts an agent that ends by itself; returns how, and all it said.
+    /// Starts an agent that exits by itself; returns its exit status and log.
     pub fn run(self) -> (ExitStatus, String) {
         self.launch().0.wait()
     }
@@ -155,7 +155,7 @@ impl Setup {
             std::thread::spawn(move || {
                 for line in lines.map_while(Result::ok) {
                     if let Some((_, port)) = line.split_once("listening on 127.0.0.1:") {
-                        // After the first one nobody waits any more.
+                        // After the first line the receiver may be gone.
                         let digits = port.chars().take_while(char::is_ascii_digit);
                         let _ = found.send(digits.collect::<String>().parse().expect("a port"));
                     }
@@ -177,22 +177,22 @@ impl Setup {
 }
 
 impl TestAgent {
-    /// Where it listens.
+    /// Returns the port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its working directory, which holds `config.toml`.
+    /// Returns its working directory, which holds `config.toml`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What it has said so far.
+    /// Returns its log so far.
     pub fn stderr(&self) -> String {
         self.stderr
             .lock()
@@ -210,7 +210,7 @@ impl TestAgent {
         self.get(&format!("/secretsmanager/get?secretId={query}"))
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     #[cfg(unix)]
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.pid())
@@ -219,7 +219,7 @@ impl TestAgent {
         rustix::process::kill_process(pid.expect("a process id"), signal).expect("it runs");
     }
 
-    /// Asks it to end and waits until it has; returns how it ended and all it ever said.
+    /// Sends SIGTERM and waits for the exit; returns exit status and log.
     #[cfg(unix)]
     pub fn stop(self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
@@ -234,7 +234,7 @@ impl TestAgent {
             }
             assert!(
                 began.elapsed() < LIMIT,
-                "the agent did not end; it said:\n{}",
+                "the agent did not exit; its log:\n{}",
                 self.stderr()
             );
             std::thread::sleep(Duration::from_millis(10));
@@ -243,7 +243,7 @@ impl TestAgent {
         (status, self.stderr())
     }
 
-    /// Kills it, which it cannot prepare for, waits until it is gone, and returns all it ever said.
+    /// Kills the process with SIGKILL, waits until it is gone, and returns its log.
     pub fn kill(mut self) -> String {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it can be waited for");
@@ -260,7 +260,7 @@ impl TestAgent {
 
 impl Drop for TestAgent {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

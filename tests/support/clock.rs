@@ -1,4 +1,4 @@
-//! Time that stands still until a test moves it.
+//! A clock that stands still until a test advances it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use kms_agent_core::{Clock, Timestamp};
 use tokio::sync::watch;
 
-/// A clock that a test drives. Clones show the same time.
+/// A clock that a test advances. Clones share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     boot: Arc<watch::Sender<Duration>>,
-    /// What the wall shows at boot time zero.
+    /// Wall time at boot time zero.
     wall: Arc<Mutex<Timestamp>>,
 }
 
@@ -25,17 +25,17 @@ impl Default for ManualClock {
 }
 
 impl ManualClock {
-    /// Lets `duration` pass, on the wall too. Whoever sleeps until then or earlier wakes.
+    /// Advances boot time and wall time by `duration`, and wakes the sleepers whose deadline has passed.
     pub fn advance(&self, duration: Duration) {
         self.boot.send_modify(|boot| *boot += duration);
     }
 
-    /// Sets the wall clock without any time passing.
+    /// Sets the wall clock without advancing boot time.
     pub fn set_wall(&self, wall: Timestamp) {
         *self.lock_wall() = wall.minus(*self.boot.borrow());
     }
 
-    /// How many wait for the clock to move.
+    /// Returns the number of tasks that wait for the clock.
     pub fn sleepers(&self) -> usize {
         self.boot.receiver_count()
     }

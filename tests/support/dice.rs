@@ -1,19 +1,19 @@
-//! Chance that can be repeated.
+//! Repeatable random numbers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A source of numbers that a seed determines. Good for choosing what to try, for nothing else.
+/// A generator of pseudo-random numbers, for choosing test cases only.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The numbers of this seed.
+    /// Creates the generator of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// From the seed in `KMS_AGENT_TEST_SEED`, or one drawn anew. It is printed, which is seen when the test
-    /// fails, so that the same can be tried again.
+    /// Creates a generator from the seed in `KMS_AGENT_TEST_SEED`, or from a random one. The seed is printed, so that
+    /// a failed test can be repeated.
     pub fn from_env() -> Self {
         let seed = match std::env::var("KMS_AGENT_TEST_SEED") {
             Ok(text) => text.parse().expect("KMS_AGENT_TEST_SEED is a number"),
@@ -25,7 +25,7 @@ impl Dice {
         Self::new(seed)
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn number(&mut self) -> u64 {
         // splitmix64
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -35,27 +35,27 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number less than `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.number() % bound
     }
 
-    /// An index into something of this length.
+    /// Returns an index into a slice of this length.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).expect("it is less than a length")
     }
 
-    /// One of these.
+    /// Returns one of these values.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.index(from.len())]
     }
 
-    /// True in so many of a hundred cases.
+    /// Returns true in so many of a hundred cases.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// So many bytes.
+    /// Returns so many bytes.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length)
             .map(|_| self.number().to_le_bytes()[0])
@@ -63,11 +63,10 @@ impl Dice {
     }
 }
 
-/// How often a test does what it can do any number of times: as the environment variable `name` says, else
-/// `usual`.
+/// Returns the number of repetitions of a test: the environment variable `name`, else `usual`.
 pub fn times(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |text| {
         text.parse()
-            .unwrap_or_else(|_| panic!("{name} is no number"))
+            .unwrap_or_else(|_| panic!("{name} is not a number"))
     })
 }

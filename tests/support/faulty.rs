@@ -1,4 +1,4 @@
-//! A backend that fails or dawdles on demand.
+//! A backend that fails or slows down on demand.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use kms_agent_core::{
     BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
 };
 
-/// How many look-ups it takes until one is as slow as the first again.
+/// Number of different look-up delays.
 const PACES: usize = 4;
 
-/// Forwards to another backend until it is told to fail.
+/// Forwards to another backend until a test makes it fail.
 #[derive(Debug)]
 pub struct FaultyBackend {
     inner: Arc<dyn CacheBackend>,
@@ -25,7 +25,7 @@ pub struct FaultyBackend {
 }
 
 impl FaultyBackend {
-    /// Works for now.
+    /// Creates a wrapper that does not fail yet.
     pub fn new(inner: Arc<dyn CacheBackend>) -> Arc<Self> {
         Arc::new(Self {
             inner,
@@ -36,18 +36,17 @@ impl FaultyBackend {
         })
     }
 
-    /// From now on the answer of a look-up may be out of date when it is given, as that of a busy machine may:
-    /// one look-up takes its time, the next takes longer.
+    /// Delays look-ups by different amounts, so that their answers may be out of date, as on a busy machine.
     pub fn set_dawdling(&self, dawdling: bool) {
         self.dawdling.store(dawdling, Ordering::SeqCst);
     }
 
-    /// The next look-up fails, as one that takes too long does, and those after it work.
+    /// Makes only the next look-up fail, as one that times out.
     pub fn fail_next_look_up(&self) {
         self.next_fails.store(true, Ordering::SeqCst);
     }
 
-    /// From now on every call fails, or none does.
+    /// Makes every call fail from now on, or none.
     pub fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
     }

@@ -1,25 +1,25 @@
-//! A client that sends what it is told to, byte for byte, so that tests can be impolite.
+//! An HTTP client that sends any bytes, so that tests can send malformed requests.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// For an answer to come; generous, because only a hang ever takes it.
+/// Limit for an answer; generous, because only a hang reaches it.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// An answer as it came.
+/// An HTTP response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The status code.
+    /// Status code.
     pub status: u16,
-    /// Names in lower case, and values.
+    /// Names, in lower case, and values.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// The value of a header that occurs at most once.
+    /// Returns the value of a header, and panics if it occurs twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let value = values.next();
@@ -27,18 +27,18 @@ impl Reply {
         value.map(|(_, value)| value.as_str())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 }
 
-/// Sends a GET with a proper `Host` and `headers`, and reads the answer.
+/// Sends a GET with a valid `Host` and `headers`, and reads the answer.
 pub fn get(port: u16, target: &str, headers: &[(&str, &str)]) -> Reply {
     let headers: String = headers
         .iter()
@@ -50,25 +50,25 @@ pub fn get(port: u16, target: &str, headers: &[(&str, &str)]) -> Reply {
     send(port, request.as_bytes()).expect("the agent answers")
 }
 
-/// Sends `bytes` as they are and reads one answer.
+/// Sends `bytes` unchanged and reads one answer.
 pub fn send(port: u16, bytes: &[u8]) -> io::Result<Reply> {
     let mut connection = Connection::open(port)?;
     connection.send(bytes)?;
     connection.reply()
 }
 
-/// The same for HEAD, whose answers announce a body and have none.
+/// Sends a HEAD request, whose answer announces a body and has none.
 pub fn send_head(port: u16, bytes: &[u8]) -> io::Result<Reply> {
     let mut connection = Connection::open(port)?;
     connection.send(bytes)?;
     connection.reply_to_head()
 }
 
-/// A connection on which a test says what it likes, when it likes.
+/// A connection on which a test may send any bytes at any time.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    /// What came and belongs to no reply yet.
+    /// Received bytes that do not belong to a reply yet.
     unread: Vec<u8>,
 }
 
@@ -89,12 +89,12 @@ impl Connection {
         })
     }
 
-    /// The socket itself.
+    /// Returns the socket.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Sends `bytes` as they are.
+    /// Sends `bytes` unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -109,8 +109,7 @@ impl Connection {
         self.read_reply(false)
     }
 
-    /// Waits until the other side closes, and returns what came before that and belongs to no reply. A reset
-    /// is an end like any other.
+    /// Waits until the other side closes or resets the connection, and returns the bytes that belong to no reply.
     pub fn end(mut self) -> Vec<u8> {
         loop {
             match self.read_more() {

@@ -1,5 +1,5 @@
-//! Doubles and harness of the agent's tests: a manual clock, scripted sources, a faulty backend, the real
-//! binary and a client for it.
+//! Doubles and fixtures of the agent's tests: a manual clock, a scripted source, a faulty backend, and the real
+//! binary with an HTTP client.
 
 mod agent;
 mod clock;

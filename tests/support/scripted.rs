@@ -1,4 +1,4 @@
-//! A source that plays a script.
+//! A secret source that follows a script.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,20 +18,19 @@ use zeroize::Zeroizing;
 
 type Reply = Box<dyn FnOnce(&SecretRef) -> Result<Fetched, SourceError> + Send>;
 
-/// Answers fetches from a script, in order, and panics when it is asked for more than the script holds. A
-/// test can hold answers back to look at what happens meanwhile.
+/// Answers fetches from a script, in order, and panics at a fetch beyond its end. A test can hold answers back.
 pub struct ScriptedSource {
     replies: Mutex<VecDeque<Reply>>,
     calls: watch::Sender<Vec<(SecretRef, Purpose)>>,
     gate: Semaphore,
     scope: watch::Sender<Option<Arc<Scope>>>,
-    /// Whether the scope can be learnt by waiting for it.
+    /// Whether `learn_scope` waits for the scope.
     learns: AtomicBool,
     confirms_clock: AtomicBool,
 }
 
 impl ScriptedSource {
-    /// An empty script, identity known, answers not held back.
+    /// Creates a source with an empty script and a known identity, which holds no answers back.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             replies: Mutex::default(),
@@ -62,17 +61,17 @@ impl ScriptedSource {
         lock(&self.replies).push_back(Box::new(reply));
     }
 
-    /// From now on answers wait for [`release`](Self::release).
+    /// Holds answers back until [`release`](Self::release).
     pub fn hold(&self) {
         self.gate.forget_permits(Semaphore::MAX_PERMITS);
     }
 
-    /// Lets `count` held answers go.
+    /// Releases `count` held answers.
     pub fn release(&self, count: usize) {
         self.gate.add_permits(count);
     }
 
-    /// The calls so far.
+    /// Returns the calls so far.
     pub fn calls(&self) -> Vec<(SecretRef, Purpose)> {
         self.calls.borrow().clone()
     }
@@ -86,17 +85,17 @@ impl ScriptedSource {
             .expect("the source lives");
     }
 
-    /// From now on the source says that the wall clock is right.
+    /// Makes the source confirm the wall clock from now on.
     pub fn confirm_clock(&self) {
         self.confirms_clock.store(true, Ordering::Relaxed);
     }
 
-    /// Changes what the source knows of its own scope.
+    /// Sets the source's scope.
     pub fn set_scope(&self, scope: Option<Arc<Scope>>) {
         self.scope.send_replace(scope);
     }
 
-    /// The scope is unknown, and will be learnt by whoever waits for it, once it is set.
+    /// Makes the scope unknown; `learn_scope` waits until it is set.
     pub fn will_learn_scope(&self) {
         self.set_scope(None);
         self.learns.store(true, Ordering::Relaxed);
@@ -169,7 +168,7 @@ impl fmt::Debug for ScriptedSource {
     }
 }
 
-/// An answer whose bytes are `value` and nothing else; version `v1`, current.
+/// Returns an answer whose bytes are `value` alone; version `v1`, current.
 pub fn answer(value: &str) -> Fetched {
     Fetched {
         secret: Secret {
@@ -182,12 +181,12 @@ pub fn answer(value: &str) -> Fetched {
     }
 }
 
-/// A throttled call.
+/// Returns the error of a throttled call.
 pub fn throttled() -> SourceError {
     SourceError::new(SourceErrorKind::Throttled, "KMS asks for fewer calls")
 }
 
-/// The current version of `name`.
+/// Returns a reference to the current version of `name`.
 pub fn secret_ref(name: &str) -> SecretRef {
     SecretRef {
         id: SecretId::parse(name).expect("a valid id"),

@@ -47,8 +47,6 @@ pub(crate) struct State {
     pub(crate) is_open: bool,
     /// The file it was opened from last.
     pub(crate) file: Option<FileId>,
-    /// Whether the file's pages are still to be compared with their checksums, before the first write.
-    pub(crate) is_unverified: bool,
     /// See whether that file is still there.
     pub(crate) look: bool,
     pub(crate) trouble: Option<Trouble>,
@@ -128,7 +126,6 @@ impl State {
             unwritable: None,
             is_open: false,
             file: None,
-            is_unverified: false,
             look: false,
             trouble: None,
             failures: 0,
@@ -306,7 +303,6 @@ impl State {
         self.fault = None;
         match found {
             Stored::Nothing => {
-                self.is_unverified = false;
                 self.map.forget_stored();
                 self.queue.clear();
                 self.queue.forgive();
@@ -318,7 +314,6 @@ impl State {
                 self.queue.restore();
             }
             Stored::Records { count, resumed } => {
-                self.is_unverified = true;
                 if let Some(resumed) = resumed {
                     self.scope.get_or_insert(Arc::clone(&resumed.scope));
                     self.time.found(resumed, self.opening == 1);

@@ -33,9 +33,6 @@ const LISTED: Limits = Limits {
     time: Duration::from_millis(20),
 };
 
-/// A larger store is written to without being verified, since its first batch would begin too late.
-const VERIFIED_BYTES: u64 = 8 << 20;
-
 /// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
 /// A store whose thread has panicked this often is not tried again.
@@ -58,8 +55,6 @@ enum Job {
     Try,
     Recover(Fault),
     Replace,
-    /// Compare the file with its checksums before the first write.
-    Verify,
     /// A batch, and when it was made.
     Write(Batch, Timestamp),
     List(Option<RecordHash>),
@@ -102,7 +97,6 @@ impl Writer {
                 Job::Try => self.try_again(),
                 Job::Recover(fault) => self.recover(fault),
                 Job::Replace => self.replace(),
-                Job::Verify => self.verify(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
                 Job::Close => return self.close(),
@@ -150,9 +144,6 @@ impl Writer {
             }
             if state.replace {
                 return Job::Replace;
-            }
-            if (closing || !state.queue.is_empty()) && std::mem::take(&mut state.is_unverified) {
-                return Job::Verify;
             }
             if !state.queue.is_empty() {
                 if gathered || state.attempt {
@@ -309,14 +300,6 @@ impl Writer {
         let expected = self.shared.lock().file;
         if self.shared.place.file() != expected {
             self.recover(Fault::Gone);
-        }
-    }
-
-    fn verify(&mut self) {
-        if self.shared.place.bytes() <= VERIFIED_BYTES
-            && let Some(Err(fault)) = self.shared.ask(Disk::verify)
-        {
-            self.recover(fault);
         }
     }
 

@@ -1,8 +1,8 @@
-//! The config loader: no text makes it panic, every problem has its line, and no value is ever repeated.
+//! The config loader: no text makes it panic, every problem has its line, and no message repeats a value.
 
 #![no_main]
 
-/// The loader's own files, since a binary crate has nothing to link to.
+/// Files of the loader, because a binary crate cannot be linked.
 #[path = "../../../src/agent"]
 mod agent {
     pub(crate) mod backends;
@@ -15,7 +15,7 @@ use agent::{backends, config};
 #[expect(dead_code, reason = "what is parsed is not run")]
 mod exit;
 
-/// In the place of the agent's own: no file is read here.
+/// Replaces the agent's own module: no file is read here.
 mod platform {
     use std::fs::{Metadata, OpenOptions};
 
@@ -32,7 +32,7 @@ use config::Config;
 use kms_agent_core::config::{Overrides, variable_name};
 use libfuzzer_sys::fuzz_target;
 
-/// Stands for a secret that somebody wrote where it does not belong.
+/// Stands for a secret in the wrong place.
 const CANARY: &str = "hunter2";
 
 /// A key of every type.
@@ -87,7 +87,7 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// What the loader says of `text`.
+/// Returns the problems that the loader finds in `text`.
 fn problems(text: &str) -> String {
     match Config::parse(text, "config.toml") {
         Ok(_) => String::new(),

@@ -1,4 +1,4 @@
-//! Answers of KMS: no bytes make the decoder panic, and what is kept is kept as it came.
+//! Answers of KMS: no bytes make the decoder panic, and it keeps the answer unchanged.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Answers of the metadata service and of credentials URIs: credentials are whole or none, and only what can be
-//! a region becomes part of a host name.
+//! Answers of the metadata service and of credentials URIs: credentials are complete or absent, and only a
+//! valid region becomes part of a host name.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Profile files: no text makes a parser panic, circles end, and no key is told.
+//! Profile files: no text makes a parser panic, cycles end, and no message repeats a key.
 
 #![no_main]
 

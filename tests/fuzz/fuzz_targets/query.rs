@@ -1,9 +1,9 @@
-//! From a query string or a path to a secret: nothing panics, nothing invalid comes through, and both ways of
-//! asking mean the same.
+//! Queries and paths: the parser never panics and lets nothing invalid through, and both ways of asking mean the
+//! same.
 
 #![no_main]
 
-/// The parser's own files rather than its crate, which keeps it to itself.
+/// Files of the parser, which its crate does not export.
 #[path = "../../../src/server"]
 mod server {
     #[expect(dead_code, reason = "only what parsing needs of it is called")]
@@ -62,7 +62,7 @@ fn checked(query: Result<SecretQuery, ApiError>) -> Option<SecretQuery> {
     Some(query)
 }
 
-/// What was understood; what was not is the asker's fault.
+/// Returns the result; an error must be the caller's fault.
 fn allowed<T>(result: Result<T, ApiError>) -> Option<T> {
     if let Err(error) = &result {
         assert!(["InvalidParameter", "MissingParameter"].contains(&error.code.as_str()));

@@ -1,5 +1,5 @@
-//! The records of the persistent store: no bytes make reading them panic, what was written is read back, and what
-//! was changed does not open.
+//! The records of the persistent store: no bytes make the reader panic, a written record is read back, and a
+//! changed one does not open.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 
 static SEALING: LazyLock<Sealing> = LazyLock::new(Sealing::default);
 
-/// A sealed record is never longer than what is in it by more than this.
+/// Largest overhead of a sealed record.
 const OVERHEAD: usize = 64;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Answers of STS: no bytes make the decoder panic, and credentials are whole or none.
+//! Answers of STS: no bytes make the decoder panic, and credentials are complete or absent.
 
 #![no_main]
 

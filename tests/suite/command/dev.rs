@@ -160,7 +160,10 @@ fn with_persist_the_next_run_answers_from_the_cache() {
         dev.lines
     );
     assert!(dev.cache_status("demo").contains("; hit"));
-    assert!(!dev.lines.contains(&first_token), "the token is drawn anew");
+    assert!(
+        !dev.lines.contains(&first_token),
+        "each start draws another token"
+    );
     dev.stop();
 
     // The same value creates no version; another value does, and is read.

@@ -184,7 +184,7 @@ fn files_that_only_this_user_and_root_can_change_are_believed() {
 }
 
 #[test]
-fn key_and_store_are_refused_whoever_else_may_touch_them_or_their_folders() {
+fn key_and_store_are_refused_if_others_may_touch_them_or_their_folders() {
     let house = House::new();
     let setup = house.setup_of_store();
     // Neither file exists yet.

@@ -27,7 +27,7 @@ fn line_with(agent: &TestAgent, words: &[&str]) -> String {
 }
 
 #[test]
-fn refusals_are_told_of_once_a_second_with_their_number() {
+fn refusals_are_logged_once_a_second_with_their_number() {
     let cloud = Cloud::start();
     let agent = cloud.setup().start();
     for _ in 0..200 {
@@ -71,7 +71,7 @@ fn a_long_name_is_cut_in_the_log_between_characters() {
 }
 
 #[test]
-fn reads_that_kms_could_not_answer_are_told_of_at_info() {
+fn reads_that_kms_could_not_answer_are_logged_at_info() {
     let cloud = Cloud::start();
     cloud.put("s", "value");
     let setup = cloud

@@ -126,13 +126,13 @@ fn lives(manager: &Manager) {
 }
 
 #[test]
-fn a_manager_at_a_path_is_told_of_the_whole_life() {
+fn a_manager_at_a_path_is_notified_from_startup_to_shutdown() {
     lives(&Manager::with_path());
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_manager_at_an_abstract_name_is_told_of_the_whole_life() {
+fn a_manager_at_an_abstract_name_is_notified_from_startup_to_shutdown() {
     lives(&Manager::with_abstract_name());
 }
 

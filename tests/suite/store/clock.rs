@@ -1,4 +1,4 @@
-//! A wall clock that was set back while nobody ran.
+//! A wall clock that was set back between two processes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::setup;
 use crate::harness::cloud::Cloud;
 
-/// Leaves a store as an agent does whose clock says `wall`.
+/// Leaves a store as an agent with the wall clock `wall` does.
 async fn leave_store(folder: &Path, wall: Timestamp) {
     let path = |name: &str| Located {
         line: 1,
@@ -61,7 +61,7 @@ async fn leave_store(folder: &Path, wall: Timestamp) {
             usable_until: wall.plus(Duration::from_hours(1)),
         },
     };
-    // As a sweep of the agent does, it tells what time it is.
+    // A sweep tells the store the time, as in the agent.
     backend.sweep(wall).await.unwrap();
     backend.put(&key, entry).await.unwrap();
     backend.close().await.unwrap();

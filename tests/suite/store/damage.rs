@@ -1,4 +1,4 @@
-//! A store that was damaged costs no reader anything while KMS answers, and the agent nothing but what is lost.
+//! Damaged stores: readers are served while KMS answers, and only the damaged entries are lost.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -48,7 +48,7 @@ fn zeros(path: &Path) {
     file.write_all_at(&vec![0; length - 4096], 4096).unwrap();
 }
 
-/// Damages a store after an end, and looks what the next agents make of it.
+/// Damages a store between two processes and checks the next ones.
 fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("cache/store.redb");
@@ -79,7 +79,7 @@ fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
         "what was set aside changed"
     );
 
-    // From here on there is no KMS.
+    // From here on KMS does not exist.
     drop(cloud);
     let agent = setup.start();
     for status in read_all(&agent) {
@@ -88,7 +88,7 @@ fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
 }
 
 #[test]
-fn a_store_that_was_damaged_while_nobody_ran_is_set_aside_and_begun_anew() {
+fn a_store_that_was_damaged_between_two_processes_is_quarantined_and_created_again() {
     let stopped: fn(TestAgent) = |agent| drop(agent.stop());
     let killed: fn(TestAgent) = |agent| drop(agent.kill());
     assert_set_aside(stopped, |path| garbage(path, 0));
@@ -98,7 +98,7 @@ fn a_store_that_was_damaged_while_nobody_ran_is_set_aside_and_begun_anew() {
 }
 
 #[test]
-fn a_store_that_was_emptied_is_begun_anew_and_that_is_told() {
+fn a_store_that_was_emptied_is_created_again_and_that_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let cloud = cloud();
     let setup = setup(&cloud, folder.path());

@@ -1,4 +1,4 @@
-//! The key of the store: whoever has not got it, or lets others have it.
+//! The key of the store: missing, damaged, foreign, or open to others.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -9,7 +9,7 @@ use kms_agent_test_support::{Setup, TestAgent, http};
 use super::{files, post, setup, store_state};
 use crate::harness::cloud::Cloud;
 
-/// A store with the secret `s` in it, as an agent left it.
+/// Creates a store with the secret `s` by an agent that has stopped.
 fn filled(cloud: &Cloud, folder: &Path) -> Setup {
     cloud.put("s", "value");
     let setup = setup(cloud, folder);
@@ -27,7 +27,7 @@ fn cache_check(agent: &TestAgent) -> (u16, serde_json::Value) {
     )
 }
 
-/// Changes the key file; the word for what is wrong, and how to make it so.
+/// Ways of spoiling the key file: the word in the message, and the change.
 type Spoil = (&'static str, fn(&Path));
 
 #[test]
@@ -61,7 +61,7 @@ fn a_store_whose_key_is_not_there_is_left_byte_for_byte_and_the_agent_lives_in_m
         }
         assert_eq!(store_state(&agent), word);
         assert_eq!(cache_check(&agent), (200, "degraded".into()));
-        // The store is out of reach, so it is not done; memory is purged all the same.
+        // The store cannot be reached, so the purge fails; memory is purged.
         for order in ["all=true", "secretId=s", "secretId=never-read"] {
             let reply = post(&agent, &format!("/agent/purge?{order}"));
             assert_eq!(reply.status, 503, "{order}");
@@ -86,7 +86,7 @@ fn a_store_whose_key_is_not_there_is_left_byte_for_byte_and_the_agent_lives_in_m
             "{word}: the store changed"
         );
 
-        // The key is back.
+        // The key exists again.
         drop(cloud);
         fs::remove_file(&key).unwrap_or_default();
         fs::write(&key, kept).unwrap();
@@ -126,7 +126,7 @@ fn a_key_that_the_service_manager_hands_out_is_used_and_never_written() {
     let credentials = tempfile::tempdir().unwrap();
     let key = credentials.path().join("store-key");
     fs::write(&key, [0x77; 32]).unwrap();
-    // As systemd has it for a unit with a user of its own.
+    // As systemd sets it for a unit with its own user.
     fs::set_permissions(&key, Permissions::from_mode(0o444)).unwrap();
     let cloud = Cloud::start();
     cloud.put("s", "value");

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment, again and again, on one store: what was durable is there, what was purged is not.
+//! Repeated `kill -9` on one store: durable entries are there, purged ones are not.
 
 use std::path::Path;
 use std::sync::RwLock;
@@ -14,7 +14,7 @@ use super::ledger::{Ledger, Proven};
 use super::{names, setup};
 use crate::harness::cloud::Cloud;
 
-/// Clients that write at the same time, each to secrets of its own.
+/// Concurrent clients, each with its own secrets.
 const WRITERS: usize = 3;
 const SECRETS_EACH: usize = 20;
 
@@ -22,7 +22,7 @@ struct Run {
     cloud: Cloud,
     setup: Setup,
     ledger: Ledger,
-    /// Taken for itself by whoever purges everything.
+    /// Held exclusively to purge everything.
     everything: RwLock<()>,
 }
 
@@ -50,12 +50,12 @@ fn what_was_committed_survives_a_kill_at_any_moment_and_what_was_purged_stays_aw
 }
 
 impl Run {
-    /// Has the agent killed in the midst of work. Returns what it said last of its commits.
+    /// Kills the agent while clients write. Returns the last commit time that it reported.
     fn write_until_killed(&self, dice: &mut Dice) -> Timestamp {
         let agent = self.setup.clone().start();
         let killed = AtomicBool::new(false);
-        // Commits are told to the second, so only longer runs prove something about them; the shorter ones meet
-        // the store while it is opened and listed.
+        // Commit times are in seconds, so only longer runs prove anything about them. Shorter runs kill the agent
+        // while the store is opened and listed.
         let life = Duration::from_millis(if dice.percent(60) {
             dice.below(200)
         } else {
@@ -100,7 +100,7 @@ impl Run {
         committed_at
     }
 
-    /// Does one thing or another. The error: the agent did not answer.
+    /// Writes, purges or reads at random. Fails if the agent does not answer.
     fn work(&self, agent: &TestAgent, writer: usize, dice: &mut Dice) -> std::io::Result<()> {
         if dice.below(400) == 0 {
             return self.purge_all(agent);
@@ -156,10 +156,10 @@ impl Run {
         Ok(())
     }
 
-    /// Looks what the next agent has, while KMS answers nobody. It is killed as well.
+    /// Checks the entries of the next agent while KMS is down, and kills that agent too.
     fn look(&self, dice: &mut Dice, folder: &Path, committed_at: Timestamp) -> Proven {
         self.cloud.fault(Fault::new(FaultKind::Cut)).unwrap();
-        // Somewhere on the way to being ready.
+        // The agent is killed before it is ready.
         let unready = self.setup.clone().spawn();
         std::thread::sleep(Duration::from_millis(dice.below(60)));
         unready.kill();
@@ -193,7 +193,7 @@ impl Run {
     }
 }
 
-/// The value of a secret, or the status of the refusal.
+/// Returns the value of a secret, or the status of the error.
 fn read(agent: &TestAgent, query: &str) -> std::io::Result<Result<String, u16>> {
     let reply = request(
         agent,

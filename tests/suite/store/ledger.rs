@@ -1,18 +1,18 @@
-//! What a store may be found to hold, from what was done and what was said to be durable.
+//! Entries that a store may hold, by the operations and the reported commits.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kms_agent_core::Timestamp;
 
-/// What happened to each secret since it was last looked at.
+/// Steps of each secret since it was last checked.
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Mutex<BTreeMap<String, Vec<Step>>>);
 
-/// The secret's entry became this.
+/// A change of a secret's entry.
 #[derive(Clone, Debug)]
 struct Step {
-    /// `None`: purged.
+    /// Value, or `None` after a purge.
     value: Option<String>,
     answered: Answered,
 }
@@ -20,12 +20,12 @@ struct Step {
 #[derive(Clone, Copy, Debug)]
 enum Answered {
     No,
-    /// Durable when the store says that what was put before a later moment is.
+    /// Time of the step: it is durable once the store reports a later commit.
     At(Timestamp),
     Durable,
 }
 
-/// What a look at the store has proven.
+/// Counts of proven entries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Proven {
     /// Entries that had to be there.
@@ -39,12 +39,12 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is asked for now, if nothing ends before the answer.
+    /// Returns the value that a read must give if the agent answers it.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         self.lock().get(name)?.last()?.value.clone()
     }
 
-    /// The secret is about to become `value`.
+    /// Records that the secret is about to become `value`.
     pub(super) fn begin(&self, name: &str, value: Option<&str>) {
         self.lock().entry(name.to_owned()).or_default().push(Step {
             value: value.map(ToOwned::to_owned),
@@ -52,7 +52,7 @@ impl Ledger {
         });
     }
 
-    /// The last thing begun was answered. A purge is durable then.
+    /// Records that the last step was answered. A purge is durable from then on.
     pub(super) fn answered(&self, name: &str) {
         let mut steps = self.lock();
         let step = steps.get_mut(name).and_then(|steps| steps.last_mut());
@@ -63,13 +63,13 @@ impl Ledger {
         };
     }
 
-    /// The names of all secrets that ever had an entry.
+    /// Returns the names of all secrets that ever had an entry.
     pub(super) fn names(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()
     }
 
-    /// Compares what was `found` under `name` with what may be there: what the last durable step left, or
-    /// what a later one did. From then on that is what it is.
+    /// Compares the `found` entry of `name` with the allowed ones: that of the last durable step or of a later one.
+    /// The found entry is the only one allowed afterwards.
     pub(super) fn check(&self, name: &str, found: Option<&str>, committed_at: Timestamp) -> Proven {
         let mut all = self.lock();
         let steps = all.get_mut(name).expect("it is known");
@@ -79,7 +79,7 @@ impl Ledger {
             Answered::Durable => true,
         });
         let possible = steps.get(durable.unwrap_or(0)..).unwrap_or_default();
-        // Before the first durable step there was nothing.
+        // Before the first durable step the entry was absent.
         let nothing = durable.is_none() && found.is_none();
         assert!(
             nothing || possible.iter().any(|step| step.value.as_deref() == found),
@@ -100,7 +100,7 @@ impl Ledger {
     }
 }
 
-/// The wall clock.
+/// Returns the wall clock.
 pub(super) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let since = since.expect("a date after 1970").as_millis();

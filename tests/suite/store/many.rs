@@ -1,4 +1,4 @@
-//! A store with many entries: the next process answers from it at once, without network, however this one ended.
+//! A store with many entries, from which the next process answers at once and without network.
 
 use kms_agent_test_support::{Setup, TestAgent, http, times};
 
@@ -9,7 +9,7 @@ fn name(n: usize) -> String {
     format!("app/{n}")
 }
 
-/// The answer is the right one and comes from the cache.
+/// Checks that the answer is right and comes from the cache.
 fn assert_held(agent: &TestAgent, n: usize) {
     let reply = agent.read(&name(n));
     assert_eq!(reply.status, 200, "{n}: {}", reply.text());
@@ -23,14 +23,14 @@ fn entries(agent: &TestAgent) -> u64 {
     status["cache"]["entries"].as_u64().unwrap()
 }
 
-/// Begins another life, in which the first thing that is asked for is there, and then everything.
+/// Starts another process and checks one entry at once, and then all of them.
 fn start_and_read(setup: &Setup, count: usize) -> TestAgent {
     let agent = setup.clone().start();
     assert_held(&agent, count / 2);
     for n in 0..count {
         assert_held(&agent, n);
     }
-    // While the store is being listed it is an estimate.
+    // The count is an estimate while the index is built.
     until("all is counted", || entries(&agent) == count as u64);
     assert_eq!(http::get(agent.port(), "/readyz", &[]).status, 200);
     agent
@@ -51,7 +51,7 @@ fn a_full_store_answers_after_any_end_and_without_network() {
     until("all is counted", || entries(&agent) == count as u64);
     agent.kill();
 
-    // From here on there is no KMS.
+    // From here on KMS does not exist.
     drop(cloud);
     let (status, said) = start_and_read(&setup, count).stop();
     assert_eq!(status.code(), Some(0), "{said}");

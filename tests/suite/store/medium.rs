@@ -1,4 +1,4 @@
-//! The file system under the store fails: it is full, it cannot be written, it is emptied.
+//! A file system that is full, read-only or emptied under the store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ fn cache_check(agent: &TestAgent) -> (u16, String) {
     (ready.status, state)
 }
 
-/// Reads `count` secrets of some size, each twice.
+/// Reads `count` large secrets, each twice.
 fn read_all(cloud: &Cloud, agent: &TestAgent, names: impl Iterator<Item = usize>) {
     for n in names {
         let value = format!("{n}-{}", "x".repeat(20_000));
@@ -61,12 +61,12 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
     read_all(&cloud, &agent, 0..1);
     make_durable(&cloud, &agent);
     assert_eq!(cache_check(&agent), (200, "ok".to_owned()));
-    // Whatever is free.
+    // This fills the disk.
     let _ = fs::write(cache.join("ballast"), vec![1; 4 << 20]);
     read_all(&cloud, &agent, 1..60);
     until("the disk is full", || store_state(&agent) == "disk_full");
     assert_eq!(cache_check(&agent), (200, "degraded".to_owned()));
-    // Nobody waited for the write that failed first.
+    // No reader waited for the first failed write.
     let background = r#"kms_agent_store_errors_total{kind="background"}"#;
     assert!(metric(&agent, background) > 0.0);
     assert_eq!(agent.stderr().matches("store does not work").count(), 1);
@@ -86,7 +86,7 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
     assert_eq!(names(&cache), ["store.redb"]);
 }
 
-/// A store of 40 entries that take all the room there is: the agent's setup, and the folder.
+/// Fills the disk with a store of 40 entries. Returns the agent's setup and the folder.
 fn full(cloud: &Cloud, folder: &Path) -> (Setup, PathBuf) {
     let cache = cache_disk(folder, "size=4m,mode=700");
     let (setup, agent) = agent(cloud, folder);
@@ -112,11 +112,11 @@ fn what_is_removed_while_the_disk_is_full_does_not_come_back() {
     until("the disk is full", || store_state(&agent) == "disk_full");
     cloud.delete_secret("app/3");
     assert_eq!(agent.read("app/3&refreshNow=true").status, 404);
-    // What is written anew may find the disk full once more, and then says so.
+    // The rewritten store may find the disk full again, and then logs it.
     until("the purge is done", || {
         post(&agent, "/agent/purge?secretId=app/4").status == 200
     });
-    // Nobody else missed anything.
+    // No other entry is lost.
     for n in (0..70).filter(|n| *n != 3) {
         assert_eq!(agent.read(&format!("app/{n}")).status, 200, "{n}");
     }
@@ -205,7 +205,7 @@ fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
     let agent = setup.clone().start();
     assert_eq!(store_state(&agent), "read_only");
     assert_eq!(cache_check(&agent), (200, "degraded".to_owned()));
-    // What is on it can be read.
+    // The store can still be read.
     for n in 0..4 {
         let reply = agent.read(&format!("app/{n}"));
         assert!(
@@ -232,7 +232,7 @@ fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
 }
 
 #[test]
-fn a_store_that_is_deleted_under_the_agent_is_begun_anew() {
+fn a_store_that_is_deleted_under_the_agent_is_created_again() {
     let folder = tempfile::tempdir().unwrap();
     let cloud = Cloud::start();
     let (setup, agent) = agent(&cloud, folder.path());
@@ -254,7 +254,7 @@ fn a_store_that_is_deleted_under_the_agent_is_begun_anew() {
     }
 }
 
-/// A folder made anew is out of reach of a confined process until a restart, so memory has to do.
+/// A confined process cannot reach a recreated folder until a restart, so it caches in memory.
 #[test]
 fn a_store_whose_folder_is_deleted_under_the_agent_costs_no_reader_anything() {
     let folder = tempfile::tempdir().unwrap();
@@ -267,7 +267,7 @@ fn a_store_whose_folder_is_deleted_under_the_agent_costs_no_reader_anything() {
     for n in 0..8 {
         assert_eq!(agent.read(&format!("app/{n}")).status, 200, "{n}");
     }
-    // Until the agent has seen that the file is gone, it cannot promise that a removal is durable: 503, to be asked again.
+    // Until the agent has noticed that the file is gone, it cannot promise a durable removal: 503, to be retried.
     until("a purge is taken", || {
         let reply = post(&agent, "/agent/purge?secretId=app/0");
         assert!([200, 503].contains(&reply.status), "{}", reply.text());

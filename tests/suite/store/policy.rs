@@ -1,4 +1,4 @@
-//! Entries live by today's rules, not by those of the process that stored them.
+//! Entries follow the current policy, not that of the process that stored them.
 
 use kms_agent_test_support::TestAgent;
 use serde_json::Value;
@@ -55,7 +55,7 @@ fn what_is_dead_by_the_rules_of_a_later_start_is_wiped_from_the_disk() {
     let agent = shorter.start();
     until("it is wiped", || entry(&agent).is_none());
     agent.stop();
-    // Back under the old rules, it is not there any more.
+    // Under the old policy again, it is still gone.
     let agent = setup_with(&cloud, folder.path(), "TtlSeconds = 86400").start();
     until("it is known what there is", || {
         agent.get("/agent/status").json()["cache"]["entries"] == 0

@@ -1,4 +1,4 @@
-//! What a purge of everything leaves, and what anybody may find in the files at any time.
+//! Contents of the store's files, in general and after a purge of everything.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -30,7 +30,7 @@ fn a_purge_of_everything_puts_a_new_store_and_a_new_key_in_place_of_the_old() {
     assert_eq!(agent.read("s").status, 200);
     let purged = post(&agent, "/agent/purge?all=true");
     assert_eq!((purged.status, purged.text()), (200, r#"{"purged":1}"#));
-    // At once, not only at the end.
+    // At once, not only at shutdown.
     assert!(fs::read(&key).unwrap() != old.1, "the key stayed");
     assert!(fs::read(&store).unwrap() != old.0, "the store stayed");
     assert_eq!(agent.read("later").status, 200);
@@ -41,7 +41,7 @@ fn a_purge_of_everything_puts_a_new_store_and_a_new_key_in_place_of_the_old() {
     assert_eq!(agent.read("s").status, 503);
     assert_eq!(agent.read("later").status, 200);
     agent.stop();
-    // Whoever kept the old store cannot read it with the new key.
+    // A copy of the old store cannot be read with the new key.
     fs::write(&store, &old.0).unwrap();
     let agent = setup.start();
     assert_eq!(store_state(&agent), "key_mismatch");
@@ -73,7 +73,7 @@ fn a_key_behind_a_link_is_replaced_where_it_lies() {
     assert_eq!(setup.start().read("s").status, 200);
 }
 
-/// Nothing of `canaries` is in any file below `folder`.
+/// Checks that no file under `folder` contains one of `canaries`.
 fn assert_sealed(folder: &Path, canaries: &[String], when: &str) {
     let files = files(folder);
     assert!(!files.is_empty());

@@ -1,4 +1,4 @@
-//! What the agent takes from a server, and how long it waits.
+//! Limits on answers of servers, in size and time.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use kms_agent_emulator::{Action, Fault, FaultKind};
 use super::until_told;
 use crate::harness::cloud::Cloud;
 
-/// Gives every connection the same answer and closes it.
+/// Sends every connection the same answer and closes it.
 struct Canned(SocketAddr);
 
 impl Canned {
@@ -22,7 +22,7 @@ impl Canned {
         )
         .into_bytes();
         answer.extend_from_slice(body);
-        // Ends with the test's process.
+        // It ends with the test process.
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut head = Vec::new();
@@ -30,7 +30,7 @@ impl Canned {
                 while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
                     head.push(byte[0]);
                 }
-                // The client may have gone.
+                // The client may have disconnected.
                 let _ = stream.write_all(&answer);
             }
         });
@@ -38,7 +38,7 @@ impl Canned {
     }
 }
 
-/// `{"SecretName":"s","VersionId":"1","SecretData":"v"}`, by gzip.
+/// `{"SecretName":"s","VersionId":"1","SecretData":"v"}`, compressed by gzip.
 const ZIPPED: &[u8] = &[
     0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xab, 0x56, 0x0a, 0x4e, 0x4d, 0x2e,
     0x4a, 0x2d, 0xf1, 0x4b, 0xcc, 0x4d, 0x55, 0xb2, 0x52, 0x2a, 0x56, 0xd2, 0x51, 0x0a, 0x4b, 0x2d,
@@ -162,7 +162,7 @@ fn kms_is_left_alone_for_as_long_as_it_asks() {
         let [first, second] = at.as_slice() else {
             panic!("two calls were expected: {at:?}");
         };
-        // Never less; how much more depends on the machine.
+        // This is the minimum; a slow machine takes longer.
         assert!(second.duration_since(*first).unwrap() >= Duration::from_secs(1));
     }
 }

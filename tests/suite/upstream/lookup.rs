@@ -1,4 +1,4 @@
-//! Names are looked up without holding anything else up.
+//! Name look-ups, which block nothing else.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -12,7 +12,7 @@ use kms_agent_test_support::{Setup, TOKEN, TestAgent};
 use crate::harness::cloud::{BINARY, Cloud};
 use crate::harness::namespace::is_inside_network;
 
-/// Puts `text` in the place of the file at `path`, for this view of files alone.
+/// Replaces the file at `path` with `text`, in this mount namespace only.
 fn replace(folder: &Path, path: &str, text: &str) {
     let path = fs::canonicalize(path).unwrap();
     let other = folder.join(path.file_name().unwrap());
@@ -26,7 +26,7 @@ fn replace(folder: &Path, path: &str, text: &str) {
     assert!(status.success());
 }
 
-/// How many threads of `agent` there are, and how many of them look up names.
+/// Returns the number of threads of `agent`, and how many of them look up names.
 fn threads(agent: &TestAgent) -> (usize, usize) {
     let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
     let names: Vec<String> = tasks
@@ -83,10 +83,10 @@ fn a_dns_that_swallows_packets_takes_one_thread_and_holds_nothing_up() {
             connection
         })
         .collect();
-    // The first question has come.
+    // The first query has arrived.
     dns.recv(&mut [0; 512]).unwrap();
 
-    // Meanwhile another token is written, and counts.
+    // Meanwhile another token is written, and accepted.
     let other = TOKEN.replace('0', "f");
     fs::write(&token, &other).unwrap();
     until(&agent, "the new token does not count", || {
@@ -100,7 +100,7 @@ fn a_dns_that_swallows_packets_takes_one_thread_and_holds_nothing_up() {
     });
     let (now, looking) = threads(&agent);
     assert!(looking <= 1, "{looking}");
-    // Those that read files come and go.
+    // Threads that read files come and go.
     assert!(now <= before + 6, "{before} threads, then {now}");
     drop(readers);
 }

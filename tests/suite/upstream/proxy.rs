@@ -1,4 +1,4 @@
-//! Who is asked by way of a proxy, and who never is.
+//! Hosts that are called through a proxy, and hosts that never are.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::harness::network::{Authority, Front, Proxy};
 const KMS: &str = "kms.cn-hangzhou.aliyuncs.com";
 const STS: &str = "sts.cn-hangzhou.aliyuncs.com";
 
-/// All the ways of naming a proxy.
+/// Environment variables that name a proxy.
 const VARIABLES: [&str; 6] = [
     "HTTPS_PROXY",
     "https_proxy",
@@ -77,8 +77,7 @@ fn kms_and_sts_are_asked_by_way_of_the_proxy() {
     }
 }
 
-/// Runs the binary where `/etc/hosts` says that KMS is on this machine. The file at the path that is given back is
-/// a program like the binary itself.
+/// Wraps the binary so that `/etc/hosts` puts KMS on this machine. Returns the path of the wrapper.
 fn at_home(folder: &Path) -> PathBuf {
     let (hosts, program) = (folder.join("hosts"), folder.join("agent"));
     std::fs::write(&hosts, format!("127.0.0.1 {KMS}\n")).unwrap();
@@ -92,7 +91,7 @@ fn at_home(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn whoever_no_proxy_names_is_asked_directly() {
+fn hosts_in_no_proxy_are_called_directly() {
     let folder = tempfile::tempdir().unwrap();
     let program = at_home(folder.path());
     if !Command::new(&program)

@@ -1,4 +1,4 @@
-//! A key exchange that withstands quantum computers can be switched off.
+//! The switch for post-quantum key exchange.
 
 use tokio_rustls::rustls::NamedGroup;
 

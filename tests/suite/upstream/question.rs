@@ -1,4 +1,4 @@
-//! An answer is for the question, or it is no answer.
+//! Answers that do not match the request are rejected.
 
 use kms_agent_emulator::{Fault, FaultKind};
 use kms_agent_test_support::TestAgent;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::harness::cloud::Cloud;
 
-/// What is wrong with answers, one at a time.
+/// Answers with one mismatch each.
 fn wrong() -> Vec<Fault> {
     let stages = |stages: serde_json::Value| json!({ "VersionStage": stages });
     let mut wrong = vec![
@@ -66,7 +66,7 @@ fn an_answer_to_another_question_is_not_believed_and_not_stored() {
     }
 }
 
-/// Has `agent` forget the secret; returns how many entries it had.
+/// Purges the secret from `agent`; returns the number of removed entries.
 fn purge(agent: &TestAgent) -> u64 {
     let port = agent.port();
     let token = kms_agent_test_support::TOKEN;
@@ -122,7 +122,7 @@ fn one_answer_too_many_poisons_no_other_secret() {
         });
         let surplus = Fault::new(FaultKind::Surplus).times(1);
         cloud.fault(surplus.body(poison.to_string())).unwrap();
-        // The first one's connection is out of step from then on.
+        // From then on the first connection is out of step.
         for name in &names {
             let reply = agent.read(name);
             assert_eq!(reply.status, 200, "{name}: {}", reply.text());

@@ -1,4 +1,4 @@
-//! Connections to KMS: used again while there is work, and gone when there is none.
+//! Reuse of connections to KMS, and their end when they are idle.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -13,15 +13,15 @@ use super::by_tls;
 use crate::harness::cloud::Cloud;
 use crate::harness::network::{Authority, Front};
 
-/// As the system numbers it.
+/// Number of the state in /proc/net/tcp.
 const ESTABLISHED: &str = "01";
 
-/// Less than the emulator has, which ends connections that say nothing for half a minute.
+/// Shorter than the emulator's idle limit of half a minute.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The states of `agent`'s connections to `port`, as the system numbers them.
+/// Returns the states of `agent`'s connections to `port`.
 fn states(agent: &TestAgent, port: u16) -> Vec<String> {
-    // The other end of each of them is in here too.
+    // The table lists the other end of each of them, too.
     let own = own_sockets(agent);
     std::fs::read_to_string("/proc/net/tcp")
         .unwrap()
@@ -54,7 +54,7 @@ fn a_hundred_reads_in_a_row_take_one_handshake() {
     let authority = Authority::new();
     let front = Front::start(cloud.address(), authority.certify("127.0.0.1"));
     let agent = by_tls(&cloud, front.address(), &authority.root_file()).start();
-    // On a machine that stalls, a connection may be idle for long enough to be closed.
+    // On a slow machine a connection may be idle long enough to be closed.
     let began = Instant::now();
     for round in 0.. {
         let before = front.handshakes().len();
@@ -74,7 +74,7 @@ fn a_hundred_reads_in_a_row_take_one_handshake() {
     }
 }
 
-/// The answer to one request, and the end of the connection at the next.
+/// Starts a server that answers one request and closes the connection at the next.
 fn answer_once(listener: TcpListener, answers: usize, served: &AtomicUsize) {
     let body = r#"{"SecretName":"s","VersionId":"1","SecretData":"v"}"#;
     let answer = format!(
@@ -104,7 +104,7 @@ fn a_connection_that_ends_as_it_is_used_again_costs_no_reader_anything() {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let served = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&served);
-        // Ends with the test's process.
+        // It ends with the test process.
         std::thread::spawn(move || answer_once(listener, answers, &seen));
         let agent = cloud
             .setup_at(&endpoint)
@@ -114,14 +114,14 @@ fn a_connection_that_ends_as_it_is_used_again_costs_no_reader_anything() {
             let reply = agent.read("s&refreshNow=true");
             assert_eq!(reply.status, status, "{}\n{}", reply.text(), agent.stderr());
         }
-        // A new connection that is cut is a failure like any other.
+        // A cut on a new connection is an ordinary failure.
         let served = served.load(Ordering::Relaxed);
         assert!(answers > 0 || served == 1, "{served} requests");
     }
 }
 
 #[test]
-fn an_idle_connection_is_closed_whoever_ends_it() {
+fn an_idle_connection_is_closed_whichever_side_ends_it() {
     if !std::path::Path::new("/proc/net/tcp").exists() {
         assert!(std::env::var_os("CI").is_none(), "CI has /proc");
         eprintln!("skipped: no /proc/net/tcp");
@@ -143,7 +143,7 @@ fn an_idle_connection_is_closed_whoever_ends_it() {
             std::thread::sleep(Duration::from_millis(5));
         }
     };
-    // While it is in use it is seen, or else this would show nothing.
+    // A connection in use must be visible, or the test would prove nothing.
     cloud.fault(Fault::new(FaultKind::Hang).times(1)).unwrap();
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| agent.read("s"));

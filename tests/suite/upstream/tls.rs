@@ -1,4 +1,4 @@
-//! Whom the agent speaks to, and how.
+//! TLS: servers that the agent accepts, and those that it rejects.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use super::{by_tls, until_told};
 use crate::harness::cloud::Cloud;
 use crate::harness::network::{Authority, Front};
 
-/// Reads in vain, and finds `why` in the log.
+/// Expects a read to fail with `why` in the log.
 fn read_in_vain(agent: &TestAgent, why: &str) {
     let reply = agent.read("s");
     assert_eq!(reply.status, 503, "{}", reply.text());
@@ -34,7 +34,7 @@ fn an_intermediate_is_a_trust_anchor_like_any_other() {
 }
 
 #[test]
-fn whoever_is_not_vouched_for_is_told_nothing() {
+fn a_server_without_a_trusted_certificate_gets_no_request() {
     let cloud = Cloud::start();
     let authority = Authority::new();
     let ca = authority.root_file();
@@ -50,7 +50,7 @@ fn whoever_is_not_vouched_for_is_told_nothing() {
     }
 }
 
-/// The anchors of `CaFile` count for the endpoint of KMS and for nobody else.
+/// `CaFile` applies to the endpoint of KMS only.
 #[test]
 fn the_ca_file_does_not_vouch_for_sts() {
     let cloud = Cloud::start();
@@ -88,7 +88,7 @@ fn the_ca_file_does_not_vouch_for_sts() {
     assert_eq!(agent.read("s").status, 200);
 }
 
-/// The answer of a server that only knows TLS 1.1.
+/// Answer of a server that supports only TLS 1.1.
 const OLD_HELLO: &[u8] = &[
     0x16, 0x03, 0x02, 0x00, 0x2a, // a handshake record of 42 bytes
     0x02, 0x00, 0x00, 0x26, // a ServerHello of 38 bytes
@@ -164,7 +164,7 @@ fn a_ca_file_that_is_no_use_is_told_at_start_and_mended_without_a_restart() {
             std::fs::write(&ca, content).unwrap();
         }
         let agent = by_tls(&cloud, cloud.address(), &ca).start();
-        // Before any reader comes.
+        // No reader has come yet.
         until_told(&agent, &format!("KMS.CaFile {}: ", ca.display()));
         let log = agent.stderr();
         assert!(log.contains("ERROR") && log.contains(why), "{log}");
@@ -210,7 +210,7 @@ fn a_ca_file_that_is_replaced_counts_without_a_restart() {
         std::thread::sleep(Duration::from_millis(20));
     }
     until_told(&agent, "KMS.CaFile was read anew");
-    // One that is of no use does not take anything away.
+    // An invalid file changes nothing.
     std::fs::write(&ca, "junk").unwrap();
     until_told(&agent, "KMS.CaFile counts as it was before");
     assert_eq!(read(), 200);
@@ -235,7 +235,7 @@ fn a_machine_without_ca_certificates_is_told_what_to_do_and_plain_http_still_wor
     let agent = bare(by_tls(&cloud, front.address(), &ca)).start();
     assert_eq!(agent.read("s").status, 200);
 
-    // A plain endpoint, and the metadata service that hands out region and role.
+    // A plain HTTP endpoint, and the metadata service with region and role.
     let agent = bare(cloud.setup())
         .and_config(&format!(
             "[Credentials]\nMetadataEndpoint = \"{}\"\n",

@@ -40,7 +40,7 @@ async fn an_idle_connection_ends_with_the_emulator() {
 }
 
 #[tokio::test]
-async fn keys_are_drawn_anew_unless_one_is_given() {
+async fn keys_are_random_unless_one_is_given() {
     let (one, two) = (start(), start());
     assert_ne!(one.access_key(), two.access_key());
     let given = AccessKey::new("LTAIgiven", "secret");

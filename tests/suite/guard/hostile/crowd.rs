@@ -116,7 +116,7 @@ fn past_the_limit_health_is_answered_and_all_else_is_429() {
 }
 
 #[test]
-fn past_the_limit_the_silent_give_way_to_whoever_comes_next() {
+fn past_the_limit_silent_connections_give_way_to_new_ones() {
     let (_cloud, agent) = crowded();
     let _taken = take_all(&agent);
     let mut silent: Vec<Connection> = (0..20).map(|_| connect(&agent)).collect();

@@ -14,7 +14,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(15);
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
-fn whoever_keeps_the_agent_waiting_is_cut_without_an_answer() {
+fn a_client_that_keeps_the_agent_waiting_is_cut_without_an_answer() {
     let (cloud, agent) = agent();
     // Several of these are more than the sockets' buffers.
     cloud.put("large", &"x".repeat(60_000));
