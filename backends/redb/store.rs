@@ -7,6 +7,7 @@
 mod aside;
 mod disk;
 pub(crate) mod fault;
+mod lifecycle;
 mod medium;
 mod place;
 mod reader;
@@ -44,7 +45,7 @@ use self::reader::Lookup;
 use self::shared::{Progress, Shared};
 use self::sight::share_a_folder;
 pub(crate) use self::sight::{Sight, look_into, peek, tell_apart};
-use self::state::{Known, State, Stop};
+use self::state::{Known, State};
 use self::writer::Writer;
 use crate::queue::Ticket;
 
@@ -106,7 +107,7 @@ impl Store {
             Err(OpenFailure::Failed(failure)) => shared.fail(&failure),
         }
         let (lookups, asked) = mpsc::channel();
-        let is_durable = shared.lock().has_store;
+        let is_durable = shared.lock().lifecycle.has_store();
         if is_durable {
             start("kms-store-read", {
                 let shared = Arc::clone(&shared);
@@ -196,7 +197,9 @@ impl Store {
                 return Ok(false);
             }
             let ticket = state.withdraw(place);
-            state.attempt |= ticket.is_some();
+            if ticket.is_some() {
+                state.lifecycle.hurry();
+            }
             within_reach(&state)?;
             ticket
         };
@@ -211,7 +214,9 @@ impl Store {
         let (ticket, reach, dropped) = {
             let mut state = self.shared.lock();
             let (ticket, dropped) = state.clear();
-            state.attempt |= ticket.is_some();
+            if ticket.is_some() {
+                state.lifecycle.hurry();
+            }
             let reach = within_reach(&state);
             (ticket, reach, dropped)
         };
@@ -228,11 +233,11 @@ impl Store {
     pub(crate) async fn flush(&self) -> Result<(), BackendError> {
         let ticket = {
             let mut state = self.shared.lock();
-            let works = state.is_open && state.trouble.is_none() && state.fault.is_none();
-            if !state.has_store || (state.queue.is_empty() && works) {
+            let is_written = state.queue.is_empty() && state.lifecycle.works();
+            if !state.lifecycle.has_store() || is_written {
                 return Ok(());
             }
-            state.attempt = true;
+            state.lifecycle.hurry();
             state.queue.issue()
         };
         let is_durable = move |progress: &Progress| progress.durable >= ticket;
@@ -292,8 +297,8 @@ impl Store {
             store: Some(StoreStats {
                 path: self.path().to_owned(),
                 bytes: state.bytes,
-                trouble: state.trouble.map(|trouble| trouble.word),
-                failures: state.failures,
+                trouble: state.lifecycle.trouble(),
+                failures: state.lifecycle.failures(),
                 committed_at: state.committed_at,
             }),
         }
@@ -327,13 +332,11 @@ impl Store {
     pub(crate) async fn close(&self) -> Result<(), BackendError> {
         {
             let mut state = self.shared.lock();
-            if !state.has_store {
+            if !state.lifecycle.has_store() {
                 state.map.clear();
                 return Ok(());
             }
-            state.attempt = true;
-            state.look = true;
-            state.stop = Some(Stop::Close);
+            state.lifecycle.close();
         }
         self.shared.wake();
         let progress = self.shared.progress(|progress| progress.written).await;
@@ -347,8 +350,7 @@ impl Store {
             ),
         }
         if progress.owes_removals {
-            let trouble = self.shared.lock().trouble;
-            let trouble = trouble.map_or("busy", |trouble| trouble.word);
+            let trouble = self.shared.lock().lifecycle.trouble().unwrap_or("busy");
             let path = self.path().display();
             Err(BackendError::new(
                 BackendErrorKind::Unavailable,
@@ -370,14 +372,14 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.shared.lock().stop.get_or_insert(Stop::Abandon);
+        self.shared.lock().lifecycle.abandon();
         self.shared.wake();
     }
 }
 
 /// What was removed from memory may have to be removed from the store too.
 fn within_reach(state: &State) -> Result<(), BackendError> {
-    if state.out_of_reach {
+    if state.lifecycle.out_of_reach() {
         Err(BackendError::new(
             BackendErrorKind::Unavailable,
             "the store may still hold what was removed, and serve it after a restart with its key",

@@ -63,8 +63,8 @@ impl Disk {
         } else {
             Locking::Exclusive
         };
-        let file = TentativeFile::new(file, locking)?;
-        let opened = contained(|| open(&file)).and_then(|database| {
+        let file = TentativeFile::new(file.into(), locking)?;
+        let opened = contained(|| open(&file, Trust::LastCommit)).and_then(|database| {
             match contained(|| take_over(&database, &file, sealer, unwritable.as_ref())) {
                 Ok(contents) => Ok((database, contents)),
                 Err(fault) => {
@@ -113,6 +113,18 @@ impl Disk {
         self.file.blamed(contained(|| question(&self.database)))
     }
 
+    /// Compares the whole file with its checksums. Nothing may be written meanwhile.
+    ///
+    /// A commit frees pages that redb's own tables list. A damaged list makes it panic with a lock held, and once more
+    /// while it unwinds, which ends the process. The listing does not see those tables.
+    pub(crate) fn verify(&self) -> Result<(), Fault> {
+        let view = self.file.view()?;
+        let verified = contained(|| open(&view, Trust::Nothing)).map(|database| {
+            discard(database, &view);
+        });
+        view.blamed(verified)
+    }
+
     /// Writes all there is into `other`, which is empty, with its meta data.
     pub(crate) fn copy_to(&self, other: &Self) -> Result<(), Fault> {
         self.ask(|database| other.ask(|empty| copy(database, empty)))
@@ -138,12 +150,23 @@ impl Disk {
     }
 }
 
-/// Opens the database as the last commit left it. Every commit makes quick repair possible, so a file that would
-/// have to be read as a whole first is damaged.
-fn open(file: &TentativeFile) -> Result<Database, Fault> {
+/// Part of a file that is taken for whole when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// All that the last commit left. Every commit makes quick repair possible, so a file that would have to be read
+    /// as a whole first is damaged.
+    LastCommit,
+    /// Nothing: every page is compared with its checksum.
+    Nothing,
+}
+
+fn open(file: &TentativeFile, trust: Trust) -> Result<Database, Fault> {
     let mut builder = Builder::new();
     builder.set_cache_size(PAGE_CACHE_BYTES);
-    builder.set_repair_callback(RepairSession::abort);
+    match trust {
+        Trust::LastCommit => builder.set_repair_callback(RepairSession::abort),
+        Trust::Nothing => builder.set_check_integrity_on_open(true),
+    };
     Ok(builder.create_with_backend(file.clone())?)
 }
 
@@ -170,8 +193,8 @@ pub(crate) fn recognize(
     file: Box<dyn StorageBackend>,
     sealer: &Sealer,
 ) -> Result<Option<Vec<u8>>, Fault> {
-    let file = TentativeFile::new(file, Locking::None)?;
-    let recognized = contained(|| open(&file)).and_then(|database| {
+    let file = TentativeFile::new(file.into(), Locking::None)?;
+    let recognized = contained(|| open(&file, Trust::LastCommit)).and_then(|database| {
         let whose = contained(|| whose(&database, sealer));
         discard(database, &file);
         whose.map(|contents| contents?.resumed)

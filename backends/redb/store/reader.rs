@@ -23,7 +23,7 @@ pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
         // A panic costs this lookup, not those after it; the panic hook reports it.
         let found = catch_unwind(AssertUnwindSafe(|| fetch(shared, &lookup.place)));
         let found = found.unwrap_or_else(|_| {
-            shared.lock().failures += 1;
+            shared.lock().lifecycle.count_failure();
             None
         });
         shared.looked_up();
@@ -42,7 +42,7 @@ fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
             Known::Ask => {}
         }
         state.loading = Some(*place);
-        (state.sealer.clone(), state.opening)
+        (state.sealer.clone(), state.lifecycle.openings())
     };
     let read = shared.ask(|disk| disk.read(place));
     let header = match &read {
@@ -68,7 +68,7 @@ fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
         (Ok(None), _) => {
             state.map.remove(place);
         }
-        (Err(fault), _) => state.report(opening, fault),
+        (Err(fault), _) => state.lifecycle.reported(opening, fault),
     }
     drop(state);
     shared.wake();

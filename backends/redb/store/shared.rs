@@ -112,7 +112,7 @@ impl Shared {
     pub(crate) fn publish(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.durable = state.queue.durable();
-            progress.troubled = state.trouble.is_some();
+            progress.troubled = state.lifecycle.trouble().is_some();
         });
     }
 
@@ -157,7 +157,7 @@ impl Shared {
 
     /// Takes the store out, once nobody uses it.
     pub(crate) fn take_disk(&self) -> Option<Disk> {
-        self.lock().is_open = false;
+        self.lock().lifecycle.closed();
         self.put_disk(None)
     }
 
@@ -178,18 +178,17 @@ impl Shared {
     /// Takes a store into use that was opened.
     pub(crate) fn install(&self, opened: Opened) {
         let file = opened.file;
-        let unwritable = opened.disk.unwritable().cloned();
+        let read_only = opened.disk.unwritable().cloned();
         let (sealer, found) = self.accept(opened);
         let bytes = self.place.bytes();
         let mut state = self.lock();
         state.opened(&sealer, file, found);
         state.time.go_on_at(self.place.clock.boot());
         state.bytes = bytes;
-        state.unwritable.clone_from(&unwritable);
         self.publish(&state);
-        let is_news = state.trouble.is_none();
+        let is_news = state.lifecycle.trouble().is_none();
         drop(state);
-        if let Some(failure) = unwritable.filter(|_| is_news) {
+        if let Some(failure) = read_only.filter(|_| is_news) {
             self.fail(&failure);
         }
     }
@@ -213,6 +212,7 @@ impl Shared {
             Stored::Records {
                 count: opened.records,
                 resumed: opened.resumed,
+                read_only: opened.disk.unwritable().cloned(),
             }
         };
         if let Some(old) = self.put_disk(Some(opened.disk)) {
@@ -233,7 +233,7 @@ impl Shared {
     /// Notes that the medium failed. Said once, until it works again.
     pub(crate) fn fail(&self, failure: &Failure) {
         let mut state = self.lock();
-        let is_news = state.fail(failure.word);
+        let is_news = state.lifecycle.failed(failure.word);
         self.progress.send_modify(|progress| {
             progress.failed = state.queue.issued();
             progress.troubled = true;
@@ -253,9 +253,8 @@ impl Shared {
     pub(crate) fn go_without_store(&self, word: &'static str, message: &str) {
         let bytes = self.place.bytes();
         let mut state = self.lock();
-        state.without_store(word);
+        state.without_store(word, bytes > 0);
         state.bytes = bytes;
-        state.out_of_reach = bytes > 0;
         self.publish(&state);
         self.publish_closed(&state);
         drop(state);

@@ -8,13 +8,11 @@ use kms_agent_sealed::map::{Found, Listed, SealedMap};
 use kms_agent_sealed::record::{self, Header};
 use kms_agent_sealed::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
 
-use super::fault::{Failure, Fault};
+use super::fault::Failure;
+use super::lifecycle::{Access, Lifecycle};
 use super::place::FileId;
 use super::time::Time;
 use crate::queue::{Queue, Ticket, Write};
-
-/// The longest pause between attempts to heal, in sweeps, which come about once a second.
-const LONGEST_PAUSE: u32 = 32;
 
 /// How many removals beyond two for each record may wait for a store that does not take them. Then it is
 /// emptied as a whole when it comes back.
@@ -37,30 +35,7 @@ pub(crate) struct State {
     pub(crate) loading: Option<RecordHash>,
     /// How many look-ups wait for the store. Whatever can wait gives way to them.
     pub(crate) lookups: usize,
-    /// Whether there is a store at all, or only memory.
-    pub(crate) has_store: bool,
-    /// There is one, with who knows what in it, that only a later process may get at.
-    pub(crate) out_of_reach: bool,
-    /// What keeps it from being written, while it can only be read.
-    pub(crate) unwritable: Option<Failure>,
-    /// Whether the database is open, which it is not while the medium fails.
-    pub(crate) is_open: bool,
-    /// The file it was opened from last.
-    pub(crate) file: Option<FileId>,
-    /// See whether that file is still there.
-    pub(crate) look: bool,
-    pub(crate) trouble: Option<Trouble>,
-    /// How often the store failed to do what it was asked.
-    pub(crate) failures: u64,
-    /// How often the store was opened; tells faults of one opening from those of another.
-    pub(crate) opening: u64,
-    /// What a reader ran into, for the writing thread to look at.
-    pub(crate) fault: Option<Fault>,
-    /// Somebody waits: write now, also while in trouble.
-    pub(crate) attempt: bool,
-    /// The store and its key are to be replaced.
-    pub(crate) replace: bool,
-    pub(crate) stop: Option<Stop>,
+    pub(crate) lifecycle: Lifecycle,
     /// The size of the store.
     pub(crate) bytes: u64,
     /// What was put before this moment is durable.
@@ -77,24 +52,6 @@ pub(crate) enum Index {
         after: Option<RecordHash>,
         left: u64,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// Write everything, then let go.
-    Close,
-    /// Let go.
-    Abandon,
-}
-
-/// The store does not work.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Trouble {
-    pub(crate) word: &'static str,
-    /// The pause after the last attempt, in sweeps.
-    pause: u32,
-    /// What is left of it.
-    left: u32,
 }
 
 /// What a look-up came to.
@@ -121,19 +78,7 @@ impl State {
             },
             loading: None,
             lookups: 0,
-            has_store: true,
-            out_of_reach: false,
-            unwritable: None,
-            is_open: false,
-            file: None,
-            look: false,
-            trouble: None,
-            failures: 0,
-            opening: 0,
-            fault: None,
-            attempt: false,
-            replace: false,
-            stop: None,
+            lifecycle: Lifecycle::default(),
             bytes: 0,
             committed_at: None,
         }
@@ -149,7 +94,7 @@ impl State {
             }
             Some(Found::Stored) | None => {}
         }
-        if self.is_open && !self.queue.is_emptying() {
+        if self.lifecycle.is_open() && !self.queue.is_emptying() {
             Known::Ask
         } else {
             Known::Nothing
@@ -197,14 +142,14 @@ impl State {
         let may_be_stored = self.map.remove(place)
             || self.index != Index::Complete
             || self.queue.waiting(place).is_some();
-        (may_be_stored && self.has_store).then(|| self.written(*place, Write::Remove))
+        (may_be_stored && self.lifecycle.has_store()).then(|| self.written(*place, Write::Remove))
     }
 
     fn written(&mut self, place: RecordHash, write: Write) -> Ticket {
         if self.loading == Some(place) {
             self.loading = None;
         }
-        if !self.has_store {
+        if !self.lifecycle.has_store() {
             return self.queue.issued();
         }
         let ticket = self.queue.push(place, write);
@@ -226,8 +171,8 @@ impl State {
     pub(crate) fn clear(&mut self) -> (Option<Ticket>, SealedMap) {
         let dropped = self.map.take();
         self.scope = None;
-        let ticket = self.has_store.then(|| {
-            self.replace = true;
+        let ticket = self.lifecycle.has_store().then(|| {
+            self.lifecycle.request_replacement();
             let ticket = self.rewrite();
             self.queue.withdraw(ticket)
         });
@@ -252,43 +197,7 @@ impl State {
     /// Drops what is over capacity, and counts the pause until the next attempt to heal.
     pub(crate) fn end_sweep(&mut self) {
         self.evict();
-        self.look = true;
-        if self.has_store
-            && let Some(trouble) = &mut self.trouble
-        {
-            trouble.left = trouble.left.saturating_sub(1);
-            self.attempt |= trouble.left == 0;
-        }
-    }
-
-    /// Notes that an attempt failed. True: this is news.
-    pub(crate) fn fail(&mut self, word: &'static str) -> bool {
-        let before = self.trouble;
-        let pause = before.map_or(1, |trouble| (2 * trouble.pause).min(LONGEST_PAUSE));
-        self.trouble = Some(Trouble {
-            word,
-            pause,
-            left: pause,
-        });
-        self.failures += 1;
-        self.attempt = false;
-        // Who asked for it is told that it failed. The store is emptied when it is back, but what was put into
-        // memory since stays there.
-        self.replace = false;
-        before.is_none()
-    }
-
-    /// Whether the only trouble is that nothing can be written, so that all there is can be read.
-    pub(crate) fn is_only_unwritable(&self) -> bool {
-        let words = (self.trouble.as_ref(), self.unwritable.as_ref());
-        self.is_open && matches!(words, (Some(one), Some(other)) if one.word == other.word)
-    }
-
-    /// Notes what a reader ran into, unless the store was opened again since.
-    pub(crate) fn report(&mut self, opening: u64, fault: Fault) {
-        if self.opening == opening {
-            self.fault.get_or_insert(fault);
-        }
+        self.lifecycle.swept();
     }
 
     /// Takes what a store that was opened says. A new one gets everything that is in memory.
@@ -296,11 +205,13 @@ impl State {
         if self.sealer.id() != sealer.id() {
             self.reseal(sealer);
         }
-        // In another file than before may be what was removed since.
-        let is_strange = self.file.replace(file).is_some_and(|old| old != file);
-        self.is_open = true;
-        self.opening += 1;
-        self.fault = None;
+        let access = match &found {
+            Stored::Nothing => Access::Writable,
+            Stored::Records { read_only, .. } => read_only
+                .clone()
+                .map_or(Access::Unverified, Access::ReadOnly),
+        };
+        let is_strange = self.lifecycle.opened(file, access);
         match found {
             Stored::Nothing => {
                 self.map.forget_stored();
@@ -313,10 +224,10 @@ impl State {
                 }
                 self.queue.restore();
             }
-            Stored::Records { count, resumed } => {
+            Stored::Records { count, resumed, .. } => {
                 if let Some(resumed) = resumed {
                     self.scope.get_or_insert(Arc::clone(&resumed.scope));
-                    self.time.found(resumed, self.opening == 1);
+                    self.time.found(resumed, self.lifecycle.openings() == 1);
                 }
                 if is_strange {
                     let ticket = self.rewrite();
@@ -350,15 +261,13 @@ impl State {
         self.map.clear();
         self.scope = None;
         self.time.forget_before();
-        self.replace = false;
+        self.lifecycle.replacement_ended();
         self.opened(sealer, file, Stored::Nothing);
     }
 
     /// Goes on without a store for as long as the process lives.
-    pub(crate) fn without_store(&mut self, word: &'static str) {
-        self.fail(word);
-        self.has_store = false;
-        self.is_open = false;
+    pub(crate) fn without_store(&mut self, word: &'static str, out_of_reach: bool) {
+        self.lifecycle.given_up(word, out_of_reach);
         self.queue.clear();
         self.map.forget_stored();
         self.index = Index::Complete;
@@ -400,6 +309,8 @@ pub(crate) enum Stored {
     Records {
         count: u64,
         resumed: Option<Resumed>,
+        /// Reason that the file cannot be written.
+        read_only: Option<Failure>,
     },
 }
 

@@ -16,7 +16,7 @@ use super::fault::{Failure, Fault};
 pub(crate) struct TentativeFile(Arc<Inner>);
 
 struct Inner {
-    file: Box<dyn StorageBackend>,
+    file: Arc<dyn StorageBackend>,
     locking: Locking,
     held_back: Mutex<Option<Changes>>,
     /// The first thing that did not work.
@@ -31,7 +31,7 @@ pub(crate) enum Locking {
     Exclusive,
     /// For a file that cannot be written: such a file cannot be locked exclusively.
     Shared,
-    /// For an inspection beside a process that has the file open.
+    /// For a view beside whoever has the file open.
     None,
 }
 
@@ -49,7 +49,7 @@ enum Step {
 }
 
 impl TentativeFile {
-    pub(crate) fn new(file: Box<dyn StorageBackend>, locking: Locking) -> io::Result<Self> {
+    pub(crate) fn new(file: Arc<dyn StorageBackend>, locking: Locking) -> io::Result<Self> {
         let length = file.len()?;
         Ok(Self(Arc::new(Inner {
             file,
@@ -61,6 +61,11 @@ impl TentativeFile {
             failure: Mutex::default(),
             is_shut: AtomicBool::new(false),
         })))
+    }
+
+    /// Returns the file as it is now, for a second reader. Valid until the next write.
+    pub(crate) fn view(&self) -> io::Result<Self> {
+        Self::new(Arc::clone(&self.0.file), Locking::None)
     }
 
     fn do_write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -248,7 +253,11 @@ impl StorageBackend for TentativeFile {
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.file.close()
+        match self.0.locking {
+            // To close the file would release the locks of whoever has it open.
+            Locking::None => Ok(()),
+            _ => self.0.file.close(),
+        }
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
@@ -309,7 +318,7 @@ mod tests {
             .write(true)
             .open(path)
             .unwrap();
-        TentativeFile::new(FileSystem.open(file).unwrap(), Locking::Exclusive).unwrap()
+        TentativeFile::new(FileSystem.open(file).unwrap().into(), Locking::Exclusive).unwrap()
     }
 
     fn all(file: &TentativeFile) -> Vec<u8> {

@@ -68,8 +68,8 @@ async fn holds(store: &Store, n: u32) -> bool {
 
 fn report(store: &Store, fault: Fault) {
     let mut state = store.shared.lock();
-    let opening = state.opening;
-    state.report(opening, fault);
+    let opening = state.lifecycle.openings();
+    state.lifecycle.reported(opening, fault);
     drop(state);
     store.shared.wake();
 }
@@ -106,7 +106,10 @@ async fn a_store_in_trouble_is_still_read_and_is_written_once_it_works() {
     report(&store, disk_full());
     until("there is trouble", || trouble(&store).is_some()).await;
     assert_eq!(trouble(&store), Some("disk_full"));
-    until("it is open again", || store.shared.lock().is_open).await;
+    until("it is open again", || {
+        store.shared.lock().lifecycle.is_open()
+    })
+    .await;
     assert!(holds(&store, 1).await);
     put(&store, 2);
     assert!(holds(&store, 2).await);
@@ -127,9 +130,9 @@ async fn pauses_between_attempts_grow_and_are_bounded() {
     let mut state = State::new(NonZeroUsize::MIN, sealer);
     let mut pauses = Vec::new();
     for _ in 0..8 {
-        state.fail("io_error");
+        state.lifecycle.failed("io_error");
         let mut sweeps = 0;
-        while !state.attempt {
+        while !state.lifecycle.is_urgent() {
             state.end_sweep();
             sweeps += 1;
         }
@@ -221,7 +224,7 @@ async fn a_purge_that_failed_is_made_up_for_and_spares_what_came_after_it() {
         // As when the medium fails while the purge waits.
         let mut state = store.shared.lock();
         state.clear();
-        state.fail("io_error");
+        state.lifecycle.failed("io_error");
     }
     put(&store, 2);
     assert!(!holds(&store, 1).await);

@@ -10,10 +10,11 @@ use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
 use super::disk::{Disk, Limits};
 use super::fault::{Failure, Fault};
+use super::lifecycle::{Action, Step};
 use super::place::{Keys, OpenFailure};
 use super::rescue::{check, rescue};
 use super::shared::Shared;
-use super::state::{Index, State, Stop};
+use super::state::{Index, State};
 use crate::queue::Batch;
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
@@ -33,6 +34,9 @@ const LISTED: Limits = Limits {
     time: Duration::from_millis(20),
 };
 
+/// A larger store is written to without being verified, since its first batch would begin too late.
+const VERIFIED_BYTES: u64 = 8 << 20;
+
 /// A store is written anew at the end when it is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
 /// A store whose thread has panicked this often is not tried again.
@@ -48,18 +52,11 @@ pub(crate) struct Writer {
 }
 
 enum Job {
-    Open,
-    /// See whether the file is still where it was.
-    Look,
-    /// See whether the file can be written again.
-    Try,
-    Recover(Fault),
-    Replace,
-    /// A batch, and when it was made.
+    Act(Action),
+    /// Commit a batch, made at this moment.
     Write(Batch, Timestamp),
+    /// List what comes after this record.
     List(Option<RecordHash>),
-    Close,
-    Abandon,
 }
 
 impl Writer {
@@ -90,19 +87,20 @@ impl Writer {
     fn work(&mut self) {
         loop {
             match self.next_job() {
-                Job::Open => {
-                    self.open();
-                }
-                Job::Look => self.look(),
-                Job::Try => self.try_again(),
-                Job::Recover(fault) => self.recover(fault),
-                Job::Replace => self.replace(),
                 Job::Write(batch, begun_at) => self.write(&batch, begun_at),
                 Job::List(after) => self.list(after),
-                Job::Close => return self.close(),
-                Job::Abandon => return self.shared.close_disk(),
+                Job::Act(Action::Open) => {
+                    self.open();
+                }
+                Job::Act(Action::Look) => self.look(),
+                Job::Act(Action::TryWriting) => self.try_again(),
+                Job::Act(Action::Recover(fault)) => self.recover(fault),
+                Job::Act(Action::Replace) => self.replace(),
+                Job::Act(Action::Verify) => self.verify(),
+                Job::Act(Action::Close) => return self.close(),
+                Job::Act(Action::Abandon) => return self.shared.close_disk(),
             }
-            if !self.shared.lock().has_store {
+            if !self.shared.lock().lifecycle.has_store() {
                 return self.shared.close_disk();
             }
         }
@@ -114,70 +112,51 @@ impl Writer {
         let mut gathered = false;
         let mut gave_way = false;
         loop {
-            if state.stop == Some(Stop::Abandon) {
-                return Job::Abandon;
-            }
-            if let Some(fault) = state.fault.take() {
-                return Job::Recover(fault);
-            }
-            let closing = state.stop == Some(Stop::Close);
-            if state.trouble.is_some() && !state.attempt {
-                if closing {
-                    return Job::Close;
+            let has_writes = !state.queue.is_empty();
+            match state.lifecycle.next(has_writes) {
+                Step::Pause { can_list } => {
+                    if let Index::Reading { after, .. } = state.index
+                        && can_list
+                    {
+                        return Job::List(after);
+                    }
+                    state = self.shared.wait(state);
                 }
-                if let Index::Reading { after, .. } = state.index
-                    && state.is_only_unwritable()
-                {
-                    return Job::List(after);
-                }
-                state = self.shared.wait(state);
-                continue;
-            }
-            if !state.is_open {
-                return Job::Open;
-            }
-            if std::mem::take(&mut state.look) {
-                return Job::Look;
-            }
-            if state.unwritable.is_some() {
-                return Job::Try;
-            }
-            if state.replace {
-                return Job::Replace;
-            }
-            if !state.queue.is_empty() {
-                if gathered || state.attempt {
+                Step::Write if gathered || state.lifecycle.is_urgent() => {
                     let clock = &*self.shared.place.clock;
                     let begun_at = clock.wall();
                     let resumed = state.resumed(clock);
                     let batch = state.queue.batch(BATCH_BYTES).resumed_by(resumed);
                     return Job::Write(batch, begun_at);
                 }
-                state = self.shared.wait_while(state, GATHERING, is_calm);
-                gathered = true;
-                continue;
-            }
-            self.all_written(&mut state);
-            if closing {
-                return Job::Close;
-            }
-            if let Index::Reading { after, .. } = state.index {
-                if gave_way || state.lookups == 0 {
-                    return Job::List(after);
+                Step::Write => {
+                    let is_calm = |state: &State| state.lifecycle.is_calm();
+                    state = self.shared.wait_while(state, GATHERING, is_calm);
+                    gathered = true;
                 }
-                let is_busy = |state: &State| state.lookups > 0 && is_idle(state);
-                state = self.shared.wait_while(state, GIVE_WAY, is_busy);
-                gave_way = true;
-                continue;
+                Step::Idle => {
+                    self.all_written(&mut state);
+                    if state.lifecycle.is_closing() {
+                        return Job::Act(Action::Close);
+                    }
+                    if let Index::Reading { after, .. } = state.index {
+                        if gave_way || state.lookups == 0 {
+                            return Job::List(after);
+                        }
+                        state = self.shared.wait_while(state, GIVE_WAY, is_busy_reading);
+                        gave_way = true;
+                    } else {
+                        state = self.shared.wait(state);
+                        gathered = false;
+                    }
+                }
+                Step::Act(action) => return Job::Act(action),
             }
-            state = self.shared.wait(state);
-            gathered = false;
         }
     }
 
     fn all_written(&self, state: &mut State) {
-        state.attempt = false;
-        if state.trouble.take().is_some() {
+        if state.lifecycle.all_written() {
             tracing::info!(
                 store.path = %self.shared.place.path.display(),
                 "The cache's store works again"
@@ -221,7 +200,7 @@ impl Writer {
     fn recover(&mut self, fault: Fault) {
         let failure = match fault {
             Fault::Damaged(why) => {
-                self.shared.lock().failures += 1;
+                self.shared.lock().lifecycle.count_failure();
                 rescue(&self.shared);
                 if let Some(disk) = self.shared.take_disk() {
                     disk.abandon();
@@ -281,7 +260,7 @@ impl Writer {
             "The disk is too full to remove an entry from the cache's store; its file was removed and is written \
              anew with what is in memory"
         );
-        self.shared.lock().failures += 1;
+        self.shared.lock().lifecycle.count_failure();
         self.shared.gone();
         true
     }
@@ -297,15 +276,23 @@ impl Writer {
     }
 
     fn look(&mut self) {
-        let expected = self.shared.lock().file;
+        let expected = self.shared.lock().lifecycle.file();
         if self.shared.place.file() != expected {
             self.recover(Fault::Gone);
         }
     }
 
+    fn verify(&mut self) {
+        if self.shared.place.bytes() <= VERIFIED_BYTES
+            && let Some(Err(fault)) = self.shared.ask(Disk::verify)
+        {
+            self.recover(fault);
+        }
+    }
+
     fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
         match self.shared.ask(|disk| disk.write(batch)) {
-            None => self.shared.lock().is_open = false,
+            None => self.shared.lock().lifecycle.closed(),
             Some(Err(fault)) => self.recover(fault),
             Some(Ok(())) => {
                 let bytes = self.shared.place.bytes();
@@ -326,7 +313,7 @@ impl Writer {
             Ok(opened) => self.shared.install_replacement(opened),
             Err(failure) => {
                 // The folder cannot be written, maybe. Emptying the store is asked for as well.
-                self.shared.lock().replace = false;
+                self.shared.lock().lifecycle.replacement_ended();
                 if self.shared.place.file().is_none() {
                     self.shared.gone();
                     self.shared.close_disk();
@@ -339,7 +326,7 @@ impl Writer {
     fn list(&mut self, after: Option<RecordHash>) {
         let listed = self.shared.ask(|disk| disk.list(after, LISTED));
         match listed {
-            None => self.shared.lock().is_open = false,
+            None => self.shared.lock().lifecycle.closed(),
             Some(Err(fault)) => self.recover(fault),
             Some(Ok(listed)) => self.take_listed(listed),
         }
@@ -384,7 +371,7 @@ impl Writer {
     fn close(&self) {
         let (works, last_words) = {
             let mut state = self.shared.lock();
-            let works = state.trouble.is_none();
+            let works = state.lifecycle.trouble().is_none();
             let resumed = state.resumed(&*self.shared.place.clock);
             let last_words = resumed
                 .filter(|_| works)
@@ -427,12 +414,7 @@ impl Writer {
     }
 }
 
-/// Nothing to do that comes before listing.
-fn is_idle(state: &State) -> bool {
-    is_calm(state) && state.queue.is_empty() && !state.look
-}
-
-/// Nothing that cannot wait for the end of gathering.
-fn is_calm(state: &State) -> bool {
-    !state.attempt && state.stop.is_none() && state.fault.is_none() && !state.replace
+/// Whether look-ups wait, and nothing to do that comes before listing.
+fn is_busy_reading(state: &State) -> bool {
+    state.lookups > 0 && state.lifecycle.is_idle() && state.queue.is_empty()
 }

@@ -157,7 +157,10 @@ async fn a_writer_that_panics_each_time_leaves_the_agent_without_its_store() {
     let store = open_on(&folder, &medium).unwrap();
     medium.panic_at_open(u32::MAX);
     report(&store, disk_full());
-    until("the end of it", || store.shared.lock().out_of_reach).await;
+    until("the end of it", || {
+        store.shared.lock().lifecycle.out_of_reach()
+    })
+    .await;
     assert_eq!(trouble(&store), Some("thread_failed"));
     // Nobody waits for the thread, and memory goes on.
     put(&store, OLD + 1);
@@ -199,6 +202,28 @@ async fn a_place_that_cannot_be_read_is_not_tried_over_and_over() {
         drop(store);
     }
     assert!(troubles > 0, "no page mattered");
+}
+
+#[tokio::test]
+async fn damage_that_no_listing_sees_is_found_before_the_first_write() {
+    const PAGE: usize = 4096;
+    let filled = filled().await;
+    let whole = fs::read(filled.path().join("store")).unwrap();
+    let mut found = 0;
+    for page in 1..whole.len() / PAGE {
+        let folder = copy(&filled);
+        let mut bytes = whole.clone();
+        // In a branch or a table this is part of the checksum of another page.
+        bytes[page * PAGE + 20] ^= 1;
+        fs::write(folder.path().join("store"), bytes).unwrap();
+        let store = open(&folder, CAPACITY);
+        put(&store, OLD);
+        store.flush().await.unwrap();
+        assert!(holds(&store, OLD).await);
+        store.close().await.unwrap();
+        found += fs::read_dir(folder.path()).unwrap().count() - 2;
+    }
+    assert!(found > 0, "no page mattered");
 }
 
 /// A closed store with entries in it.
