@@ -118,7 +118,7 @@ impl From<Arc<SourceError>> for ApiError {
             | SourceErrorKind::ServerFailure => by_kms(),
             SourceErrorKind::Unavailable => own(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.Endpoint, KMS.CaFile).".to_owned(),
+                "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.RouteHandler, KMS.CaFile).".to_owned(),
             ),
             SourceErrorKind::TimedOut => own(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -134,7 +134,7 @@ impl From<Arc<SourceError>> for ApiError {
             )),
             SourceErrorKind::InvalidAnswer => own(
                 StatusCode::BAD_GATEWAY,
-                "What answered is not KMS; check the agent's KMS.Endpoint and any proxy in between.".to_owned(),
+                "What answered is not KMS; check the agent's KMS.RouteHandler and any proxy in between.".to_owned(),
             ),
             SourceErrorKind::NoCredentials => own(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -1,13 +1,13 @@
 //! Parameters and paths that name a secret.
 
-use std::borrow::Cow;
-use std::fmt::Display;
+mod parameters;
 
 use kms_agent_cache::Demand;
 use kms_agent_core::secret::InvalidText;
 use kms_agent_core::{SecretId, SecretRef, VersionSelector};
-use percent_encoding::percent_decode;
 
+pub(crate) use self::parameters::QueryParameters;
+use self::parameters::decode;
 use crate::error::{ApiError, Reject};
 
 /// A request for a secret.
@@ -20,7 +20,7 @@ pub(crate) struct SecretQuery {
 /// `?secretId=…&versionId=…&versionStage=…&refreshNow=…`
 pub(crate) fn parse_query(query: &str) -> Result<SecretQuery, ApiError> {
     const KNOWN: [&str; 4] = ["secretId", "versionId", "versionStage", "refreshNow"];
-    let parameters = Parameters::parse(query, &KNOWN)?;
+    let parameters = QueryParameters::parse(query, &KNOWN)?;
     let Some(id) = parameters.get("secretId").filter(|id| !id.is_empty()) else {
         return Err(Reject::MissingParameter.because("Name the secret: ?secretId=<name or ARN>."));
     };
@@ -30,7 +30,7 @@ pub(crate) fn parse_query(query: &str) -> Result<SecretQuery, ApiError> {
 /// `<PathPrefix><id>?versionId=…&versionStage=…&refreshNow=…`; `path` is the part after the prefix.
 pub(crate) fn parse_path(path: &str, query: &str) -> Result<SecretQuery, ApiError> {
     const KNOWN: [&str; 3] = ["versionId", "versionStage", "refreshNow"];
-    Parameters::parse(query, &KNOWN)?.secret_in_path(path)
+    QueryParameters::parse(query, &KNOWN)?.secret_in_path(path)
 }
 
 /// Request to purge entries.
@@ -45,7 +45,7 @@ pub(crate) enum PurgeOrder {
 /// `?secretId=…` or `?all=true[&force=true]`
 pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
     const KNOWN: [&str; 3] = ["secretId", "all", "force"];
-    let parameters = Parameters::parse(query, &KNOWN)?;
+    let parameters = QueryParameters::parse(query, &KNOWN)?;
     let all = parameters.flag("all")?;
     let force = parameters.flag("force")?;
     if all && parameters.get("secretId").is_some() {
@@ -64,62 +64,7 @@ pub(crate) fn parse_purge(query: &str) -> Result<PurgeOrder, ApiError> {
     }
 }
 
-/// Parameters of a query, of which `N` are known.
-pub(crate) struct Parameters<'a, const N: usize> {
-    known: &'static [&'static str; N],
-    /// Values in the order of `known`.
-    values: [Option<Cow<'a, str>>; N],
-}
-
-impl<'a, const N: usize> Parameters<'a, N> {
-    /// Reads the parameters of `known`, each at most once.
-    pub(crate) fn parse(
-        query: &'a str,
-        known: &'static [&'static str; N],
-    ) -> Result<Self, ApiError> {
-        let mut values = [const { None }; N];
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name, "The name of a parameter")?;
-            let mut slots = known.iter().zip(&mut values);
-            let Some((name, slot)) = slots.find(|(known, _)| **known == name) else {
-                // Cut, since it may be anything.
-                let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
-                return Err(Reject::InvalidParameter.because(format!(
-                    "Unknown parameter {shown}; there are {}.",
-                    known.join(", ")
-                )));
-            };
-            if slot
-                .replace(decode(value, format_args!("The parameter {name}"))?)
-                .is_some()
-            {
-                return Err(Reject::InvalidParameter.because(format!(
-                    "The parameter {name} is given twice; send it once."
-                )));
-            }
-        }
-        Ok(Self { known, values })
-    }
-
-    /// Returns the value of a parameter; `None` if it is absent or not known.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let mut slots = self.known.iter().zip(&self.values);
-        let (_, value) = slots.find(|(known, _)| **known == name)?;
-        value.as_deref()
-    }
-
-    /// Returns true for true and 1, false for false, 0 and an absent parameter, in any case.
-    fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        match self.get(name) {
-            None => Ok(false),
-            Some(text) if text == "1" || text.eq_ignore_ascii_case("true") => Ok(true),
-            Some(text) if text == "0" || text.eq_ignore_ascii_case("false") => Ok(false),
-            Some(_) => Err(Reject::InvalidParameter
-                .because(format!("The parameter {name} takes true, false, 1 or 0."))),
-        }
-    }
-
+impl<const N: usize> QueryParameters<'_, N> {
     /// Reads the request for the secret whose id, percent-encoded, is `path`.
     pub(crate) fn secret_in_path(&self, path: &str) -> Result<SecretQuery, ApiError> {
         let id = decode(path, "The secret id in the path")?;
@@ -147,29 +92,6 @@ impl<'a, const N: usize> Parameters<'a, N> {
 
 fn invalid(name: &str, error: InvalidText) -> ApiError {
     Reject::InvalidParameter.because(format!("The parameter {name} {error}."))
-}
-
-/// Decodes percent-encoding strictly: a `%` that does not begin an escape is an error, and so are bytes that are not
-/// UTF-8. A `+` stays a plus, which secret names may have; a space they may not.
-fn decode(text: &str, what: impl Display) -> Result<Cow<'_, str>, ApiError> {
-    if !text.as_bytes().contains(&b'%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let reject = |how| Reject::InvalidParameter.because(format!("{what} {how}."));
-    if !escapes_are_whole(text.as_bytes()) {
-        return Err(reject(
-            "has a % that is not followed by two hex digits; write a plain % as %25",
-        ));
-    }
-    percent_decode(text.as_bytes())
-        .decode_utf8()
-        .map_err(|_| reject("is not UTF-8 after percent-decoding; encode the bytes of UTF-8"))
-}
-
-fn escapes_are_whole(text: &[u8]) -> bool {
-    text.split(|byte| *byte == b'%')
-        .skip(1)
-        .all(|rest| matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) struct Route {
     /// Whether a caller must show the token.
     pub(crate) needs_token: bool,
     pub(crate) errors: ErrorFormat,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) handler: RouteHandler,
 }
 
 /// Paths of a route.
@@ -39,7 +39,7 @@ pub(crate) enum ErrorFormat {
 
 /// Handler of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub(crate) enum RouteHandler {
     SecretByQuery,
     SecretByPath,
     Status,
@@ -54,14 +54,14 @@ pub(crate) enum Endpoint {
 #[rustfmt::skip]
 pub(crate) const ROUTES: &[Route] = &[
     //    path                                              methods      token  errors                   handler
-    route(AT_QUERY,                                         "GET",       true,  ErrorFormat::Configured, Endpoint::SecretByQuery),
-    route(RoutePath::BelowPrefix,                           "GET",       true,  ErrorFormat::Configured, Endpoint::SecretByPath),
-    route(RoutePath::Exact("/agent/status", ""),            "GET",       true,  ErrorFormat::Kms,        Endpoint::Status),
-    route(RoutePath::Exact("/agent/purge", ""),             "POST",      true,  ErrorFormat::Kms,        Endpoint::Purge),
-    route(RoutePath::Exact("/ping", ""),                    "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Ping),
-    route(RoutePath::Exact("/livez", ""),                   "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Livez),
-    route(RoutePath::Exact("/readyz", ""),                  "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Readyz),
-    route(RoutePath::Exact("/metrics", ""),                 "GET, HEAD", false, ErrorFormat::Kms,        Endpoint::Metrics),
+    route(AT_QUERY,                                         "GET",       true,  ErrorFormat::Configured, RouteHandler::SecretByQuery),
+    route(RoutePath::BelowPrefix,                           "GET",       true,  ErrorFormat::Configured, RouteHandler::SecretByPath),
+    route(RoutePath::Exact("/agent/status", ""),            "GET",       true,  ErrorFormat::Kms,        RouteHandler::Status),
+    route(RoutePath::Exact("/agent/purge", ""),             "POST",      true,  ErrorFormat::Kms,        RouteHandler::Purge),
+    route(RoutePath::Exact("/ping", ""),                    "GET, HEAD", false, ErrorFormat::Kms,        RouteHandler::Ping),
+    route(RoutePath::Exact("/livez", ""),                   "GET, HEAD", false, ErrorFormat::Kms,        RouteHandler::Livez),
+    route(RoutePath::Exact("/readyz", ""),                  "GET, HEAD", false, ErrorFormat::Kms,        RouteHandler::Readyz),
+    route(RoutePath::Exact("/metrics", ""),                 "GET, HEAD", false, ErrorFormat::Kms,        RouteHandler::Metrics),
 ];
 
 const AT_QUERY: RoutePath = RoutePath::Exact("/secretsmanager/get", "?secretId=<id>");
@@ -71,14 +71,14 @@ const fn route(
     allow: &'static str,
     needs_token: bool,
     errors: ErrorFormat,
-    endpoint: Endpoint,
+    handler: RouteHandler,
 ) -> Route {
     Route {
         path,
         allow,
         needs_token,
         errors,
-        endpoint,
+        handler,
     }
 }
 

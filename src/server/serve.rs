@@ -1,11 +1,13 @@
 //! The loopback listeners, the limit on connections, and the graceful end.
 
 mod connection;
+mod idle_timer;
 mod listen;
+mod parse_failure;
+mod progress;
 mod request_head;
 mod slots;
 mod stream;
-mod unreadable;
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use tokio_util::task::TaskTracker;
 use self::connection::Context;
 pub use self::listen::{BindError, Listeners};
 use self::slots::ConnectionSlots;
-use crate::App;
+use crate::app::App;
+use crate::guard::Authorities;
 
 /// How long requests in flight may take once the end has been asked for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -28,7 +31,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often failing accepts are told of.
-const TELL_AFTER: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Serves until `stop` is cancelled, then lets what is in flight finish, for five seconds at most.
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
@@ -37,7 +40,7 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     let tasks = Arc::clone(&app.tasks);
     let acceptor = Arc::new(Acceptor {
         slots: ConnectionSlots::new(app.settings.max_conn),
-        context: Arc::new(Context::new(app, port)),
+        context: Arc::new(Context::new(app, Authorities::loopback(port))),
         connections: TaskTracker::new(),
         stop: stop.clone(),
     });
@@ -60,7 +63,7 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
             "Not every connection ended in time; closing the rest"
         );
     }
-    acceptor.context.tell_refusals();
+    acceptor.context.log_refusals();
     Ok(())
 }
 
@@ -98,7 +101,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn accept(&self, listener: &TcpListener) {
-        let mut trouble = Trouble::default();
+        let mut failures = AcceptFailures::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -115,7 +118,7 @@ impl Acceptor {
                     }
                 }
                 Err(error) => {
-                    trouble.tell(&error, self.context.now());
+                    failures.log(&error, self.context.now());
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -147,26 +150,26 @@ impl Acceptor {
 
 /// Tells of failing accepts: the first at once, then once a minute how many there were.
 #[derive(Default)]
-struct Trouble {
-    untold: u64,
+struct AcceptFailures {
+    unlogged: u64,
     /// In boot time.
-    told_at: Option<Duration>,
+    logged_at: Option<Duration>,
 }
 
-impl Trouble {
-    fn tell(&mut self, error: &io::Error, now: Duration) {
-        self.untold += 1;
-        if self.told_at.is_some_and(|at| now < at + TELL_AFTER) {
+impl AcceptFailures {
+    fn log(&mut self, error: &io::Error, now: Duration) {
+        self.unlogged += 1;
+        if self.logged_at.is_some_and(|at| now < at + LOG_INTERVAL) {
             return;
         }
         tracing::warn!(
             error = error as &dyn std::error::Error,
-            failures = self.untold,
+            failures = self.unlogged,
             "Connections cannot be accepted at the moment; trying on"
         );
         *self = Self {
-            untold: 0,
-            told_at: Some(now),
+            unlogged: 0,
+            logged_at: Some(now),
         };
     }
 }

@@ -74,7 +74,7 @@ impl Format for Aws {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Body<'a> {
+struct AwsBody<'a> {
     #[serde(rename = "ARN")]
     arn: Cow<'a, str>,
     name: &'a str,
@@ -103,7 +103,7 @@ fn body(value: &SecretValue, requested: RequestedSecret<'_>) -> Result<Bytes, Ap
             parsed.secret_name
         )),
     };
-    Ok(encode(&Body {
+    Ok(encode(&AwsBody {
         arn,
         name: &parsed.secret_name,
         version_id: &parsed.version_id,

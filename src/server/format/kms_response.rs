@@ -25,7 +25,7 @@ pub(super) struct KmsResponse<'a> {
     #[serde(borrow)]
     pub(super) version_id: Cow<'a, str>,
     #[serde(borrow, default)]
-    version_stages: Stages<'a>,
+    version_stages: VersionStageList<'a>,
     #[serde(borrow)]
     pub(super) create_time: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -34,7 +34,7 @@ pub(super) struct KmsResponse<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Stages<'a> {
+struct VersionStageList<'a> {
     #[serde(borrow, default)]
     version_stage: Vec<Cow<'a, str>>,
 }

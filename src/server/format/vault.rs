@@ -84,33 +84,33 @@ fn wrapped(data: &RawValue) -> Option<&RawValue> {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct VaultBody<'a> {
     request_id: &'a str,
     lease_id: &'a str,
     renewable: bool,
     lease_duration: u32,
-    data: Data<'a>,
+    data: VaultData<'a>,
     wrap_info: (),
     warnings: (),
     auth: (),
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
-    data: Value<'a>,
-    metadata: Metadata<'a>,
+struct VaultData<'a> {
+    data: VaultValue<'a>,
+    metadata: VaultMetadata<'a>,
 }
 
 /// The members of a value that is a JSON object, or the value under one name.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Value<'a> {
+enum VaultValue<'a> {
     Members(&'a RawValue),
     Whole { value: &'a RawValue },
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
+struct VaultMetadata<'a> {
     created_time: &'a str,
     #[serde(rename = "custom_metadata")]
     custom: BTreeMap<&'static str, String>,
@@ -132,19 +132,19 @@ fn body(value: &SecretValue) -> Result<Bytes, ApiError> {
         ("version_id", Some(parsed.version_id.clone().into_owned())),
         ("version_stages", Some(parsed.stages().join(","))),
     ];
-    Ok(encode(&Body {
+    Ok(encode(&VaultBody {
         request_id: parsed.request_id.as_deref().unwrap_or_default(),
         lease_id: "",
         renewable: false,
         lease_duration: 0,
-        data: Data {
+        data: VaultData {
             data: match object {
-                Some(object) => Value::Members(object),
-                None => Value::Whole {
+                Some(object) => VaultValue::Members(object),
+                None => VaultValue::Whole {
                     value: parsed.secret_data,
                 },
             },
-            metadata: Metadata {
+            metadata: VaultMetadata {
                 created_time: parsed.create_time.as_deref().unwrap_or_default(),
                 custom: custom
                     .into_iter()

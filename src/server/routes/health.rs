@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::App;
-use crate::readiness::Readiness;
+use crate::app::App;
+use crate::monitor::Readiness;
 use crate::response::{self, FullResponse};
 use axum::extract::State;
 use http::{HeaderValue, Response, StatusCode, header};

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::Full;
 use prometheus_client::encoding::text::encode;
 
-use crate::App;
-use crate::readiness::Readiness;
+use crate::app::App;
+use crate::monitor::Readiness;
 use crate::response::FullResponse;
 
 const OPENMETRICS: HeaderValue =

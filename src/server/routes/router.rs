@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::routing::{MethodRouter, any, get, post};
 use http::Method;
 
-use super::{Endpoint, ROUTES, Route, RoutePath, agent, all_routes, health, metrics};
-use crate::App;
+use super::{ROUTES, Route, RouteHandler, RoutePath, agent, all_routes, health, metrics};
+use crate::app::App;
 use crate::error::Reject;
 use crate::format::ResponseType;
 use crate::response::FullResponse;
@@ -35,15 +35,15 @@ fn methods(route: &'static Route) -> MethodRouter<Arc<App>, Infallible> {
     let refuse = move |State(app): State<Arc<App>>, method: Method| async move {
         refuse_method(&app, route, &method)
     };
-    let methods = match route.endpoint {
+    let methods = match route.handler {
         // A GET of these two does not reach the router: `serve` answers it without boxing a future.
-        Endpoint::SecretByQuery | Endpoint::SecretByPath => return any(refuse),
-        Endpoint::Status => get(agent::status),
-        Endpoint::Purge => post(agent::purge),
-        Endpoint::Ping => get(health::ping),
-        Endpoint::Livez => get(health::livez),
-        Endpoint::Readyz => get(health::readyz),
-        Endpoint::Metrics => get(metrics::metrics),
+        RouteHandler::SecretByQuery | RouteHandler::SecretByPath => return any(refuse),
+        RouteHandler::Status => get(agent::status),
+        RouteHandler::Purge => post(agent::purge),
+        RouteHandler::Ping => get(health::ping),
+        RouteHandler::Livez => get(health::livez),
+        RouteHandler::Readyz => get(health::readyz),
+        RouteHandler::Metrics => get(metrics::metrics),
     };
     let methods = if route.allow == "GET" {
         // axum answers HEAD as GET otherwise.

@@ -4,13 +4,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use kms_agent_core::secret::SecretArn;
 
-use crate::App;
-use crate::access::{self, Record};
+use crate::app::App;
 use crate::error::{ApiError, Reject};
 use crate::format::{AgentTimes, RequestedSecret, ResponseType};
+use crate::log::access::{self, Record};
 use crate::query::{self, SecretQuery};
 use crate::response::{FullResponse, cache_status};
-use crate::routes::{Endpoint, Route};
+use crate::routes::{Route, RouteHandler};
 
 /// Form of the request for a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub(crate) fn form_of(route: Option<&Route>, method: &Method) -> Option<RequestF
     if *method != Method::GET {
         return None;
     }
-    match route?.endpoint {
-        Endpoint::SecretByQuery => Some(RequestForm::Query),
-        Endpoint::SecretByPath => Some(RequestForm::Path),
+    match route?.handler {
+        RouteHandler::SecretByQuery => Some(RequestForm::Query),
+        RouteHandler::SecretByPath => Some(RequestForm::Path),
         _ => None,
     }
 }

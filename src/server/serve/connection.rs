@@ -21,16 +21,18 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::Service;
 
+use super::parse_failure::{self, ParseFailure};
+use super::progress::ConnectionProgress;
 use super::request_head::FirstHead;
-use super::slots::Slot;
-use super::stream::{ClientStream, Progress, Refusal};
-use super::unreadable;
+use super::slots::ConnectionSlot;
+use super::stream::ClientStream;
+use crate::app::App;
 use crate::error::{ApiError, Reject};
-use crate::guard::{self, Admission};
-use crate::refusal::Refusals;
+use crate::guard::{self, Admission, Authorities};
+use crate::log::access;
+use crate::log::refusal::RefusalLog;
 use crate::routes::router::router;
 use crate::routes::{self, Route, secret};
-use crate::{App, access};
 
 /// For a request head to be complete, and for an idle connection to say something.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
@@ -53,23 +55,23 @@ const LINGER_BYTES: usize = 256 * 1024;
 pub(super) struct Context {
     app: Arc<App>,
     router: Router,
-    port: u16,
-    refusals: Arc<Refusals>,
+    authorities: Authorities,
+    refusals: Arc<RefusalLog>,
 }
 
 impl Context {
-    pub(super) fn new(app: Arc<App>, port: u16) -> Self {
+    pub(super) fn new(app: Arc<App>, authorities: Authorities) -> Self {
         Self {
             router: router(Arc::clone(&app)),
             app,
-            port,
+            authorities,
             refusals: Arc::default(),
         }
     }
 
     /// Tells of what was refused and not told of yet.
-    pub(super) fn tell_refusals(&self) {
-        self.refusals.tell();
+    pub(super) fn log_refusals(&self) {
+        self.refusals.log();
     }
 
     /// Boot time.
@@ -81,8 +83,13 @@ impl Context {
 /// Serves the connection until it ends. When its slot must be left it is ended gracefully: what the client has
 /// sent by then is answered, an idle connection is closed at once, and half a request has a second to become one,
 /// unless it is a newcomer that waits for the slot.
-pub(super) async fn run(context: Arc<Context>, stream: TcpStream, peer_port: u16, slot: Slot) {
-    let progress = Progress::default();
+pub(super) async fn run(
+    context: Arc<Context>,
+    stream: TcpStream,
+    peer_port: u16,
+    slot: ConnectionSlot,
+) {
+    let progress = ConnectionProgress::default();
     let head_limit = if slot.is_overflow() {
         OVERFLOW_HEAD_LIMIT
     } else {
@@ -134,7 +141,7 @@ pub(super) async fn run(context: Arc<Context>, stream: TcpStream, peer_port: u16
         let unread = || {
             error
                 .is_parse()
-                .then_some(Refusal::Parser(StatusCode::BAD_REQUEST))
+                .then_some(ParseFailure::Parser(StatusCode::BAD_REQUEST))
         };
         if let Some(refusal) = stream.take_refusal().or_else(unread) {
             slot.begin_answer();
@@ -164,12 +171,14 @@ async fn refuse(
         access::log(&response, peer_port, Duration::ZERO);
     }
     // The client may have gone.
-    let _ = stream.refuse(&unreadable::bytes(response).await).await;
+    let _ = stream
+        .refuse(&parse_failure::response_bytes(response).await)
+        .await;
 }
 
 /// Waits for the client to close as well. Closing with bytes of it unread would reset the connection, and the
 /// client might never see the answer.
-async fn linger(mut stream: ClientStream<'_>, slot: &Slot) {
+async fn linger(mut stream: ClientStream<'_>, slot: &ConnectionSlot) {
     let mut limit = LINGER_BYTES;
     tokio::select! {
         biased;
@@ -181,9 +190,9 @@ async fn linger(mut stream: ClientStream<'_>, slot: &Slot) {
 
 async fn respond(
     context: &Context,
-    slot: &Slot,
+    slot: &ConnectionSlot,
     peer_port: u16,
-    progress: &Progress,
+    progress: &ConnectionProgress,
     request: Request<Incoming>,
 ) -> Result<Response<Either<Full<Bytes>, Body>>, Infallible> {
     progress.begin_answer();
@@ -234,7 +243,7 @@ async fn respond(
 
 async fn admit(
     context: &Context,
-    slot: &Slot,
+    slot: &ConnectionSlot,
     parts: &http::request::Parts,
     route: Option<&Route>,
 ) -> Result<Admission, ApiError> {
@@ -246,5 +255,5 @@ async fn admit(
         error.retry_after = Some(Duration::from_secs(1));
         return Err(error);
     }
-    guard::admit(&context.app, context.port, parts, route).await
+    guard::admit(&context.app, &context.authorities, parts, route).await
 }

@@ -3,7 +3,7 @@
 //! Until then the caller is unknown, and what the agent keeps for it must stay small: many such connections are open
 //! at a time.
 
-use crate::App;
+use crate::app::App;
 use crate::config::MAX_TOKEN_HEADERS;
 use crate::error::{ApiError, Reject};
 use crate::guard::URI_TOO_LONG;

@@ -53,9 +53,9 @@ struct ClassSlots {
     leaving: BTreeSet<u64>,
 }
 
-/// Slot of one connection; dropping it frees the slot.
+/// ConnectionSlot of one connection; dropping it frees the slot.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConnectionSlot {
     number: u64,
     class: Class,
     /// Cancelled when the connection must give way, or when the server stops.
@@ -77,7 +77,7 @@ impl ConnectionSlots {
 
     /// Takes a slot for a new connection, which must leave when `stop` is cancelled too. `None` when every slot is
     /// in use by a connection that does not give way.
-    pub(super) fn take(&self, stop: &CancellationToken) -> Option<Slot> {
+    pub(super) fn take(&self, stop: &CancellationToken) -> Option<ConnectionSlot> {
         let mut state = lock(&self.0);
         let class = [Class::Served, Class::Overflow]
             .into_iter()
@@ -88,7 +88,7 @@ impl ConnectionSlots {
         let slots = state.class(class);
         slots.taken += 1;
         slots.silent.insert(number, leave.clone());
-        Some(Slot {
+        Some(ConnectionSlot {
             number,
             class,
             leave,
@@ -140,7 +140,7 @@ impl ClassSlots {
     }
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Completes when the connection must give way or the server stops.
     pub(super) fn left(&self) -> WaitForCancellationFuture<'_> {
         self.leave.cancelled()
@@ -203,7 +203,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         let slots = state.class(self.class);
@@ -220,107 +220,4 @@ fn lock(state: &Mutex<SlotState>) -> MutexGuard<'_, SlotState> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn take(slots: &ConnectionSlots) -> Option<Slot> {
-        slots.take(&CancellationToken::new())
-    }
-
-    /// Takes `count` slots; panics if there are not so many.
-    fn take_many(slots: &ConnectionSlots, count: usize) -> Vec<Slot> {
-        (0..count).map(|_| take(slots).unwrap()).collect()
-    }
-
-    fn evicted(held: &[Slot]) -> Vec<bool> {
-        held.iter().map(Slot::is_evicted).collect()
-    }
-
-    #[test]
-    fn the_oldest_silent_connection_gives_way_first() {
-        let slots = ConnectionSlots::new(3);
-        let held = take_many(&slots, 3);
-        held[0].begin_answer();
-        let newcomer = take(&slots).unwrap();
-        assert!(!newcomer.is_overflow());
-        assert_eq!(evicted(&held), [false, true, false]);
-        held[0].end_answers();
-        take(&slots).unwrap();
-        assert_eq!(evicted(&held), [true, true, false], "by age again");
-    }
-
-    #[test]
-    fn a_connection_with_the_token_never_gives_way_to_a_newcomer() {
-        let slots = ConnectionSlots::new(2);
-        let held = take_many(&slots, 2);
-        for slot in &held {
-            slot.begin_answer();
-            slot.note_token();
-        }
-        let overflow = take_many(&slots, OVERFLOW_SHARE + 1);
-        assert!(overflow.iter().all(Slot::is_overflow));
-        assert_eq!(evicted(&held), [false, false]);
-        assert_eq!(
-            evicted(&overflow),
-            [true, false, false, false, false],
-            "the oldest of the connections over the limit does"
-        );
-        for slot in &overflow[1..] {
-            slot.begin_answer();
-        }
-        assert!(take(&slots).is_none(), "each of them is owed an answer");
-        drop(held);
-        assert!(!take(&slots).unwrap().is_overflow());
-    }
-
-    #[test]
-    fn a_half_closed_connection_gives_way_after_the_silent_ones_only() {
-        let slots = ConnectionSlots::new(2);
-        let held = take_many(&slots, 2);
-        held[0].begin_answer();
-        held[0].note_token();
-        held[0].note_half_closed();
-        let newcomer = take(&slots).unwrap();
-        assert_eq!(evicted(&held), [false, true]);
-        newcomer.begin_answer();
-        assert!(!take(&slots).unwrap().is_overflow());
-        assert_eq!(evicted(&held), [true, true]);
-    }
-
-    #[test]
-    fn a_request_that_came_with_the_order_to_leave_is_still_owed_its_answer() {
-        let slots = ConnectionSlots::new(1);
-        let first = take(&slots).unwrap();
-        let second = take(&slots).unwrap();
-        assert!(first.is_evicted());
-        first.begin_answer();
-        assert!(!first.is_evicted());
-        first.note_half_closed();
-        second.begin_answer();
-        assert!(take(&slots).unwrap().is_overflow(), "both are owed answers");
-        drop(first);
-        assert!(take(&slots).unwrap().is_overflow());
-        drop(second);
-        assert!(!take(&slots).unwrap().is_overflow());
-    }
-
-    #[test]
-    fn nothing_stays_in_the_lists() {
-        let slots = ConnectionSlots::new(8);
-        let held = take_many(&slots, 100);
-        assert!(slots.is_crowded());
-        for slot in held.iter().step_by(2) {
-            slot.begin_answer();
-            slot.note_half_closed();
-            slot.end_answers();
-        }
-        drop(held);
-        let state = lock(&slots.0);
-        for class in [&state.served, &state.overflow] {
-            assert_eq!(class.taken, 0);
-            assert!(class.silent.is_empty());
-            assert!(class.half_closed.is_empty());
-            assert!(class.leaving.is_empty());
-        }
-    }
-}
+mod tests;

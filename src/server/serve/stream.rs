@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,78 +13,29 @@ use http::StatusCode;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
+use super::idle_timer::IdleTimer;
+use super::parse_failure::ParseFailure;
+use super::progress::ConnectionProgress;
 use super::request_head::FirstHead;
-use super::slots::Slot;
-use super::unreadable;
-use crate::error::ApiError;
+use super::slots::ConnectionSlot;
 
 /// How long an answer may take to be taken.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
-
-/// How far a connection is, for its stream and its end.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// The client will not be listened to any longer than it has spoken already.
-    pub(super) leaving: AtomicBool,
-    /// A request is whole and has no answer yet.
-    answering: AtomicBool,
-    /// How many requests have become whole.
-    requests: AtomicU64,
-    /// Some of an answer could not be written yet.
-    writing: AtomicBool,
-}
-
-impl Progress {
-    /// A request is whole.
-    pub(super) fn begin_answer(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.answering.store(true, Ordering::Relaxed);
-    }
-
-    /// Its answer is there, and can be written.
-    pub(super) fn end_answer(&self) {
-        self.answering.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the client is waiting for something, and not the other way round.
-    pub(super) fn is_owing(&self) -> bool {
-        self.answering.load(Ordering::Relaxed) || self.writing.load(Ordering::Relaxed)
-    }
-}
-
-/// Reason why bytes that came are not a request.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// The parser's, which knows a status and nothing else at the time.
-    Parser(StatusCode),
-    /// The stream's own.
-    Own(ApiError),
-}
-
-impl Refusal {
-    /// The error to answer with; `reason` is what the parser said.
-    pub(super) fn into_error(self, reason: &str) -> ApiError {
-        match self {
-            Self::Parser(status) => unreadable::error(status, reason),
-            Self::Own(error) => error,
-        }
-    }
-}
 
 /// A TCP stream with those manners.
 #[derive(Debug)]
 pub(super) struct ClientStream<'a> {
     tcp: TcpStream,
-    progress: &'a Progress,
-    slot: &'a Slot,
+    progress: &'a ConnectionProgress,
+    slot: &'a ConnectionSlot,
     first_head: FirstHead<'a>,
-    wait: Wait,
+    idle: IdleTimer,
     /// Number of requests whose answers are written.
     answered: u64,
     /// Why the bytes that came are not taken for a request; to be told by [`ClientStream::refuse`].
-    refusal: Option<Refusal>,
+    refusal: Option<ParseFailure>,
     /// Runs from the first moment that an answer could not be written on until all of it has been.
     taking: Option<Pin<Box<Sleep>>>,
     /// Our side is closed, and all there was to say has been written.
@@ -95,8 +46,8 @@ impl<'a> ClientStream<'a> {
     /// `head_limit` is how long a request may take to come whole, and how long the stream may be idle.
     pub(super) fn new(
         tcp: TcpStream,
-        progress: &'a Progress,
-        slot: &'a Slot,
+        progress: &'a ConnectionProgress,
+        slot: &'a ConnectionSlot,
         first_head: FirstHead<'a>,
         head_limit: Duration,
     ) -> Self {
@@ -105,7 +56,7 @@ impl<'a> ClientStream<'a> {
             progress,
             slot,
             first_head,
-            wait: Wait::new(head_limit),
+            idle: IdleTimer::new(head_limit),
             answered: 0,
             refusal: None,
             taking: None,
@@ -118,7 +69,7 @@ impl<'a> ClientStream<'a> {
     }
 
     /// Takes the reason why there is no request, if there is one.
-    pub(super) fn take_refusal(&mut self) -> Option<Refusal> {
+    pub(super) fn take_refusal(&mut self) -> Option<ParseFailure> {
         self.refusal.take()
     }
 
@@ -215,7 +166,7 @@ impl AsyncRead for ClientStream<'_> {
             if requests == 0
                 && let Err(error) = self.first_head.take(buf.filled())
             {
-                self.refusal = Some(Refusal::Own(error));
+                self.refusal = Some(ParseFailure::Own(error));
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             return outcome;
@@ -223,7 +174,7 @@ impl AsyncRead for ClientStream<'_> {
         if !self.progress.answering.load(Ordering::Relaxed)
             && !self.progress.leaving.load(Ordering::Relaxed)
         {
-            ready!(self.wait.poll(requests, cx));
+            ready!(self.idle.poll(requests, cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending
@@ -237,7 +188,7 @@ impl AsyncWrite for ClientStream<'_> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         if let Some(status) = self.parser_status(buf) {
-            self.refusal = Some(Refusal::Parser(status));
+            self.refusal = Some(ParseFailure::Parser(status));
             return Poll::Ready(Ok(buf.len()));
         }
         let outcome = Pin::new(&mut self.tcp).poll_write(cx, buf);
@@ -250,7 +201,7 @@ impl AsyncWrite for ClientStream<'_> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if let Some(status) = bufs.first().and_then(|buf| self.parser_status(buf)) {
-            self.refusal = Some(Refusal::Parser(status));
+            self.refusal = Some(ParseFailure::Parser(status));
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
@@ -283,71 +234,4 @@ impl AsyncWrite for ClientStream<'_> {
         self.is_closed = true;
         Poll::Ready(Ok(()))
     }
-}
-
-/// How exactly it is known since when a busy stream has been idle.
-const TICK: Duration = Duration::from_secs(1);
-
-/// The wait for a whole request, of which only the first after a pause looks at the clock: a timer moved on for each
-/// of many requests a second would cost more than all else here. While they come it ticks; when none has come since the
-/// last tick, it goes off once more at the end.
-#[derive(Debug)]
-struct Wait {
-    limit: Duration,
-    timer: Pin<Box<Sleep>>,
-    /// How many requests had come when it was set.
-    requests: u64,
-    /// It goes off at the end of the wait, not at a tick.
-    is_last: bool,
-    /// It knows whom to wake.
-    is_armed: bool,
-}
-
-impl Wait {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            timer: Box::pin(tokio::time::sleep(limit)),
-            requests: 0,
-            is_last: true,
-            is_armed: false,
-        }
-    }
-
-    /// Ready when the request after so many `requests` has been waited for long enough. Always polled by one task.
-    fn poll(&mut self, requests: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_last && requests != self.requests {
-            self.requests = requests;
-            self.is_last = false;
-            self.set(now() + TICK.min(self.limit));
-        }
-        while !self.is_armed || self.timer.is_elapsed() {
-            self.is_armed = true;
-            ready!(self.timer.as_mut().poll(cx));
-            if self.requests == requests {
-                if self.is_last {
-                    return Poll::Ready(());
-                }
-                self.is_last = true;
-                self.set(self.timer.deadline() + self.limit.saturating_sub(TICK));
-            } else {
-                self.requests = requests;
-                self.set(now() + TICK.min(self.limit));
-            }
-        }
-        Poll::Pending
-    }
-
-    fn set(&mut self, deadline: Instant) {
-        self.timer.as_mut().reset(deadline);
-        self.is_armed = false;
-    }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the runtime's time, which its timers go by"
-)]
-fn now() -> Instant {
-    Instant::now()
 }

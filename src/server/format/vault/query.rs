@@ -1,13 +1,13 @@
 //! Path and query in which Vault clients name a secret.
 
 use crate::error::{ApiError, Reject};
-use crate::query::{Parameters, SecretQuery};
+use crate::query::{QueryParameters, SecretQuery};
 
 /// `<PathPrefix>secret/data/<id>?version=…` besides the parameters of the other formats; the prefix `secret/data/` may be
 /// absent. KMS versions have no numbers, so `version` can only name the latest one.
 pub(crate) fn parse_path(path: &str, query: &str) -> Result<SecretQuery, ApiError> {
     const KNOWN: [&str; 4] = ["versionId", "versionStage", "refreshNow", "version"];
-    let parameters = Parameters::parse(query, &KNOWN)?;
+    let parameters = QueryParameters::parse(query, &KNOWN)?;
     if !matches!(parameters.get("version"), None | Some("0" | "1")) {
         return Err(Reject::InvalidParameter.because(
             "The parameter version takes 0 or 1: KMS versions have no numbers. Use versionId or versionStage.",

@@ -6,21 +6,21 @@ use axum::extract::State;
 use http::Uri;
 use serde::Serialize;
 
-use crate::App;
+use crate::app::App;
 use crate::error::{ApiError, Reject};
 use crate::format::ResponseType;
 use crate::query::{PurgeOrder, parse_purge};
 use crate::response::{self, FullResponse};
 
 #[derive(Serialize)]
-struct Purged {
+struct PurgeCount {
     purged: usize,
 }
 
 /// Drops entries; while KMS is failing the whole cache only goes with `force`, since nothing could refill it.
 pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> FullResponse {
     match carry_out(&app, uri.query().unwrap_or_default()).await {
-        Ok(purged) => response::json(response::encode(&Purged { purged })),
+        Ok(purged) => response::json(response::encode(&PurgeCount { purged })),
         Err(error) => ResponseType::KMS.error(&error),
     }
 }

@@ -9,32 +9,32 @@ use kms_agent_core::Timestamp;
 use kms_agent_core::backend::{ScanItem, StoreStats};
 use serde::Serialize;
 
-use crate::App;
+use crate::app::App;
 use crate::response::{self, FullResponse};
 
 #[derive(Serialize)]
-struct Status {
+struct AgentStatus {
     version: &'static str,
     pid: u32,
     started_at: Option<String>,
-    cache: Cache,
-    upstream: Upstream,
-    credentials: Credentials,
-    prefetch: Vec<Prefetched>,
-    entries: Vec<Entry>,
+    cache: CacheStatus,
+    upstream: UpstreamStatus,
+    credentials: CredentialStatus,
+    prefetch: Vec<PrefetchStatus>,
+    entries: Vec<EntryStatus>,
     truncated: bool,
 }
 
 #[derive(Serialize)]
-struct Cache {
+struct CacheStatus {
     backend: &'static str,
     entries: usize,
     capacity: usize,
-    store: Option<Store>,
+    store: Option<StoreStatus>,
 }
 
 #[derive(Serialize)]
-struct Store {
+struct StoreStatus {
     path: String,
     bytes: u64,
     state: &'static str,
@@ -42,27 +42,27 @@ struct Store {
 }
 
 #[derive(Serialize)]
-struct Upstream {
+struct UpstreamStatus {
     state: &'static str,
     last_success_at: Option<String>,
     last_error: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Credentials {
+struct CredentialStatus {
     provider: Option<String>,
     expires_at: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Prefetched {
+struct PrefetchStatus {
     name: String,
     state: &'static str,
     error: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Entry {
+struct EntryStatus {
     name: String,
     selector: String,
     version_id: String,
@@ -82,17 +82,17 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
     let upstream = service.upstream();
     let credentials = service.credentials();
     let wall = |at| service.timeline().wall(at).to_rfc3339();
-    response::json(response::encode(&Status {
+    response::json(response::encode(&AgentStatus {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         started_at: wall(app.started_at),
-        cache: Cache {
+        cache: CacheStatus {
             backend: service.backend_info().name,
             entries: stats.entries,
             capacity: stats.capacity,
-            store: stats.store.map(Store::from),
+            store: stats.store.map(StoreStatus::from),
         },
-        upstream: Upstream {
+        upstream: UpstreamStatus {
             state: if upstream.failing.is_some() {
                 "degraded"
             } else {
@@ -101,7 +101,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
             last_success_at: upstream.last_success_at.and_then(wall),
             last_error: upstream.failing,
         },
-        credentials: Credentials {
+        credentials: CredentialStatus {
             provider: credentials.provider.map(Into::into),
             expires_at: credentials.expires_at.and_then(Timestamp::to_rfc3339),
         },
@@ -109,7 +109,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
             .prefetch
             .list()
             .into_iter()
-            .map(|(secret, state)| Prefetched::new(secret.id.as_str(), state))
+            .map(|(secret, state)| PrefetchStatus::new(secret.id.as_str(), state))
             .collect(),
         entries: entries(&app, &listing.items, now),
         truncated: listing.truncated,
@@ -117,18 +117,18 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
 }
 
 /// The entries by name, as they are at `now`.
-fn entries(app: &App, items: &[ScanItem], now: Timestamp) -> Vec<Entry> {
+fn entries(app: &App, items: &[ScanItem], now: Timestamp) -> Vec<EntryStatus> {
     let policy = app.service.policy();
     items
         .iter()
         .map(|item| {
             let freshness = app.service.judge(&policy, &item.lifetime, now);
-            Entry::new(item, freshness, now)
+            EntryStatus::new(item, freshness, now)
         })
         .collect()
 }
 
-impl Entry {
+impl EntryStatus {
     fn new(item: &ScanItem, freshness: Freshness, now: Timestamp) -> Self {
         let seconds =
             |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
@@ -150,7 +150,7 @@ impl Entry {
     }
 }
 
-impl Prefetched {
+impl PrefetchStatus {
     fn new(name: &str, state: PrefetchState) -> Self {
         let (state, error) = match state {
             PrefetchState::Pending => ("pending", None),
@@ -165,7 +165,7 @@ impl Prefetched {
     }
 }
 
-impl From<StoreStats> for Store {
+impl From<StoreStats> for StoreStatus {
     fn from(store: StoreStats) -> Self {
         Self {
             path: store.path.display().to_string(),

@@ -9,11 +9,11 @@ use kms_agent_core::log_gate::{Event, LogGate};
 /// For how long refusals are gathered before they are told of together.
 const GATHERING: Duration = Duration::from_secs(1);
 
-/// Refusals that are still to be told of, by their code.
+/// RefusalLog that are still to be told of, by their code.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(LogGate<()>);
+pub(crate) struct RefusalLog(LogGate<()>);
 
-impl Refusals {
+impl RefusalLog {
     /// Counts one, to be told of within a second.
     pub(crate) fn note(self: &Arc<Self>, code: &str) {
         let event = Event {
@@ -24,13 +24,13 @@ impl Refusals {
             let refusals = Arc::clone(self);
             tokio::spawn(async move {
                 tokio::time::sleep(GATHERING).await;
-                refusals.tell();
+                refusals.log();
             });
         }
     }
 
     /// Tells of what was gathered, a line for each code.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn log(&self) {
         for ((), code, gathered) in self.0.rest() {
             let count = gathered.count;
             tracing::info!(code = &*code, count, "Requests were refused");

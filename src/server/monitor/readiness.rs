@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::App;
+use crate::app::App;
 
 /// How long a probe waits for KMS. Health probes commonly give up after a second.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Every check, by the names of the JSON and of the metric.
-pub(crate) const CHECKS: [&str; 6] = [
+pub(super) const CHECKS: [&str; 6] = [
     "token",
     "credentials",
     "upstream",
@@ -28,23 +28,23 @@ pub(crate) struct Readiness {
 
 #[derive(Serialize)]
 struct Checks {
-    token: Check,
-    credentials: Check,
-    upstream: Check,
-    cache: Check,
-    prefetch: Prefetch,
-    tasks: Check,
+    token: PlainCheck,
+    credentials: PlainCheck,
+    upstream: PlainCheck,
+    cache: PlainCheck,
+    prefetch: PrefetchCheck,
+    tasks: PlainCheck,
 }
 
 #[derive(Serialize)]
-struct Check {
+struct PlainCheck {
     state: Level,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Prefetch {
+struct PrefetchCheck {
     state: Level,
     total: usize,
     done: usize,
@@ -60,7 +60,7 @@ pub(crate) enum Level {
     Failed = 2,
 }
 
-impl Check {
+impl PlainCheck {
     fn is(state: Level) -> Self {
         Self { state, code: None }
     }
@@ -95,13 +95,13 @@ impl Readiness {
         let in_the_way = if able { Level::Degraded } else { Level::Failed };
         let is_unknown = !credentials.usable || upstream.identity_refused;
         let checks = Checks {
-            token: Check::ok_unless(app.token.is_stuck(), Level::Degraded),
+            token: PlainCheck::ok_unless(app.token.is_stuck(), Level::Degraded),
             credentials: if is_unknown {
-                Check::is(in_the_way)
+                PlainCheck::is(in_the_way)
             } else {
-                Check::ok_unless(credentials.renewal_fails, Level::Degraded)
+                PlainCheck::ok_unless(credentials.renewal_fails, Level::Degraded)
             },
-            upstream: Check {
+            upstream: PlainCheck {
                 state: match upstream.failing {
                     _ if !able && !upstream.reached => Level::Failed,
                     Some(_) => Level::Degraded,
@@ -109,8 +109,8 @@ impl Readiness {
                 },
                 code: upstream.failing,
             },
-            cache: Check::ok_unless(store_trouble, Level::Degraded),
-            prefetch: Prefetch {
+            cache: PlainCheck::ok_unless(store_trouble, Level::Degraded),
+            prefetch: PrefetchCheck {
                 state: match prefetch {
                     counts if !counts.first_pass_is_over() => Level::Failed,
                     counts if counts.failed > 0 => Level::Degraded,
@@ -120,7 +120,7 @@ impl Readiness {
                 done: prefetch.done,
                 failed: prefetch.failed,
             },
-            tasks: Check::ok_unless(app.tasks.are_failing(), Level::Degraded),
+            tasks: PlainCheck::ok_unless(app.tasks.are_failing(), Level::Degraded),
         };
         Self {
             ready: able && prefetch.first_pass_is_over(),

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::readiness::{CHECKS, Readiness};
+use super::readiness::{CHECKS, Readiness};
 
 /// Requests by outcome, and what is looked up only when somebody scrapes.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Answers to bytes that the HTTP parser refuses before there is a request.
+//! Responses to bytes that are not a request.
 
 use std::io::Write;
 
@@ -9,8 +9,27 @@ use crate::error::{ApiError, Reject};
 use crate::guard::{HEADERS_TOO_LARGE, URI_TOO_LONG};
 use crate::response::FullResponse;
 
+/// Reason why bytes that came are not a request.
+#[derive(Debug)]
+pub(super) enum ParseFailure {
+    /// The parser's, which knows a status and nothing else at the time.
+    Parser(StatusCode),
+    /// The stream's own.
+    Own(ApiError),
+}
+
+impl ParseFailure {
+    /// The error to answer with; `reason` is what the parser said.
+    pub(super) fn into_error(self, reason: &str) -> ApiError {
+        match self {
+            Self::Parser(status) => error(status, reason),
+            Self::Own(error) => error,
+        }
+    }
+}
+
 /// The error for the status that the parser chose; `reason` is its own short text.
-pub(super) fn error(status: StatusCode, reason: &str) -> ApiError {
+fn error(status: StatusCode, reason: &str) -> ApiError {
     match status {
         StatusCode::URI_TOO_LONG => Reject::UriTooLong.because(URI_TOO_LONG),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
@@ -22,8 +41,8 @@ pub(super) fn error(status: StatusCode, reason: &str) -> ApiError {
     }
 }
 
-/// The bytes of a response, head and body. The connection closes after it.
-pub(super) async fn bytes(response: FullResponse) -> Vec<u8> {
+/// Returns the bytes of a response, head and body. The connection closes after it.
+pub(super) async fn response_bytes(response: FullResponse) -> Vec<u8> {
     let (parts, body) = response.into_parts();
     // The body is in memory: collecting it neither fails nor waits.
     let body = body

@@ -1,0 +1,4 @@
+//! Log lines about requests.
+
+pub(crate) mod access;
+pub(crate) mod refusal;
