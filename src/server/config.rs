@@ -1,4 +1,4 @@
-//! The keys of the table `Server` that this layer reads.
+//! Keys of the table `Server` that this layer reads.
 
 use http::HeaderName;
 use kms_agent_core::config::ConfigTable;
@@ -6,10 +6,10 @@ use kms_agent_core::config::ConfigTable;
 use crate::format::ResponseType;
 use crate::routes::{self, ErrorFormat, Route};
 
-/// How many headers may carry the token.
+/// Number of headers that may carry the token.
 pub(crate) const MAX_TOKEN_HEADERS: usize = 8;
 
-/// Headers that HTTP or the guard has a use for.
+/// Headers that HTTP or the guard uses.
 const RESERVED_HEADERS: [&str; 14] = [
     "connection",
     "content-length",
@@ -27,14 +27,14 @@ const RESERVED_HEADERS: [&str; 14] = [
     "x-real-ip",
 ];
 
-/// The operator's settings of the HTTP layer.
+/// Settings of the HTTP layer.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// The headers that may carry the token.
+    /// Headers that may carry the token.
     pub ssrf_headers: Vec<HeaderName>,
-    /// Where the path-style secret route begins; with a slash at both ends.
+    /// Prefix of the path route for secrets, with a slash at both ends.
     pub path_prefix: String,
-    /// The most connections served at a time.
+    /// Number of connections that are served at a time.
     pub max_conn: usize,
     /// Format of the secret routes.
     pub response_type: ResponseType,

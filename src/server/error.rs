@@ -1,4 +1,4 @@
-//! The only table of status codes, and the public text of every error.
+//! Table of all status codes, and the public text of every error.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 use kms_agent_core::{SourceError, SourceErrorKind};
 
-/// An answer that is not the secret. Its texts are for the application's developer: they say what to do and
-/// hold no cause from inside, which is logged where it happened.
+/// Response that is not the secret. Its texts tell the developer of the application what to do. They contain no
+/// internal cause, which is logged where it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
@@ -19,7 +19,7 @@ pub(crate) struct ApiError {
     pub(crate) allow: Option<&'static str>,
 }
 
-/// What the agent itself refuses or cannot tell, by its own codes.
+/// Error of the agent itself, by its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reject {
     InvalidParameter,
@@ -61,7 +61,7 @@ impl Reject {
         }
     }
 
-    /// The error with the sentence that tells the developer what to do.
+    /// Returns the error with the sentence that tells the developer what to do.
     pub(crate) fn because(self, message: impl Into<String>) -> ApiError {
         let (status, code) = self.row();
         ApiError {
@@ -75,7 +75,7 @@ impl Reject {
     }
 }
 
-/// How long to wait where nobody said.
+/// `Retry-After` where KMS names no time.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
 impl From<Arc<SourceError>> for ApiError {
@@ -118,7 +118,7 @@ impl From<Arc<SourceError>> for ApiError {
             | SourceErrorKind::ServerFailure => by_kms(),
             SourceErrorKind::Unavailable => own(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.RouteHandler, KMS.CaFile).".to_owned(),
+                "KMS could not be reached and no copy may be served; the agent's log says why (network, KMS.Endpoint, KMS.CaFile).".to_owned(),
             ),
             SourceErrorKind::TimedOut => own(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -134,7 +134,7 @@ impl From<Arc<SourceError>> for ApiError {
             )),
             SourceErrorKind::InvalidAnswer => own(
                 StatusCode::BAD_GATEWAY,
-                "What answered is not KMS; check the agent's KMS.RouteHandler and any proxy in between.".to_owned(),
+                "The response is not from KMS; check the agent's KMS.Endpoint and any proxy in between.".to_owned(),
             ),
             SourceErrorKind::NoCredentials => own(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -150,7 +150,7 @@ impl From<Arc<SourceError>> for ApiError {
             ),
             SourceErrorKind::RegionUnknown => own(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The agent knows no region; set KMS.Region in its config file or ALIBABA_CLOUD_REGION_ID.".to_owned(),
+                "The agent's region is unknown; set KMS.Region in its config file or ALIBABA_CLOUD_REGION_ID.".to_owned(),
             ),
             SourceErrorKind::VersionNotFound => own(
                 StatusCode::NOT_FOUND,

@@ -16,10 +16,10 @@ use crate::app::App;
 use crate::error::{ApiError, Reject};
 use crate::routes::Route;
 
-/// The longest request target, in bytes.
+/// Bytes that a request target may have.
 const MAX_URI: usize = 8 * 1024;
 
-/// The most bytes that the header fields may have together.
+/// Bytes that all header fields may have together.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 /// Sentence for a longer target.
@@ -43,7 +43,7 @@ pub(crate) enum Admission {
 /// so it is checked again after the source of tokens has been read.
 pub(crate) async fn admit(
     app: &App,
-    authorities: &Authorities,
+    authorities: Authorities,
     request: &Parts,
     route: Option<&Route>,
 ) -> Result<Admission, ApiError> {
@@ -59,7 +59,7 @@ pub(crate) async fn admit(
         return Ok(Admission::Token);
     }
     if head.shows_token() {
-        app.token.wait_for_look().await;
+        app.token.wait_for_read().await;
     }
     check_token(app, &head).map(|()| Admission::Token)
 }
@@ -97,7 +97,7 @@ fn check_forwarding(head: &Head<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn check_host(head: &Head<'_>, authorities: &Authorities) -> Result<(), ApiError> {
+fn check_host(head: &Head<'_>, authorities: Authorities) -> Result<(), ApiError> {
     if head.hosts != 1 {
         Err(Reject::InvalidRequest.because("Send exactly one Host header."))
     } else if authorities.contain(head.host) {
@@ -110,7 +110,7 @@ fn check_host(head: &Head<'_>, authorities: &Authorities) -> Result<(), ApiError
 fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
     if head.is_from_page {
         Err(Reject::ForbiddenOrigin.because(
-            "Requests of web pages are not served; ask without Origin and Sec-Fetch-Site headers.",
+            "Requests from web pages are not served; send no Origin or Sec-Fetch-Site header.",
         ))
     } else {
         Ok(())
@@ -118,7 +118,7 @@ fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
 }
 
 fn is_admitted(app: &App, head: &Head<'_>) -> bool {
-    // Every one is looked at, whichever is right.
+    // All are checked, so that the time does not tell which one is right.
     let admits = |admitted, token: &&[u8]| admitted | app.token.admits(token);
     head.tokens.iter().flatten().fold(false, admits) && !head.is_token_doubled
 }

@@ -1,4 +1,4 @@
-//! The loopback listeners, the limit on connections, and the graceful end.
+//! Loopback listeners, the limit on connections, and graceful shutdown.
 
 mod connection;
 mod idle_timer;
@@ -24,16 +24,16 @@ use self::slots::ConnectionSlots;
 use crate::app::App;
 use crate::guard::Authorities;
 
-/// How long requests in flight may take once the end has been asked for.
+/// Time for requests in flight at shutdown.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// The pause after a failed accept, most often for want of descriptors, which only time can mend.
+/// Pause after a failed accept. The usual cause is a lack of descriptors, which may pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often failing accepts are told of.
+/// Interval between log lines about failing accepts.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Serves until `stop` is cancelled, then lets what is in flight finish, for five seconds at most.
+/// Serves until `stop` is cancelled, then gives requests in flight five seconds to finish.
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
     let port = listeners.port();
     let listeners = listeners.into_tokio()?;
@@ -60,14 +60,14 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
     {
         tracing::warn!(
             connections = acceptor.connections.len(),
-            "Not every connection ended in time; closing the rest"
+            "Connections did not finish in time at shutdown; closing them"
         );
     }
     acceptor.context.log_refusals();
     Ok(())
 }
 
-/// Accepts on `listener` until the end, also after a panic.
+/// Accepts on `listener` until shutdown, also after a panic.
 fn keep_accepting(
     tasks: &Arc<Tasks>,
     acceptor: &Arc<Acceptor>,
@@ -84,7 +84,7 @@ fn keep_accepting(
     let acceptor = Arc::clone(acceptor);
     async move {
         kept.await;
-        // An error means that the listener cannot be had, or that nobody is waiting any more.
+        // An error means that no connection is waiting any more.
         if let Some(listener) = Arc::into_inner(listener) {
             let _ = acceptor.admit_waiting(listener);
         }
@@ -125,7 +125,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets in whoever was waiting at the door when the end came, without waiting for anybody.
+    /// Admits the connections that were waiting in the queue at shutdown.
     fn admit_waiting(&self, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         for _ in 0..listen::BACKLOG {
@@ -137,7 +137,7 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: TcpStream, peer_port: u16) {
-        // Answers are written whole; waiting to fill a packet could only delay them.
+        // Responses are written whole; a delay to fill a packet gains nothing.
         let _ = stream.set_nodelay(true);
         // Without a slot the connection is closed at once.
         if let Some(slot) = self.slots.take(&self.stop) {
@@ -148,11 +148,11 @@ impl Acceptor {
     }
 }
 
-/// Tells of failing accepts: the first at once, then once a minute how many there were.
+/// Log of failing accepts: the first at once, then their number once a minute.
 #[derive(Default)]
 struct AcceptFailures {
     unlogged: u64,
-    /// In boot time.
+    /// Boot time of the last log line.
     logged_at: Option<Duration>,
 }
 
@@ -165,7 +165,7 @@ impl AcceptFailures {
         tracing::warn!(
             error = error as &dyn std::error::Error,
             failures = self.unlogged,
-            "Connections cannot be accepted at the moment; trying on"
+            "Accepting connections failed; retrying"
         );
         *self = Self {
             unlogged: 0,

@@ -1,4 +1,4 @@
-//! The token that applications prove themselves with.
+//! Token that authenticates applications.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
-/// How long a token may be, in characters.
+/// Length of a token, in characters.
 pub const TOKEN_LENGTH: RangeInclusive<usize> = 16..=1024;
 
-/// How long a request with another token may wait for a look at the token's source: until one may begin, which is
-/// 100 ms at most, and for the reading itself.
-const LOOK_LIMIT: Duration = Duration::from_millis(150);
+/// Time that a request with another token waits for the next read of the token source: at most 100 ms until the read
+/// begins, and the read itself.
+const READ_LIMIT: Duration = Duration::from_millis(150);
 
 /// A valid token. Only its digest is kept.
 #[derive(Clone, Copy)]
@@ -24,16 +24,16 @@ pub struct Token {
     digest: [u8; 32],
 }
 
-/// Why a text is no token. Says nothing of the text but its length.
+/// Reason why a text is not a token. It contains only the length of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// Nothing but white space.
+    /// Only white space.
     #[error("it is empty")]
     Empty,
     /// Outside [`TOKEN_LENGTH`].
     #[error("it has {0} characters; 16 to 1024 are needed")]
     Length(usize),
-    /// Something else than visible ASCII.
+    /// Characters that are not visible ASCII.
     #[error(
         "it holds characters other than visible ASCII (a blank or line break inside, or a letter outside ASCII)"
     )]
@@ -41,7 +41,7 @@ pub enum InvalidToken {
 }
 
 impl Token {
-    /// Reads a token; white space around it is not part of it.
+    /// Reads a token; white space around it is ignored.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidToken> {
         let text = text.trim_ascii();
         if text.is_empty() {
@@ -72,35 +72,35 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The token in force, which may be replaced at any moment.
+/// Current token, which may be replaced at any time.
 #[derive(Debug)]
 pub struct TokenStore {
     current: ArcSwap<Token>,
-    /// The source of tokens gives none at the moment; the last one stays in force.
+    /// The token source has no valid token; the last one stays in force.
     stuck: AtomicBool,
-    looks: Looks,
+    reads: SourceReads,
 }
 
-/// Looks at the source of tokens, which requests may ask for.
+/// Reads of the token source, which requests may ask for.
 #[derive(Debug)]
-struct Looks {
-    /// The source is one that changes, and a thread looks at it.
+struct SourceReads {
+    /// The source can change, and a thread reads it.
     is_followed: AtomicBool,
     is_wanted: Mutex<bool>,
     wanted: Condvar,
-    /// How many have begun.
+    /// Number of reads that have begun.
     begun: AtomicU64,
-    /// How many had begun when the last one ended.
+    /// Value of `begun` for the last completed read.
     done: watch::Sender<u64>,
 }
 
 impl TokenStore {
-    /// Begins with `token`.
+    /// Starts with `token`.
     pub fn new(token: Token) -> Self {
         Self {
             current: ArcSwap::from_pointee(token),
             stuck: AtomicBool::new(false),
-            looks: Looks {
+            reads: SourceReads {
                 is_followed: AtomicBool::new(false),
                 is_wanted: Mutex::new(false),
                 wanted: Condvar::new(),
@@ -110,85 +110,85 @@ impl TokenStore {
         }
     }
 
-    /// Puts `token` in force; the old one ends.
+    /// Puts `token` in force; the old one is no longer accepted.
     pub fn replace(&self, token: Token) {
         self.current.store(token.into());
         self.stuck.store(false, Ordering::Relaxed);
     }
 
-    /// Notes whether the source of tokens gives an unusable one.
+    /// Notes whether the token source has no valid token.
     pub fn set_stuck(&self, stuck: bool) {
         self.stuck.store(stuck, Ordering::Relaxed);
     }
 
-    /// Whether the source of tokens gives an unusable one.
+    /// Whether the token source has no valid token.
     pub fn is_stuck(&self) -> bool {
         self.stuck.load(Ordering::Relaxed)
     }
 
-    /// Whether `candidate` is the token. Digests are compared, in constant time, so that neither content nor
-    /// length shows in how long it takes.
+    /// Whether `candidate` is the token. Digests are compared in constant time, so that the time depends neither on content
+    /// nor on length.
     pub fn admits(&self, candidate: &[u8]) -> bool {
         let digest: [u8; 32] = Sha256::digest(candidate).into();
         digest.ct_eq(&self.current.load().digest).into()
     }
 }
 
-/// The side of requests.
+/// Methods for requests.
 impl TokenStore {
-    /// Waits for a look at the source of tokens that begins from now on, so that whoever has just read a new token
-    /// there is not refused. Everybody who waits shares it. Ends at once where nothing follows the source.
-    pub(crate) async fn wait_for_look(&self) {
-        let looks = &self.looks;
-        if !looks.is_followed.load(Ordering::Relaxed) {
+    /// Waits for a read of the token source that begins after this call, so that a caller that has just read a new token
+    /// there is not refused. All waiting requests share it. Returns at once where no thread reads the source.
+    pub(crate) async fn wait_for_read(&self) {
+        let reads = &self.reads;
+        if !reads.is_followed.load(Ordering::Relaxed) {
             return;
         }
-        let mut done = looks.done.subscribe();
-        let already_begun = looks.begun.load(Ordering::SeqCst);
-        *looks
+        let mut done = reads.done.subscribe();
+        let already_begun = reads.begun.load(Ordering::SeqCst);
+        *reads
             .is_wanted
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = true;
-        looks.wanted.notify_one();
+        reads.wanted.notify_one();
         let later = done.wait_for(|done| *done > already_begun);
-        // Too late is as good as never: the request is judged all the same.
-        let _ = tokio::time::timeout(LOOK_LIMIT, later).await;
+        // After the limit the request is judged by the current token.
+        let _ = tokio::time::timeout(READ_LIMIT, later).await;
     }
 }
 
-/// The side of the thread that looks at the source.
+/// Methods for the thread that reads the source.
 impl TokenStore {
-    /// From now on a thread looks at the source, at once when a request wants it to.
+    /// Notes that a thread reads the source from now on, at once when a request asks for it.
     pub fn set_followed(&self) {
-        self.looks.is_followed.store(true, Ordering::Relaxed);
+        self.reads.is_followed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether `token` is the one in force.
+    /// Whether `token` is the current one.
     pub fn is_in_force(&self, token: &Token) -> bool {
         **self.current.load() == *token
     }
 
-    /// Looks at the source by `look`, for all requests that wait.
-    pub fn look(&self, look: impl FnOnce()) {
-        let looks = &self.looks;
-        *looks
+    /// Reads the source by `read`, for all requests that wait.
+    pub fn read_source(&self, read: impl FnOnce()) {
+        let reads = &self.reads;
+        *reads
             .is_wanted
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = false;
-        let begun = looks.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        look();
-        looks.done.send_replace(begun);
+        let begun = reads.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        read();
+        reads.done.send_replace(begun);
     }
 
-    /// Blocks until a request wants a look, or for `limit`.
-    pub fn wait_until_look_is_wanted(&self, limit: Duration) {
+    /// Blocks until a request asks for a read, or for `limit`.
+    pub fn wait_until_read_is_wanted(&self, limit: Duration) {
         let is_wanted = self
-            .looks
+            .reads
             .is_wanted
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let waited = self
-            .looks
+            .reads
             .wanted
             .wait_timeout_while(is_wanted, limit, |is_wanted| !*is_wanted);
         drop(waited);
@@ -202,28 +202,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_request_waits_for_a_look_that_begins_after_it() {
+    async fn a_request_waits_for_a_read_that_begins_after_it() {
         let old = Token::parse(b"0123456789abcdef").unwrap();
         let new = Token::parse(b"fedcba9876543210").unwrap();
         let store = Arc::new(TokenStore::new(old));
-        // Nothing follows it: no wait.
-        store.wait_for_look().await;
+        // No thread reads the source: no wait.
+        store.wait_for_read().await;
         store.set_followed();
         let waiting = tokio::spawn({
             let store = Arc::clone(&store);
             async move {
-                store.wait_for_look().await;
+                store.wait_for_read().await;
                 store.admits(b"fedcba9876543210")
             }
         });
-        let looking = tokio::task::spawn_blocking({
+        let reading = tokio::task::spawn_blocking({
             let store = Arc::clone(&store);
             move || {
-                store.wait_until_look_is_wanted(Duration::from_secs(30));
-                store.look(|| store.replace(new));
+                store.wait_until_read_is_wanted(Duration::from_secs(30));
+                store.read_source(|| store.replace(new));
             }
         });
-        looking.await.unwrap();
+        reading.await.unwrap();
         assert!(waiting.await.unwrap() || store.is_in_force(&new));
         assert!(store.admits(b"fedcba9876543210"));
     }
@@ -232,8 +232,8 @@ mod tests {
     async fn a_source_that_hangs_holds_a_request_for_a_moment_only() {
         let store = TokenStore::new(Token::parse(b"0123456789abcdef").unwrap());
         store.set_followed();
-        // Nobody looks, and this ends.
-        store.wait_for_look().await;
+        // No read comes, and this returns.
+        store.wait_for_read().await;
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused_with_its_reason() {
+    fn what_is_not_a_token_is_refused_with_its_reason() {
         assert_eq!(Token::parse(b" \n").unwrap_err(), InvalidToken::Empty);
         assert_eq!(Token::parse(b"short").unwrap_err(), InvalidToken::Length(5));
         assert_eq!(

@@ -134,12 +134,12 @@ impl Follower {
     fn run(&mut self, store: &TokenStore) {
         loop {
             let began = Instant::now();
-            store.look(|| self.look(store, began));
+            store.read_source(|| self.look(store, began));
             let pause = match self.unsettled {
                 Some(_) => LOOK_EVERY_UNSETTLED,
                 None => LOOK_EVERY,
             };
-            store.wait_until_look_is_wanted(pause.saturating_sub(began.elapsed()));
+            store.wait_until_read_is_wanted(pause.saturating_sub(began.elapsed()));
             thread::sleep(LEAST_PAUSE.saturating_sub(began.elapsed()));
         }
     }

@@ -1,4 +1,4 @@
-//! `ResponseType = 1`: the shape of AWS Secrets Manager's `GetSecretValue`.
+//! `ResponseType = 1`: the form of AWS Secrets Manager's `GetSecretValue`.
 
 use std::borrow::Cow;
 

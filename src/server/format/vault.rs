@@ -1,4 +1,4 @@
-//! `ResponseType = 2`: the shape of a read from Vault's KV version 2 engine.
+//! `ResponseType = 2`: the form of a read from Vault's KV version 2 engine.
 
 mod preflight;
 mod query;
@@ -101,7 +101,7 @@ struct VaultData<'a> {
     metadata: VaultMetadata<'a>,
 }
 
-/// The members of a value that is a JSON object, or the value under one name.
+/// Members of a value that is a JSON object, or the value under one name.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum VaultValue<'a> {

@@ -1,4 +1,4 @@
-//! Values of the `Host` header that a listener accepts, against DNS rebinding.
+//! Values of the `Host` header that a listener accepts. Other values are refused because of DNS rebinding.
 
 use std::net::Ipv6Addr;
 
@@ -15,7 +15,7 @@ impl Authorities {
     }
 
     /// Whether the listener accepts this `Host`.
-    pub(super) fn contain(&self, host: &[u8]) -> bool {
+    pub(super) fn contain(self, host: &[u8]) -> bool {
         let split = host
             .iter()
             .rposition(|byte| *byte == b':')
@@ -31,7 +31,7 @@ impl Authorities {
     }
 
     /// Returns the sentence about a `Host` that the listener does not accept.
-    pub(super) fn remedy(&self) -> String {
+    pub(super) fn remedy(self) -> String {
         let port = self.port;
         format!(
             "Ask for http://localhost:{port}, http://127.0.0.1:{port} or http://[::1]:{port}; other host names are not served."

@@ -1,4 +1,4 @@
-//! The access log: one line a request at level Debug, target `access`.
+//! Access log: one line a request at level Debug, target `access`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use http::Response;
 use kms_agent_core::secret::loggable;
 use tracing::level_filters::LevelFilter;
 
-/// The target operators filter by.
+/// Log target, which operators filter by.
 pub(crate) const TARGET: &str = "access";
 
-/// What only the route knows of a request, carried on its response to where the line is written.
+/// Fields that only the route knows. The response carries them to the function that writes the line.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) secret: String,
@@ -17,7 +17,7 @@ pub(crate) struct Record {
     pub(crate) cache: String,
 }
 
-/// Whether anybody may read the lines, so that nothing is gathered for nobody.
+/// Whether the lines are written at the current log level.
 pub(crate) fn is_logged() -> bool {
     LevelFilter::current() >= LevelFilter::DEBUG
 }

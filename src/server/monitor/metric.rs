@@ -1,4 +1,4 @@
-//! The counters of the HTTP layer.
+//! Metrics of the HTTP layer.
 
 use http::StatusCode;
 use kms_agent_core::BackendStats;
@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::readiness::{CHECKS, Readiness};
 
-/// Requests by outcome, and what is looked up only when somebody scrapes.
+/// Requests by outcome, and gauges that are set at each scrape.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     entries: Gauge,
@@ -68,7 +68,7 @@ impl HttpMetrics {
         }
     }
 
-    /// Takes what only the backend knows.
+    /// Sets the gauges of the cache.
     pub(crate) fn set_cache(&self, cache: &BackendStats) {
         let bytes = cache.store.as_ref().map_or(0, |store| store.bytes);
         self.entries
@@ -77,7 +77,7 @@ impl HttpMetrics {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Takes the states of the checks.
+    /// Sets the gauges of the checks.
     pub(crate) fn set_checks(&self, readiness: &Readiness) {
         for (gauge, level) in self.checks.iter().zip(readiness.levels()) {
             gauge.set(level as i64);

@@ -1,4 +1,4 @@
-//! What `/readyz` and the gauges of `/metrics` show: the state of each check.
+//! State of each check, for `/readyz` and the gauges of `/metrics`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::app::App;
 
-/// How long a probe waits for KMS. Health probes commonly give up after a second.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time that a probe waits for KMS. Health probes commonly give up after a second.
+const PROBE_LIMIT: Duration = Duration::from_millis(500);
 
-/// Every check, by the names of the JSON and of the metric.
+/// Names of the checks in JSON and in the metric.
 pub(super) const CHECKS: [&str; 6] = [
     "token",
     "credentials",
@@ -65,39 +65,39 @@ impl PlainCheck {
         Self { state, code: None }
     }
 
-    fn ok_unless(trouble: bool, otherwise: Level) -> Self {
-        Self::is(if trouble { otherwise } else { Level::Ok })
+    fn ok_unless(fails: bool, otherwise: Level) -> Self {
+        Self::is(if fails { otherwise } else { Level::Ok })
     }
 }
 
 impl Readiness {
-    /// Takes all checks. Where nobody has asked KMS yet and there is nothing else to serve, KMS is probed, so that an
-    /// agent without readers becomes ready.
+    /// Runs all checks. If KMS was not called yet and there is nothing to serve, KMS is probed, so that an agent without
+    /// callers becomes ready.
     pub(crate) async fn probed(app: &Arc<App>) -> Self {
         let first_pass_is_over = app.prefetch.counts().first_pass_is_over();
         if first_pass_is_over && !app.service.reaches_kms() && !app.service.holds_servable().await {
-            app.service.probe(PATIENCE).await;
+            app.service.probe(PROBE_LIMIT).await;
         }
         Self::take(app).await
     }
 
-    /// Takes all checks, asking nobody.
+    /// Runs all checks without calling KMS.
     pub(crate) async fn take(app: &App) -> Self {
         let stats = app.service.backend_stats().await;
         let upstream = app.service.upstream();
         let credentials = app.service.credentials();
         let reaches_kms = app.service.reaches_kms();
-        let store_trouble = stats.map_or(true, |stats| {
+        let store_fails = stats.map_or(true, |stats| {
             stats.store.is_some_and(|store| store.trouble.is_some())
         });
         let prefetch = app.prefetch.counts();
         let able = reaches_kms || app.service.holds_servable().await;
-        let in_the_way = if able { Level::Degraded } else { Level::Failed };
-        let is_unknown = !credentials.usable || upstream.identity_refused;
+        let severity = if able { Level::Degraded } else { Level::Failed };
+        let is_unusable = !credentials.usable || upstream.identity_refused;
         let checks = Checks {
             token: PlainCheck::ok_unless(app.token.is_stuck(), Level::Degraded),
-            credentials: if is_unknown {
-                PlainCheck::is(in_the_way)
+            credentials: if is_unusable {
+                PlainCheck::is(severity)
             } else {
                 PlainCheck::ok_unless(credentials.renewal_fails, Level::Degraded)
             },
@@ -109,7 +109,7 @@ impl Readiness {
                 },
                 code: upstream.failing,
             },
-            cache: PlainCheck::ok_unless(store_trouble, Level::Degraded),
+            cache: PlainCheck::ok_unless(store_fails, Level::Degraded),
             prefetch: PrefetchCheck {
                 state: match prefetch {
                     counts if !counts.first_pass_is_over() => Level::Failed,
@@ -128,7 +128,7 @@ impl Readiness {
         }
     }
 
-    /// The state of each of [`CHECKS`], in their order.
+    /// Returns the state of each of [`CHECKS`], in their order.
     pub(crate) fn levels(&self) -> [Level; CHECKS.len()] {
         let checks = &self.checks;
         [

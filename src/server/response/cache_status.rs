@@ -1,18 +1,18 @@
-//! The `Cache-Status` header (RFC 9211).
+//! `Cache-Status` header (RFC 9211).
 
 use http::HeaderValue;
 use kms_agent_cache::CacheStatus;
 use kms_agent_cache::answer::ForwardReason;
 
-/// The header's value. `None` is never: it is visible ASCII.
+/// Returns the value of the header. It is never `None`, since the text is visible ASCII.
 pub(crate) fn value(status: &CacheStatus) -> Option<HeaderValue> {
     HeaderValue::try_from(text(status)).ok()
 }
 
-/// The same as text.
+/// Returns the value as text.
 pub(crate) fn text(status: &CacheStatus) -> String {
     match status {
-        // Nearly every one. Put together without a formatter, in exactly its size, it is allocated once.
+        // Nearly every response. Without a formatter the text is allocated once, in exactly its size.
         CacheStatus::Hit { left } => [
             "kms-agent; hit; ttl=",
             itoa::Buffer::new().format(left.as_secs()),
@@ -39,7 +39,7 @@ pub(crate) fn text(status: &CacheStatus) -> String {
             detail,
         } => {
             let how = if *forwarded { "fwd=stale" } else { "hit" };
-            // Begun seconds count: an expired copy has a negative ttl from the first moment.
+            // Rounded up: an expired copy has a negative ttl from the first moment.
             let expired = since.as_secs() + u64::from(since.subsec_nanos() > 0 || since.is_zero());
             format!("kms-agent; {how}; ttl=-{expired}; detail={detail}")
         }
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_situation_has_its_words() {
+    fn every_situation_has_its_text() {
         let stale = |forwarded| CacheStatus::Stale {
             forwarded,
             since: Duration::from_secs(37),

@@ -1,4 +1,4 @@
-//! What operators ask of a running agent: what it holds, and to let go of it.
+//! Routes for operators: status and purge.
 
 mod purge;
 mod status;

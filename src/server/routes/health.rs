@@ -1,4 +1,4 @@
-//! What probes ask.
+//! Routes for health probes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(crate) async fn ping() -> FullResponse {
     response
 }
 
-/// `/livez`: whoever answers is alive.
+/// `/livez`: a process that answers is alive.
 pub(crate) async fn livez() -> FullResponse {
     ping().await
 }

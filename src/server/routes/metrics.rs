@@ -1,4 +1,4 @@
-//! What Prometheus scrapes.
+//! Route for Prometheus.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const OPENMETRICS: HeaderValue =
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// `/metrics`: `OpenMetrics`, or Prometheus's older text for a client that accepts only that.
+/// `/metrics`: `OpenMetrics`, or the older text format for a client that accepts only that.
 pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> FullResponse {
     if let Ok(stats) = app.service.backend_stats().await {
         app.metrics.set_cache(&stats);
@@ -35,7 +35,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
     response
 }
 
-/// Whether `Accept` names the older text and not `OpenMetrics`.
+/// Whether `Accept` names the older text format and not `OpenMetrics`.
 fn wants_plain(headers: &HeaderMap) -> bool {
     let names = |kind: &str| {
         headers
@@ -49,8 +49,8 @@ fn wants_plain(headers: &HeaderMap) -> bool {
     names("text/plain") && !names("application/openmetrics-text")
 }
 
-/// The same text in the older format: there a counter's own name ends with `_total`, and units and an end mark are
-/// not known.
+/// Converts to the older text format, in which the name of a counter ends with `_total`, and which has neither units nor
+/// an end mark.
 fn plain(openmetrics: &str) -> String {
     let counters: Vec<&str> = openmetrics
         .lines()

@@ -1,4 +1,4 @@
-//! The router that axum makes of the table.
+//! axum router of the table.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::Reject;
 use crate::format::ResponseType;
 use crate::response::FullResponse;
 
-/// The routes behind the guard. No handler uses an extractor that can answer by itself.
+/// Returns the routes behind the guard. No handler uses an extractor that can respond by itself.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
@@ -46,7 +46,7 @@ fn methods(route: &'static Route) -> MethodRouter<Arc<App>, Infallible> {
         RouteHandler::Metrics => get(metrics::metrics),
     };
     let methods = if route.allow == "GET" {
-        // axum answers HEAD as GET otherwise.
+        // Otherwise axum answers HEAD like GET.
         methods.head(refuse)
     } else {
         methods

@@ -1,4 +1,4 @@
-//! The two routes that read a secret.
+//! Routes that read a secret.
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -100,7 +100,7 @@ async fn read(
     format.secret(RequestedSecret { id, region }, answer, headers)
 }
 
-/// An ARN names a region; the agent asks one region only.
+/// Refuses an ARN of another region: the agent reads from one region only.
 fn check_region(arn: Option<SecretArn<'_>>, region: Option<&str>) -> Result<(), ApiError> {
     match (arn, region) {
         (Some(arn), Some(region)) if !arn.region.is_empty() && arn.region != region => {

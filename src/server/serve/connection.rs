@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last.
+//! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -34,24 +34,24 @@ use crate::log::refusal::RefusalLog;
 use crate::routes::router::router;
 use crate::routes::{self, Route, secret};
 
-/// For a request head to be complete, and for an idle connection to say something.
+/// Time for a request head to be complete, and for an idle connection to send a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// The same for a connection over the limit.
 const OVERFLOW_HEAD_LIMIT: Duration = Duration::from_secs(1);
 
-/// The same for one that has begun to speak when the end comes.
+/// The same for a connection with an incomplete head at shutdown.
 const LAST_HEAD_LIMIT: Duration = Duration::from_secs(1);
 
-/// The bytes that a request head may have; the guard's own limits are tighter. More than 100 headers hyper refuses by
-/// itself; told of the number it would prepare each of them for each request.
+/// Bytes that a request head may have; the limits of the guard are lower. The limit of 100 headers is the default of
+/// hyper; an explicit limit would allocate for each request.
 const MAX_HEAD_BYTES: usize = 104 * 1024;
 
-/// How long, and for how many bytes, the client's leftovers are read after the last answer.
+/// Time and bytes for which the rest of the client's data is read after the last response.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// What all connections share.
+/// State that all connections share.
 pub(super) struct Context {
     app: Arc<App>,
     router: Router,
@@ -69,20 +69,19 @@ impl Context {
         }
     }
 
-    /// Tells of what was refused and not told of yet.
+    /// Logs the refusals that are not logged yet.
     pub(super) fn log_refusals(&self) {
         self.refusals.log();
     }
 
-    /// Boot time.
+    /// Returns the boot time.
     pub(super) fn now(&self) -> Duration {
         self.app.service.timeline().clock().boot()
     }
 }
 
-/// Serves the connection until it ends. When its slot must be left it is ended gracefully: what the client has
-/// sent by then is answered, an idle connection is closed at once, and half a request has a second to become one,
-/// unless it is a newcomer that waits for the slot.
+/// Serves the connection until it ends. When it must leave its slot, complete requests are answered and an idle
+/// connection is closed at once. An incomplete request gets a second to be completed, unless a newcomer waits for the slot.
 pub(super) async fn run(
     context: Arc<Context>,
     stream: TcpStream,
@@ -100,7 +99,7 @@ pub(super) async fn run(
     let result = {
         let service = service_fn(|request| respond(&context, &slot, peer_port, &progress, request));
         let connection = http1::Builder::new()
-            // The stream has limits of its own.
+            // The stream has its own time limits.
             .header_read_timeout(None)
             .max_buf_size(MAX_HEAD_BYTES)
             .keep_alive(!slot.is_overflow())
@@ -135,9 +134,9 @@ pub(super) async fn run(
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             peer.port = peer_port,
-            "A connection ended early"
+            "Connection ended early"
         );
-        // To HTTP/2 the parser itself does not say a word.
+        // The parser writes no response to HTTP/2.
         let unread = || {
             error
                 .is_parse()
@@ -165,7 +164,7 @@ async fn refuse(
     let app = &context.app;
     context.refusals.note(&error.code);
     app.metrics.count(error.status);
-    // Its path is not known, and most requests are for a secret.
+    // The path is unknown, and most requests are for a secret.
     let response = app.settings.response_type.error(error);
     if access::is_logged() {
         access::log(&response, peer_port, Duration::ZERO);
@@ -176,8 +175,8 @@ async fn refuse(
         .await;
 }
 
-/// Waits for the client to close as well. Closing with bytes of it unread would reset the connection, and the
-/// client might never see the answer.
+/// Waits for the client to close as well. Closing with unread bytes would reset the connection, and the client might
+/// never see the response.
 async fn linger(mut stream: ClientStream<'_>, slot: &ConnectionSlot) {
     let mut limit = LINGER_BYTES;
     tokio::select! {
@@ -203,12 +202,12 @@ async fn respond(
     let route = routes::find(parts.uri.path(), &app.settings.path_prefix);
     let format = app.settings.error_format(route);
     let admission = admit(context, slot, &parts, route).await;
-    // While a wrong token waits for a look at the token's file, the connection may still give way.
+    // While a wrong token waits for the token file to be read, the connection may still give way.
     slot.begin_answer();
     let (admission, mut response) = match admission {
         Ok(admission) => {
             let response = if let Some(form) = secret::form_of(route, &parts.method) {
-                // Nearly every request. The router would box it several times over.
+                // Nearly every request. The router would allocate several boxes for it.
                 secret::answer(app, form, parts).await.map(Either::Left)
             } else {
                 let request = Request::from_parts(parts, Body::empty());
@@ -226,7 +225,7 @@ async fn respond(
         slot.note_token();
     }
     if admission != Some(Admission::Token) || progress.leaving.load(Ordering::Relaxed) {
-        // A caller without the token gets an answer, not a connection to keep.
+        // A caller without the token gets a response, and the connection is closed.
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -255,5 +254,5 @@ async fn admit(
         error.retry_after = Some(Duration::from_secs(1));
         return Err(error);
     }
-    guard::admit(&context.app, &context.authorities, parts, route).await
+    guard::admit(&context.app, context.authorities, parts, route).await
 }

@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// How exactly it is known since when a busy stream has been idle.
+/// Precision of the limit on a busy stream.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The wait for a whole request, of which only the first after a pause looks at the clock: a timer moved on for each
-/// of many requests a second would cost more than all else here. While they come it ticks; when none has come since the
-/// last tick, it goes off once more at the end.
+/// Timer of the wait for a complete request. Resetting a timer for each of many requests a second would cost more than
+/// the rest of this module. While requests arrive the timer ticks; after a tick without a request it runs once more, to
+/// the limit.
 #[derive(Debug)]
 pub(super) struct IdleTimer {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
-    /// How many requests had come when it was set.
+    /// Number of requests when the timer was set.
     requests: u64,
-    /// It goes off at the end of the wait, not at a tick.
+    /// The timer runs to the limit, not to a tick.
     is_last: bool,
-    /// It knows whom to wake.
+    /// The task is registered with the timer.
     is_armed: bool,
 }
 
@@ -36,7 +36,7 @@ impl IdleTimer {
         }
     }
 
-    /// Ready when the request after so many `requests` has been waited for long enough. Always polled by one task.
+    /// Completes when the limit has passed since the last of `requests`. Only one task polls it.
     pub(super) fn poll(&mut self, requests: u64, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_last && requests != self.requests {
             self.requests = requests;

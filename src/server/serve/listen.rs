@@ -1,17 +1,17 @@
-//! Both loopback addresses with one port, so that nobody else can sit on `localhost`.
+//! Listeners on both loopback addresses with one port, so that no other process can listen on `localhost`.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-/// How many connections may wait to be accepted: a thousand readers may come in one moment.
+/// Number of connections that may wait to be accepted: a thousand callers may connect at once.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// Bytes that the system may hold of answers that a client does not take, for each connection. Linux counts its own
-/// overhead as well and doubles the value.
+/// Bytes of unread responses that the system may hold for each connection. Linux doubles the value to cover its own
+/// overhead.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// How often a free port is drawn anew when the other address family has it taken.
+/// Number of attempts to find a port that is free in both address families.
 const FREE_PORT_TRIES: usize = 20;
 
 /// Open listeners on 127.0.0.1 and, where the host has it, `[::1]`.
@@ -22,41 +22,41 @@ pub struct Listeners {
     port: u16,
 }
 
-/// The port cannot be had.
+/// Reason why the port cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process holds it, on one of the two addresses.
+    /// Another process listens on it, on one of the two addresses.
     #[error(
         "port {port} on {address} is held by another process; stop it or choose another one (Server.HttpPort, or --port of dev)"
     )]
     InUse {
-        /// The port asked for.
+        /// Requested port.
         port: u16,
-        /// The address it is held on.
+        /// Address that the other process listens on.
         address: &'static str,
     },
-    /// A socket of the service manager is not one of ours.
+    /// A socket of the service manager is not a loopback listener.
     #[error(
         "the service manager passed a socket that is not a TCP listener on a loopback address ({found}); the .socket unit needs ListenStream=127.0.0.1:PORT and ListenStream=[::1]:PORT, with one port"
     )]
     Unsuitable {
-        /// Address of the socket, or what else it is.
+        /// Address or kind of the socket.
         found: String,
     },
     /// The system refuses for another reason.
     #[error("cannot listen on {address} port {port}: {source}")]
     Refused {
-        /// The port asked for.
+        /// Requested port.
         port: u16,
-        /// The address.
+        /// Requested address.
         address: &'static str,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
 impl Listeners {
-    /// Opens both listeners; port 0 draws one that is free on both addresses.
+    /// Opens both listeners; port 0 selects a port that is free on both addresses.
     pub fn open(port: u16) -> Result<Self, BindError> {
         let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
         loop {
@@ -68,8 +68,7 @@ impl Listeners {
         }
     }
 
-    /// Takes over listeners that the service manager has opened, and opens the one that is missing, so that both
-    /// addresses are held. The port is theirs.
+    /// Takes over listeners that the service manager has opened, and opens the missing one at the same port.
     pub fn adopt(inherited: Vec<TcpListener>) -> Result<Self, BindError> {
         let (mut v4, mut v6, mut port) = (None, None, 0);
         for listener in inherited {
@@ -87,8 +86,8 @@ impl Listeners {
         Self::complete(v4, v6, port)
     }
 
-    /// Addresses that [`open`](Self::open) would listen on at `port`. Nothing listens, and on Linux an agent that starts
-    /// meanwhile gets the port.
+    /// Returns the addresses that [`open`](Self::open) would listen on at `port`. It does not listen itself, and on Linux
+    /// an agent that starts meanwhile gets the port.
     pub fn probe(port: u16) -> Result<Vec<String>, BindError> {
         #[cfg(target_os = "linux")]
         {
@@ -114,7 +113,7 @@ impl Listeners {
         Self::complete(None, None, port)
     }
 
-    /// Opens what is missing of the two listeners.
+    /// Opens the missing ones of the two listeners.
     fn complete(
         v4: Option<TcpListener>,
         v6: Option<TcpListener>,
@@ -139,19 +138,19 @@ impl Listeners {
             listener
                 .set_nonblocking(true)
                 .map_err(|error| refused(address, port, error))?;
-            // Listening again only widens the queue, which the standard library keeps short.
+            // A second listen(2) only lengthens the queue, which is short by default in the standard library.
             rustix::net::listen(listener, BACKLOG)
                 .map_err(|error| refused(address, port, error.into()))?;
         }
         Ok(Self { v4, v6, port })
     }
 
-    /// The port listened on.
+    /// Returns the port of the listeners.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The addresses listened on, for people.
+    /// Returns the addresses of the listeners as text.
     pub fn addresses(&self) -> Vec<String> {
         let v6 = self.v6.as_ref().map(|_| format!("[::1]:{}", self.port));
         std::iter::once(format!("127.0.0.1:{}", self.port))
@@ -171,8 +170,8 @@ impl Listeners {
     }
 }
 
-/// Binds a socket and closes it. With `SO_REUSEADDR`, as listeners have it, sockets that do not listen do not keep each
-/// other from a port; one that listens keeps them all.
+/// Binds a socket and closes it. It has `SO_REUSEADDR`, as listeners have, so that the bind fails only if another socket
+/// listens on the port.
 #[cfg(target_os = "linux")]
 fn bind_without_listening(address: SocketAddr) -> io::Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -186,13 +185,13 @@ fn bind_without_listening(address: SocketAddr) -> io::Result<()> {
     Ok(bind(&socket, &address)?)
 }
 
-/// The host has no IPv6, or no `[::1]`: then nobody else can listen there either.
+/// Whether the host has no IPv6 or no `[::1]`. No other process can listen there either.
 fn has_no_ipv6(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
-/// Address of an inherited socket that listens on a loopback address of TCP.
+/// Returns the address of an inherited socket if it listens on a loopback address of TCP.
 fn loopback_address(listener: &TcpListener) -> Result<SocketAddr, BindError> {
     use rustix::net::sockopt::socket_acceptconn;
 

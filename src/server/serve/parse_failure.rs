@@ -9,17 +9,17 @@ use crate::error::{ApiError, Reject};
 use crate::guard::{HEADERS_TOO_LARGE, URI_TOO_LONG};
 use crate::response::FullResponse;
 
-/// Reason why bytes that came are not a request.
+/// Reason why the received bytes are not a request.
 #[derive(Debug)]
 pub(super) enum ParseFailure {
-    /// The parser's, which knows a status and nothing else at the time.
+    /// The parser refused them; only a status is known.
     Parser(StatusCode),
-    /// The stream's own.
+    /// The stream refused them.
     Own(ApiError),
 }
 
 impl ParseFailure {
-    /// The error to answer with; `reason` is what the parser said.
+    /// Returns the error to answer with; `reason` is the text of the parser.
     pub(super) fn into_error(self, reason: &str) -> ApiError {
         match self {
             Self::Parser(status) => error(status, reason),
@@ -28,7 +28,7 @@ impl ParseFailure {
     }
 }
 
-/// The error for the status that the parser chose; `reason` is its own short text.
+/// Returns the error for the status that the parser chose; `reason` is its own short text.
 fn error(status: StatusCode, reason: &str) -> ApiError {
     match status {
         StatusCode::URI_TOO_LONG => Reject::UriTooLong.because(URI_TOO_LONG),
@@ -44,7 +44,7 @@ fn error(status: StatusCode, reason: &str) -> ApiError {
 /// Returns the bytes of a response, head and body. The connection closes after it.
 pub(super) async fn response_bytes(response: FullResponse) -> Vec<u8> {
     let (parts, body) = response.into_parts();
-    // The body is in memory: collecting it neither fails nor waits.
+    // The body is in memory, so collecting it neither fails nor waits.
     let body = body
         .collect()
         .await

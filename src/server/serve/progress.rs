@@ -2,32 +2,32 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How far a connection is, for its stream and its end.
+/// State of a connection.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionProgress {
-    /// The client will not be listened to any longer than it has spoken already.
+    /// Nothing is read beyond the bytes that have arrived already.
     pub(super) leaving: AtomicBool,
-    /// A request is whole and has no answer yet.
+    /// A complete request has no response yet.
     pub(super) answering: AtomicBool,
-    /// How many requests have become whole.
+    /// Number of complete requests.
     pub(super) requests: AtomicU64,
-    /// Some of an answer could not be written yet.
+    /// A part of a response could not be written yet.
     pub(super) writing: AtomicBool,
 }
 
 impl ConnectionProgress {
-    /// A request is whole.
+    /// Notes that a request is complete.
     pub(super) fn begin_answer(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.answering.store(true, Ordering::Relaxed);
     }
 
-    /// Its answer is there, and can be written.
+    /// Notes that its response can be written.
     pub(super) fn end_answer(&self) {
         self.answering.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the client is waiting for something, and not the other way round.
+    /// Whether the client is owed a response or a part of one.
     pub(super) fn is_owing(&self) -> bool {
         self.answering.load(Ordering::Relaxed) || self.writing.load(Ordering::Relaxed)
     }

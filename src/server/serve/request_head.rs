@@ -1,7 +1,7 @@
-//! The first request head of a connection, which may be long only when it carries a valid token.
+//! First request head of a connection, which may be long only when it carries a valid token.
 //!
-//! Until then the caller is unknown, and what the agent keeps for it must stay small: many such connections are open
-//! at a time.
+//! Before that the caller is unknown, and the agent keeps only a little memory for it, since there may be many such
+//! connections.
 
 use crate::app::App;
 use crate::config::MAX_TOKEN_HEADERS;
@@ -39,9 +39,9 @@ impl<'a> FirstHead<'a> {
         }
     }
 
-    /// Takes the next bytes that were read. An error when the head is too long without a valid token.
+    /// Takes the next bytes of the head. Fails if the head is too long without a valid token.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
-        // Nearly every head comes whole in one read, and then nothing is searched.
+        // Nearly every head is complete after one read, and needs no search.
         if self.is_trusted || (self.bytes == 0 && ends_with_blank_line(bytes)) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The limit on connections, and the choice of the connection that gives way to a newcomer.
+//! Limit on connections, and the choice of the connection that gives way to a newcomer.
 //!
 //! Each class of connections has a share of its own. While a class is full, a newcomer takes the slot of the oldest
 //! connection that is owed no answer and has not shown a valid token. If there is none, it takes the slot of the
@@ -53,7 +53,7 @@ struct ClassSlots {
     leaving: BTreeSet<u64>,
 }
 
-/// ConnectionSlot of one connection; dropping it frees the slot.
+/// Slot of one connection; dropping it frees the slot.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
     number: u64,

@@ -1,6 +1,5 @@
-//! A client's stream as the server wants it: requests must come and answers must be taken in time, nothing that was
-//! sent before the end is overlooked, and the end is orderly. What the parser would answer to bytes that are not a
-//! request is held back, because its answers have no text.
+//! Stream of a client with time limits on requests and on reading responses. Requests that arrived before shutdown are
+//! still read. Responses that the parser itself writes are suppressed, because they have no text.
 
 use std::future::Future;
 use std::io;
@@ -21,10 +20,10 @@ use super::progress::ConnectionProgress;
 use super::request_head::FirstHead;
 use super::slots::ConnectionSlot;
 
-/// How long an answer may take to be taken.
-const TAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Time in which the client must read a response.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// A TCP stream with those manners.
+/// TCP stream with these rules.
 #[derive(Debug)]
 pub(super) struct ClientStream<'a> {
     tcp: TcpStream,
@@ -32,18 +31,18 @@ pub(super) struct ClientStream<'a> {
     slot: &'a ConnectionSlot,
     first_head: FirstHead<'a>,
     idle: IdleTimer,
-    /// Number of requests whose answers are written.
+    /// Number of requests whose responses are written.
     answered: u64,
-    /// Why the bytes that came are not taken for a request; to be told by [`ClientStream::refuse`].
+    /// Reason why the received bytes are not a request, for [`ClientStream::refuse`].
     refusal: Option<ParseFailure>,
-    /// Runs from the first moment that an answer could not be written on until all of it has been.
-    taking: Option<Pin<Box<Sleep>>>,
-    /// Our side is closed, and all there was to say has been written.
+    /// Time limit on the response that is being written; set when a write was pending.
+    read_timer: Option<Pin<Box<Sleep>>>,
+    /// The sending side of the server is closed after everything was written.
     is_closed: bool,
 }
 
 impl<'a> ClientStream<'a> {
-    /// `head_limit` is how long a request may take to come whole, and how long the stream may be idle.
+    /// `head_limit` is the time for a request to be complete, and the time that the stream may be idle.
     pub(super) fn new(
         tcp: TcpStream,
         progress: &'a ConnectionProgress,
@@ -59,7 +58,7 @@ impl<'a> ClientStream<'a> {
             idle: IdleTimer::new(head_limit),
             answered: 0,
             refusal: None,
-            taking: None,
+            read_timer: None,
             is_closed: false,
         }
     }
@@ -68,12 +67,12 @@ impl<'a> ClientStream<'a> {
         self.is_closed
     }
 
-    /// Takes the reason why there is no request, if there is one.
+    /// Takes the reason why the received bytes are not a request.
     pub(super) fn take_refusal(&mut self) -> Option<ParseFailure> {
         self.refusal.take()
     }
 
-    /// Writes `answer` and closes our side.
+    /// Writes `answer` and closes the sending side.
     pub(super) async fn refuse(&mut self, answer: &[u8]) -> io::Result<()> {
         self.progress.begin_answer();
         self.progress.end_answer();
@@ -81,13 +80,13 @@ impl<'a> ClientStream<'a> {
         self.shutdown().await
     }
 
-    /// Reads what the client still sends and drops it, `limit` bytes at most, until the client closes too.
+    /// Reads and drops data of the client, at most `limit` bytes, until the client closes too.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>, limit: &mut usize) -> Poll<()> {
         let mut scrap = [0; 4096];
         while *limit > 0 {
             let mut scrap = ReadBuf::new(&mut scrap);
             let outcome = ready!(Pin::new(&mut *self).poll_read(cx, &mut scrap));
-            // An error is an end like any other.
+            // An error ends the connection too.
             if outcome.is_err() || scrap.filled().is_empty() {
                 break;
             }
@@ -96,8 +95,8 @@ impl<'a> ClientStream<'a> {
         Poll::Ready(())
     }
 
-    /// Passes on the outcome of a write, unless it has been pending for too long.
-    fn in_time<T>(
+    /// Returns the outcome of a write, or an error if the write has been pending for too long.
+    fn with_limit<T>(
         &mut self,
         outcome: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
@@ -106,19 +105,18 @@ impl<'a> ClientStream<'a> {
             return outcome;
         }
         self.progress.writing.store(true, Ordering::Relaxed);
-        let taking = self
-            .taking
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(TAKE_LIMIT)));
-        ready!(taking.as_mut().poll(cx));
-        // What the system still holds for the client is thrown away with the connection. Failing that, the
-        // system holds it for a while.
+        let read_timer = self
+            .read_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_LIMIT)));
+        ready!(read_timer.as_mut().poll(cx));
+        // The system then drops unsent data with the connection. If this fails, the system keeps it for a while.
         let _ = self.tcp.set_zero_linger();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Looks at whether the client is still there while it waits for its answer. One that has closed its sending side
-    /// gets the answer. An error means that the connection is reset. `cx` is woken when something changes.
-    fn look_at_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
+    /// Checks whether the client is still connected while it waits for its response. A client that has closed its sending
+    /// side gets the response. An error means that the connection is reset. `cx` is woken on a change.
+    fn check_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut byte = [0];
         match self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
             Poll::Ready(Ok(0)) => self.slot.note_half_closed(),
@@ -128,7 +126,7 @@ impl<'a> ClientStream<'a> {
         Ok(())
     }
 
-    /// The status of an answer that comes from the parser itself: nobody asked for one.
+    /// Returns the status of a response that the parser itself writes, because there was no request.
     fn parser_status(&self, answer: &[u8]) -> Option<StatusCode> {
         if self.answered != self.progress.requests.load(Ordering::Relaxed) {
             return None;
@@ -137,9 +135,9 @@ impl<'a> ClientStream<'a> {
         StatusCode::from_bytes(status).ok()
     }
 
-    /// Asks the system itself for what has arrived, which the runtime may not have heard of yet.
-    fn read_what_is_there(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // The runtime's sockets never wait.
+    /// Reads from the system what has arrived and the runtime may not know of yet.
+    fn read_arrived(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // The sockets of the runtime do not block.
         match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::empty()) {
             Ok((length, _)) => {
                 buf.advance(length);
@@ -159,7 +157,7 @@ impl AsyncRead for ClientStream<'_> {
     ) -> Poll<io::Result<()>> {
         let mut outcome = Pin::new(&mut self.tcp).poll_read(cx, buf);
         if outcome.is_pending() && self.progress.leaving.load(Ordering::Relaxed) {
-            outcome = self.read_what_is_there(buf);
+            outcome = self.read_arrived(buf);
         }
         let requests = self.progress.requests.load(Ordering::Relaxed);
         if outcome.is_ready() {
@@ -192,7 +190,7 @@ impl AsyncWrite for ClientStream<'_> {
             return Poll::Ready(Ok(buf.len()));
         }
         let outcome = Pin::new(&mut self.tcp).poll_write(cx, buf);
-        self.in_time(outcome, cx)
+        self.with_limit(outcome, cx)
     }
 
     fn poll_write_vectored(
@@ -205,20 +203,20 @@ impl AsyncWrite for ClientStream<'_> {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
-        self.in_time(outcome, cx)
+        self.with_limit(outcome, cx)
     }
 
-    /// Without this hyper would copy every secret into a buffer of its own.
+    /// Without this, hyper would copy every secret into a buffer of its own.
     fn is_write_vectored(&self) -> bool {
         self.tcp.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Flushed only after the last byte was written.
-        self.taking = None;
+        // hyper flushes only after the last byte was written.
+        self.read_timer = None;
         self.progress.writing.store(false, Ordering::Relaxed);
         if self.progress.answering.load(Ordering::Relaxed) {
-            self.look_at_client(cx)?;
+            self.check_client(cx)?;
         } else {
             self.answered = self.progress.requests.load(Ordering::Relaxed);
         }
@@ -227,7 +225,7 @@ impl AsyncWrite for ClientStream<'_> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.refusal.is_some() {
-            // The parser is done, the answer is still to be written.
+            // The parser has finished, and the response is still to be written.
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;

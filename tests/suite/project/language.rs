@@ -37,7 +37,6 @@ const NOT_YET: &[&str] = &[
     "src/core",
     "src/emulator",
     "src/kms",
-    "src/server",
     "src/trust",
     "tests/suite/command/check/identity.rs",
     "tests/suite/credential/change.rs",

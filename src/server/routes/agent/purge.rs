@@ -17,7 +17,8 @@ struct PurgeCount {
     purged: usize,
 }
 
-/// Drops entries; while KMS is failing the whole cache only goes with `force`, since nothing could refill it.
+/// Removes entries. While KMS is failing, all entries are removed only with `force`, since nothing could refill the
+/// cache.
 pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> FullResponse {
     match carry_out(&app, uri.query().unwrap_or_default()).await {
         Ok(purged) => response::json(response::encode(&PurgeCount { purged })),
@@ -43,7 +44,7 @@ async fn carry_out(app: &App, query: &str) -> Result<usize, ApiError> {
     }
 }
 
-/// What to do about a purge that the store did not take.
+/// Returns the remedy for a purge that the store failed to carry out.
 async fn store_failed(app: &App) -> String {
     let stats = app.service.backend_stats().await.ok();
     let trouble = stats.and_then(|stats| stats.store?.trouble);

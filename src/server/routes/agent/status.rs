@@ -73,7 +73,7 @@ struct EntryStatus {
     hits: u64,
 }
 
-/// What the agent holds and how it is doing. Never a value.
+/// Entries and state of the agent, without values.
 pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
     let service = &app.service;
     let stats = service.backend_stats().await.unwrap_or_default();
@@ -116,7 +116,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
     }))
 }
 
-/// The entries by name, as they are at `now`.
+/// Returns the entries by name, with their state at `now`.
 fn entries(app: &App, items: &[ScanItem], now: Timestamp) -> Vec<EntryStatus> {
     let policy = app.service.policy();
     items

@@ -106,7 +106,12 @@ fn without_descriptors_the_agent_waits_for_better_times() {
     let crowd: Vec<Connection> = (0..150)
         .map(|_| Connection::open(agent.port()).unwrap())
         .collect();
-    let told = || agent.stderr().matches("cannot be accepted").count();
+    let told = || {
+        agent
+            .stderr()
+            .matches("Accepting connections failed")
+            .count()
+    };
     wait_until("the trouble is told", || told() > 0);
     // One more waits in the queue, and is answered once a descriptor is free.
     let mut patient = Connection::open(agent.port()).unwrap();

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::{agent, fill, wait_until, with_lines};
 
 /// Log message when the agent had to cut connections.
-const DRAINED_BY_FORCE: &str = "Not every connection ended in time";
+const DRAINED_BY_FORCE: &str = "Connections did not finish in time";
 
 /// Most calls to KMS in a burst, by default.
 const REQUESTS: u64 = 200;

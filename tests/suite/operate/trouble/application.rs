@@ -72,7 +72,7 @@ fn a_want_of_descriptors() {
     let crowd: Vec<_> = (0..100)
         .map(|_| Connection::open(agent.port()).unwrap())
         .collect();
-    wait_for_line(&agent, "Connections cannot be accepted");
+    wait_for_line(&agent, "Accepting connections failed");
     drop(crowd);
     row("connections are accepted late or never").is_seen_on(&agent);
 }

@@ -100,7 +100,7 @@ const OWN_ERRORS: [(&str, Error); 8] = [
 const NOT_KMS: Error = Error(
     502,
     "InvalidUpstreamAnswer",
-    "What answered is not KMS; check the agent's KMS.Endpoint and any proxy in between.",
+    "The response is not from KMS; check the agent's KMS.Endpoint and any proxy in between.",
 );
 
 #[test]
