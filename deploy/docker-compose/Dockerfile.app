@@ -1,5 +1,5 @@
-# The place of your application. This one reads a secret every ten seconds and says how the agent answered, never what.
-# The token goes in by a pipe, since everybody can see a command line.
+# Replace this with your application. The sample reads a secret every ten seconds and logs the status, never the value.
+# The token goes through a pipe, because every user can see command lines.
 ARG BASE_IMAGE=debian:12-slim
 FROM ${BASE_IMAGE}
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs alibabacloud-kms-agent as a systemd service, or upgrades it in place. Nothing here reads a secret, so that
+# Installs alibabacloud-kms-agent as a systemd service, or upgrades it in place. The script reads no secret, so
 # `sudo bash -x install.sh` shows none.
-# shellcheck disable=SC2128 # The first element is what a shell other than bash lacks.
+# shellcheck disable=SC2128 # Other shells than bash have no first element.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
 set -euo pipefail
 
@@ -18,7 +18,7 @@ usage() {
 Usage: sudo bash install.sh [--binary FILE] [--config FILE] [--user USER] [--no-start]
 
   --binary FILE  the program; default: $name beside this script
-  --config FILE  the config to begin with; default: config.toml beside this script.
+  --config FILE  the initial configuration; default: config.toml beside this script.
                  An installed $etc/config.toml is never overwritten
   --user USER    run the agent as USER, the application's own user. Default: the user kmsagent, and the
                  application's user joins the group kmstoken
@@ -61,9 +61,9 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# Everything that can be refused is refused before anything is changed.
+# All checks run before anything is changed.
 [ "$EUID" -eq 0 ] || refuse "must be run as root: sudo bash install.sh"
-[ -d /run/systemd/system ] || refuse "systemd does not run here"
+[ -d /run/systemd/system ] || refuse "systemd does not run on this machine"
 case $(dpkg-query --show --showformat '${db:Status-Abbrev}' "$name" 2>/dev/null || true) in
 ii*) refuse "the Debian package $name is installed: upgrade it with apt-get, or remove it first" ;;
 esac
@@ -72,14 +72,14 @@ esac
 [ ! -e "$etc/config.toml" ] || config=$etc/config.toml
 [ -f "$config" ] || refuse "no config at $config: name one with --config"
 "$binary" check --offline "$config" || refuse "fix $config first"
-# A User= that was edited in the installed unit, as the official guide has it, is kept.
+# Keeps a User= that was edited in the installed unit, as the official guide does it.
 if [ -z "$user" ] && [ -f "$unit" ] && [ ! -e "$unit.d/user.conf" ]; then
     user=$(sed --quiet 's/^User=//p' "$unit" | tail --lines 1)
     if [ "$user" = kmsagent ]; then user=''; fi
 fi
 if [ -n "$user" ] && [ "$user" != kmsagent ]; then
     uid=$(id -u "$user") || refuse "there is no user $user"
-    [ "$uid" -ne 0 ] || refuse "the agent does not run as root; root may read its token anyway"
+    [ "$uid" -ne 0 ] || refuse "--user cannot be root; root can read the token of any user"
 fi
 
 port=$(sed --quiet 's/^[[:space:]]*HttpPort[[:space:]]*=[[:space:]]*\([0-9]*\).*/\1/p' "$config" | tail --lines 1)
@@ -89,7 +89,7 @@ getent group kmstoken >/dev/null || groupadd --system kmstoken
 getent passwd kmsagent >/dev/null || useradd --system --user-group --no-create-home --home-dir /nonexistent \
     --shell /usr/sbin/nologin --comment "Alibaba Cloud KMS agent" kmsagent
 
-# put FILE MODE GROUP TARGET: whoever has TARGET open keeps the old one, and nobody sees half of the new one.
+# put FILE MODE GROUP TARGET: replaces TARGET by a rename, so that no process sees an incomplete file.
 put() {
     install --owner root --group "$3" --mode "$2" "$1" "$4.new"
     mv --force "$4.new" "$4"
@@ -102,8 +102,8 @@ ln --symbolic --force --no-dereference "$prefix/$name" "/usr/local/bin/$name"
 put "$here/$name.service" 0644 root "$unit"
 put "$here/$name.socket" 0644 root "$socket"
 
-# add_exported: writes the variables of the official guide that are exported here to the service's own, those that it
-# lacks. awk takes them from the environment, so that no value is on a command line or in a trace.
+# add_exported: adds exported variables of the official guide to the service's environment file, unless it has them. awk
+# reads them from the environment, so that no value is on a command line or in a trace.
 # shellcheck disable=SC2016 # The $ are awk's.
 add_exported() {
     awk -v file="$etc/environment" '
@@ -126,16 +126,16 @@ add_exported() {
 added=$(add_exported)
 
 case $user in
-'') ;; # as it was
+'') ;; # unchanged
 kmsagent) rm --force "$unit.d/user.conf" ;;
 *)
-    # The unit itself is replaced at each upgrade.
+    # Each upgrade replaces the unit itself.
     install --directory --mode 0755 "$unit.d"
     printf '[Service]\nUser=%s\n' "$user" >"$unit.d/user.conf"
     ;;
 esac
 
-# systemd holds the configured port. The port 2025 stands in the unit itself.
+# systemd holds the configured port. The unit itself has port 2025.
 if [ "$port" -eq 2025 ] || [ "$port" -eq 0 ]; then
     rm --force "$socket.d/port.conf"
 else
@@ -146,7 +146,7 @@ fi
 
 systemctl daemon-reload
 systemctl enable --quiet "$name.service" "$name.socket"
-# holds_port: whether systemd has the port already. Then it keeps it while the agent restarts.
+# holds_port: tells whether systemd holds the port already, and so keeps it while the agent restarts.
 holds_port() {
     systemctl is-active --quiet "$name.socket" &&
         systemctl show --value --property Listen "$name.socket" | grep --quiet --fixed-strings "127.0.0.1:$port "
@@ -154,10 +154,10 @@ holds_port() {
 if [ "$start" = yes ]; then
     if ! holds_port; then
         systemctl stop "$name.socket" "$name.service"
-        # Where another program has the port, the agent itself says so.
+        # If another program holds the port, the agent reports it.
         systemctl start "$name.socket" || true
     fi
-    systemctl restart "$name.service" || refuse "the agent does not start: journalctl --unit $name tells why"
+    systemctl restart "$name.service" || refuse "the agent does not start; for the reason run: journalctl --unit $name"
 fi
 
 cat <<DONE

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Removes what install.sh installed. Config, credentials, drop-ins of the units, logs and cache stay, and the user they
-# belong to; with --purge they go too. Keys in /etc/credstore are the operator's and stay in any case.
-# shellcheck disable=SC2128 # The first element is what a shell other than bash lacks.
+# Removes what install.sh installed. Keeps configuration, credentials, drop-ins of the units, logs and cache, and the user
+# they belong to; --purge removes them too. Keys in /etc/credstore belong to the operator and are always kept.
+# shellcheck disable=SC2128 # Other shells than bash have no first element.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
 set -euo pipefail
 
@@ -29,10 +29,10 @@ for installed in "$socket" "$unit"; do
     fi
 done
 rm --recursive --force "$unit" "$socket" "$prefix" /run/kmstoken
-# Only what install.sh wrote itself; other drop-ins are the operator's.
+# Only files of install.sh; other drop-ins belong to the operator.
 rm --force "$unit.d/user.conf" "$socket.d/port.conf"
 for folder in "$unit.d" "$socket.d"; do
-    rmdir --ignore-fail-on-non-empty "$folder" 2>/dev/null || true # there is none
+    rmdir --ignore-fail-on-non-empty "$folder" 2>/dev/null || true # it does not exist
 done
 if [ "$(readlink "/usr/local/bin/$name")" = "$prefix/$name" ]; then
     rm "/usr/local/bin/$name"
