@@ -66,13 +66,13 @@ impl CacheBackend for RedbBackend {
     ) -> Result<Option<CacheEntry>, BackendError> {
         self.check_open()?;
         let sealer = self.store.sealer();
-        let place = sealer.place(key);
-        let Some(record) = self.store.find(&place, now).await else {
+        let hash = sealer.hash(key);
+        let Some(record) = self.store.find(&hash, now).await else {
             return Ok(None);
         };
-        let opened = open(&sealer, &place, &record, now);
+        let opened = open(&sealer, &hash, &record, now);
         if opened.is_err() {
-            self.store.discard(&sealer, &place);
+            self.store.discard(&sealer, &hash);
         }
         Ok(opened.unwrap_or(None))
     }
@@ -83,16 +83,16 @@ impl CacheBackend for RedbBackend {
         // A purge may change the key between sealing and storing.
         loop {
             let sealer = self.store.sealer();
-            let place = sealer.place(key);
+            let hash = sealer.hash(key);
             let record = sealer
-                .seal(&place, &header, entry.secret.answer.expose())
+                .seal(&hash, &header, entry.secret.answer.expose())
                 .map_err(|error| {
                     BackendError::new(BackendErrorKind::Unavailable, "sealing an entry")
                         .with_cause(error)
                 })?;
             if self
                 .store
-                .hold(&sealer, place, record, &entry.lifetime, &key.scope)
+                .hold(&sealer, hash, record, &entry.lifetime, &key.scope)
             {
                 return Ok(());
             }
@@ -103,8 +103,8 @@ impl CacheBackend for RedbBackend {
         self.check_open()?;
         loop {
             let sealer = self.store.sealer();
-            let place = sealer.place(key);
-            if self.store.remove(&sealer, &place).await? {
+            let hash = sealer.hash(key);
+            if self.store.remove(&sealer, &hash).await? {
                 return Ok(());
             }
         }
@@ -138,7 +138,7 @@ impl CacheBackend for RedbBackend {
         let next = page
             .last()
             .filter(|_| page.len() == limit.get())
-            .map(|listed| ScanCursor(listed.place.0.into()));
+            .map(|listed| ScanCursor(listed.hash.0.into()));
         let items = page
             .iter()
             .filter_map(|listed| show(&sealer, listed))
@@ -175,18 +175,18 @@ impl CacheBackend for RedbBackend {
 /// Makes the plaintext of one answer. `None`: the record is dead.
 fn open(
     sealer: &Sealer,
-    place: &RecordHash,
+    hash: &RecordHash,
     record: &[u8],
     now: Timestamp,
 ) -> Result<Option<CacheEntry>, Damaged> {
-    let header = sealer.open_header(place, record)?;
+    let header = sealer.open_header(hash, record)?;
     let header = Header::decode(&header).ok_or(Damaged)?;
     if now >= header.lifetime.usable_until {
         return Ok(None);
     }
     Ok(Some(CacheEntry {
         secret: Secret {
-            answer: SecretValue::new(sealer.open_value(place, record)?),
+            answer: SecretValue::new(sealer.open_value(hash, record)?),
             version_id: header.version_id.into(),
             stages: header.owned_stages(),
         },
@@ -196,7 +196,7 @@ fn open(
 
 /// What a scan shows of a record; a damaged one is dealt with when somebody asks for it.
 fn show(sealer: &Sealer, listed: &Listed) -> Option<ScanItem> {
-    let header = sealer.open_header(&listed.place, &listed.record).ok()?;
+    let header = sealer.open_header(&listed.hash, &listed.record).ok()?;
     let header = Header::decode(&header)?;
     Some(ScanItem {
         key: header.key()?,

@@ -10,7 +10,7 @@ use kms_agent_sealed::private;
 
 use crate::backend::RedbBackend;
 use crate::examine::{examine, last_scope};
-use crate::store::{FileSystem, Place, Store};
+use crate::store::{FileSystem, Store, StoreLocation};
 
 const DEFAULT_PATH: &str = "./cache/kms-agent.redb";
 const DEFAULT_KEY_FILE: &str = "./keys/kms-agent.key";
@@ -83,14 +83,14 @@ impl BackendConfig for RedbConfig {
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
         let (path, key) = self.in_full();
-        let place = Place {
+        let location = StoreLocation {
             path,
             key,
             medium: Arc::new(FileSystem),
             clock: context.clock,
         };
         let capacity = context.capacity;
-        let started = run_blocking(move || Store::open(place, capacity))
+        let started = run_blocking(move || Store::open(location, capacity))
             .await
             .unwrap_or_else(|error| {
                 Err(OpenError::shortage(format!(

@@ -10,7 +10,7 @@ use kms_agent_sealed::private;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::store::fault::Fault;
-use crate::store::{Sight, look_into, peek, sealed_otherwise, tell_apart};
+use crate::store::{Inspection, check_distinct, inspect, key_mismatch_message, read_last_scope};
 
 /// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
 pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
@@ -28,16 +28,16 @@ pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
 }
 
 fn examine_files(path: &Path, key: &KeySource) -> Result<String, String> {
-    tell_apart(path, key)?;
+    check_distinct(path, key)?;
     let shown = path.display();
     let exists = look(path)?;
     match (exists, key.load()) {
-        (true, Ok(root)) => match look_into(path, &root) {
-            Ok(Sight::Ours) => Ok(format!("the store {shown} and its key are there")),
-            Ok(Sight::InUse) => Ok(format!(
+        (true, Ok(root)) => match inspect(path, &root) {
+            Ok(Inspection::Ours) => Ok(format!("the store {shown} and its key are there")),
+            Ok(Inspection::InUse) => Ok(format!(
                 "the store {shown} and its key are there, in use by an agent"
             )),
-            Err(Fault::OtherKey) => Err(sealed_otherwise(path)),
+            Err(Fault::OtherKey) => Err(key_mismatch_message(path)),
             Err(Fault::Damaged(why)) => Err(format!(
                 "the store {shown} is damaged ({why}); the agent will set it aside and begin a new one"
             )),
@@ -61,8 +61,7 @@ fn examine_files(path: &Path, key: &KeySource) -> Result<String, String> {
 /// The scope that the store was last used with. An agent may be writing to it; what cannot be read is not known.
 pub(crate) fn last_scope(path: &Path, key: &KeySource) -> Option<Scope> {
     look(path).ok().filter(|exists| *exists)?;
-    let resumed = peek(path, &key.load().ok()?)?;
-    Some(Scope::clone(&resumed.scope))
+    read_last_scope(path, &key.load().ok()?)
 }
 
 /// Whether there is a store.

@@ -68,9 +68,9 @@ impl Queue {
         self.issued
     }
 
-    pub(crate) fn push(&mut self, place: RecordHash, write: Write) -> Ticket {
+    pub(crate) fn push(&mut self, hash: RecordHash, write: Write) -> Ticket {
         let version = self.issue();
-        if let Some(waiting) = self.writes.get_mut(&place) {
+        if let Some(waiting) = self.writes.get_mut(&hash) {
             waiting.version = version;
             waiting.write = write;
         } else {
@@ -79,8 +79,8 @@ impl Queue {
                 version,
                 write,
             };
-            self.order.insert(version, place);
-            self.writes.insert(place, waiting);
+            self.order.insert(version, hash);
+            self.writes.insert(hash, waiting);
         }
         version
     }
@@ -102,8 +102,8 @@ impl Queue {
         });
         self.writes.clear();
         self.order.clear();
-        for (place, record) in held {
-            self.push(place, Write::Put(record));
+        for (hash, record) in held {
+            self.push(hash, Write::Put(record));
         }
         now
     }
@@ -133,8 +133,8 @@ impl Queue {
     }
 
     /// What waits for this record.
-    pub(crate) fn waiting(&self, place: &RecordHash) -> Option<&Write> {
-        self.writes.get(place).map(|waiting| &waiting.write)
+    pub(crate) fn waiting(&self, hash: &RecordHash) -> Option<&Write> {
+        self.writes.get(hash).map(|waiting| &waiting.write)
     }
 
     /// Whether what the store has will be dropped as a whole.
@@ -160,18 +160,18 @@ impl Queue {
     pub(crate) fn batch(&self, bytes: usize) -> Batch {
         let mut writes = Vec::new();
         let mut size = 0;
-        for place in self.order.values() {
-            let Some(waiting) = self.writes.get(place) else {
+        for hash in self.order.values() {
+            let Some(waiting) = self.writes.get(hash) else {
                 continue;
             };
             if size >= bytes || writes.len() == BATCH_WRITES {
                 break;
             }
-            size += place.0.len();
+            size += hash.0.len();
             if let Write::Put(record) = &waiting.write {
                 size += record.len();
             }
-            writes.push((*place, waiting.version, waiting.write.clone()));
+            writes.push((*hash, waiting.version, waiting.write.clone()));
         }
         Batch {
             is_whole: writes.len() == self.writes.len(),
@@ -190,16 +190,16 @@ impl Queue {
                 asked.since = asked.version;
             }
         }
-        for (place, version, _) in &batch.writes {
-            let Some(waiting) = self.writes.get_mut(place) else {
+        for (hash, version, _) in &batch.writes {
+            let Some(waiting) = self.writes.get_mut(hash) else {
                 continue;
             };
             self.order.remove(&waiting.since);
             if waiting.version == *version {
-                self.writes.remove(place);
+                self.writes.remove(hash);
             } else {
                 waiting.since = waiting.version;
-                self.order.insert(waiting.since, *place);
+                self.order.insert(waiting.since, *hash);
             }
         }
     }
@@ -246,7 +246,7 @@ impl Batch {
     }
 
     pub(crate) fn writes(&self) -> impl Iterator<Item = (&RecordHash, &Write)> {
-        self.writes.iter().map(|(place, _, write)| (place, write))
+        self.writes.iter().map(|(hash, _, write)| (hash, write))
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
 
     const ALL: usize = usize::MAX;
 
-    fn place(n: u8) -> RecordHash {
+    fn hash(n: u8) -> RecordHash {
         RecordHash([n; 32])
     }
 
@@ -267,15 +267,15 @@ mod tests {
     #[test]
     fn only_the_newest_write_of_a_record_is_written() {
         let mut queue = Queue::default();
-        queue.push(place(1), put(1));
-        queue.push(place(2), put(2));
-        let last = queue.push(place(1), Write::Remove);
+        queue.push(hash(1), put(1));
+        queue.push(hash(2), put(2));
+        let last = queue.push(hash(1), Write::Remove);
         let batch = queue.batch(ALL);
         assert_eq!(batch.writes().count(), 2);
         assert!(
             batch
                 .writes()
-                .any(|(at, write)| *at == place(1) && matches!(write, Write::Remove))
+                .any(|(at, write)| *at == hash(1) && matches!(write, Write::Remove))
         );
         assert_eq!(queue.durable(), 0);
         queue.settle(&batch);
@@ -286,19 +286,19 @@ mod tests {
     #[test]
     fn who_waits_for_a_removal_waits_for_what_replaced_it() {
         let mut queue = Queue::default();
-        let removal = queue.push(place(1), Write::Remove);
-        queue.push(place(1), put(1));
+        let removal = queue.push(hash(1), Write::Remove);
+        queue.push(hash(1), put(1));
         assert!(queue.durable() < removal);
     }
 
     #[test]
     fn a_write_that_came_while_an_older_one_was_committed_stays() {
         let mut queue = Queue::default();
-        let removal = queue.push(place(1), Write::Remove);
+        let removal = queue.push(hash(1), Write::Remove);
         let batch = queue.batch(ALL);
-        let newer = queue.push(place(1), put(1));
+        let newer = queue.push(hash(1), put(1));
         queue.settle(&batch);
-        assert!(matches!(queue.waiting(&place(1)), Some(Write::Put(_))));
+        assert!(matches!(queue.waiting(&hash(1)), Some(Write::Put(_))));
         assert!((removal..newer).contains(&queue.durable()));
     }
 
@@ -306,12 +306,12 @@ mod tests {
     fn a_batch_ends_where_it_grows_too_large_and_begins_with_the_oldest() {
         let mut queue = Queue::default();
         for n in 0..10 {
-            queue.push(place(n), Write::Put(vec![n; 1000].into()));
+            queue.push(hash(n), Write::Put(vec![n; 1000].into()));
         }
         let batch = queue.batch(2500);
         assert_eq!(
             batch.writes().map(|(at, _)| *at).collect::<Vec<_>>(),
-            [place(0), place(1), place(2)]
+            [hash(0), hash(1), hash(2)]
         );
         assert!(!batch.is_whole());
         queue.settle(&batch);
@@ -337,12 +337,12 @@ mod tests {
         let mut queue = Queue::default();
         let flush = queue.issue();
         assert_eq!(queue.durable(), flush);
-        queue.push(place(1), put(1));
-        queue.push(place(2), put(2));
+        queue.push(hash(1), put(1));
+        queue.push(hash(2), put(2));
         queue.restore();
         queue.settle(&queue.batch(1));
         assert!(queue.durable() < flush);
-        queue.push(place(3), put(3));
+        queue.push(hash(3), put(3));
         queue.settle(&queue.batch(1));
         assert!(queue.durable() >= flush);
     }
@@ -350,17 +350,17 @@ mod tests {
     #[test]
     fn a_removal_is_owed_until_it_is_durable_whatever_takes_its_place() {
         let mut queue = Queue::default();
-        queue.push(place(1), Write::Remove);
+        queue.push(hash(1), Write::Remove);
         assert!(!queue.owes_removals(), "it was only evicted");
-        let ticket = queue.push(place(2), Write::Remove);
+        let ticket = queue.push(hash(2), Write::Remove);
         queue.withdraw(ticket);
-        queue.push(place(2), put(2));
+        queue.push(hash(2), put(2));
         assert!(queue.owes_removals());
         queue.rewrite(std::iter::empty());
         assert!(queue.owes_removals());
         queue.settle(&queue.batch(ALL));
         assert!(!queue.owes_removals());
-        let ticket = queue.push(place(2), Write::Remove);
+        let ticket = queue.push(hash(2), Write::Remove);
         queue.withdraw(ticket);
         queue.forgive();
         assert!(!queue.owes_removals());
@@ -369,9 +369,9 @@ mod tests {
     #[test]
     fn a_rewrite_stands_for_all_that_was_asked_before() {
         let mut queue = Queue::default();
-        let removal = queue.push(place(1), Write::Remove);
-        queue.push(place(2), put(2));
-        queue.rewrite([(place(3), vec![3].into())].into_iter());
+        let removal = queue.push(hash(1), Write::Remove);
+        queue.push(hash(2), put(2));
+        queue.rewrite([(hash(3), vec![3].into())].into_iter());
         assert!(queue.durable() < removal);
         let batch = queue.batch(ALL);
         assert!(batch.empties());

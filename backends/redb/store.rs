@@ -4,22 +4,15 @@
 //! opens it again after trouble. The reading thread fetches records that memory has not got. Nothing here blocks an
 //! async thread for longer than it takes to look something up in memory.
 
-mod aside;
-mod disk;
 pub(crate) mod fault;
+mod file;
 mod lifecycle;
-mod medium;
-mod place;
-mod reader;
-mod rescue;
 mod shared;
-mod sight;
 mod state;
-mod tentative;
 #[cfg(test)]
 mod tests;
 mod time;
-mod writer;
+mod worker;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -37,20 +30,19 @@ use kms_agent_sealed::map::Listed;
 use kms_agent_sealed::seal::{RecordHash, SealedRecord, Sealer};
 use tokio::sync::oneshot;
 
-pub(crate) use self::medium::FileSystem;
-pub(crate) use self::place::Place;
-pub(crate) use self::place::sealed_otherwise;
-use self::place::{Keys, OpenFailure};
-use self::reader::Lookup;
+pub(crate) use self::file::{
+    FileSystem, Inspection, StoreLocation, check_distinct, inspect, key_mismatch_message,
+    read_last_scope,
+};
+use self::file::{Keys, OpenFailure, share_a_folder};
 use self::shared::{Progress, Shared};
-use self::sight::share_a_folder;
-pub(crate) use self::sight::{Sight, look_into, peek, tell_apart};
 use self::state::{Known, State};
-use self::writer::Writer;
+use self::worker::reader::{self, Lookup};
+use self::worker::writer::Writer;
 use crate::queue::Ticket;
 
 /// How long the end waits for the store to give back the room that it does not need.
-const TIDYING: Duration = Duration::from_secs(3);
+const COMPACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running store.
 #[derive(Debug)]
@@ -72,30 +64,33 @@ pub(crate) struct Started {
 impl Store {
     /// Opens the store, or starts in memory where it cannot be opened. The error says what the operator has to
     /// mend before anything can start, or what is short.
-    pub(crate) fn open(place: Place, capacity: NonZeroUsize) -> Result<Started, OpenError> {
-        tell_apart(&place.path, &place.key).map_err(OpenError::configuration)?;
-        if share_a_folder(&place.path, &place.key) {
+    pub(crate) fn open(
+        location: StoreLocation,
+        capacity: NonZeroUsize,
+    ) -> Result<Started, OpenError> {
+        check_distinct(&location.path, &location.key).map_err(OpenError::configuration)?;
+        if share_a_folder(&location.path, &location.key) {
             tracing::warn!(
-                store.path = %place.path.display(),
+                store.path = %location.path.display(),
                 "The cache's key lies in the folder of its store; whoever copies that folder has both"
             );
         }
         let drawn = RootKey::random().map_err(|error| {
             OpenError::shortage(format!("no key can be drawn for the cache: {error}"))
         })?;
-        let opening = place.open(Keys::Drawn(&drawn));
-        let (sealer, drawn) = match (&opening, place.key.load()) {
+        let opening = location.open(Keys::Drawn(&drawn));
+        let (sealer, drawn) = match (&opening, location.key.load()) {
             (Ok(opened), _) => (Arc::clone(&opened.sealer), None),
             // So that what is removed before the store can be opened is removed from it then.
             (Err(_), Ok(key)) => (Arc::new(Sealer::new(&key)), None),
             (Err(_), Err(_)) => (Arc::new(Sealer::new(&drawn)), Some(drawn)),
         };
-        let shared = Arc::new(Shared::new(place, State::new(capacity, sealer)));
+        let shared = Arc::new(Shared::new(location, State::new(capacity, sealer)));
         let mut resumed = None;
         match opening {
             Ok(opened) => {
                 tracing::info!(
-                    store.path = %shared.place.path.display(),
+                    store.path = %shared.location.path.display(),
                     store.entries = opened.records,
                     "The cache's store is open"
                 );
@@ -103,7 +98,7 @@ impl Store {
                 shared.install(opened);
             }
             Err(OpenFailure::Refused(message)) => return Err(OpenError::configuration(message)),
-            Err(OpenFailure::Barred { word, message }) => shared.go_without_store(word, &message),
+            Err(OpenFailure::Barred { word, message }) => shared.give_up(word, &message),
             Err(OpenFailure::Failed(failure)) => shared.fail(&failure),
         }
         let (lookups, asked) = mpsc::channel();
@@ -131,11 +126,11 @@ impl Store {
     }
 
     /// The record at `place`, from memory or from the store.
-    pub(crate) async fn find(&self, place: &RecordHash, now: Timestamp) -> Option<SealedRecord> {
+    pub(crate) async fn find(&self, hash: &RecordHash, now: Timestamp) -> Option<SealedRecord> {
         let known = {
             let mut state = self.shared.lock();
-            state.time.learn(now, &*self.shared.place.clock);
-            state.find(place)
+            state.time.learn(now, &*self.shared.location.clock);
+            state.find(hash)
         };
         match known {
             Known::Here(record) => Some(record),
@@ -143,7 +138,7 @@ impl Store {
             Known::Ask => {
                 let (answer, answered) = oneshot::channel();
                 let lookup = Lookup {
-                    place: *place,
+                    hash: *hash,
                     answer,
                 };
                 self.shared.lock().lookups += 1;
@@ -157,7 +152,7 @@ impl Store {
     pub(crate) fn hold(
         &self,
         sealer: &Arc<Sealer>,
-        place: RecordHash,
+        hash: RecordHash,
         record: SealedRecord,
         lifetime: &Lifetime,
         scope: &Arc<Scope>,
@@ -167,18 +162,18 @@ impl Store {
             return false;
         }
         state.use_scope(scope);
-        state.hold(place, record, lifetime);
+        state.hold(hash, record, lifetime);
         drop(state);
         self.shared.wake();
         true
     }
 
     /// Drops a record that turned out to be damaged.
-    pub(crate) fn discard(&self, sealer: &Arc<Sealer>, place: &RecordHash) {
+    pub(crate) fn discard(&self, sealer: &Arc<Sealer>, hash: &RecordHash) {
         let mut state = self.shared.lock();
         // After a purge a record may have been read that nobody has the key of any more.
         if Arc::ptr_eq(&state.sealer, sealer) {
-            state.remove(place);
+            state.remove(hash);
             drop(state);
             self.shared.wake();
             self.shared.note_damaged_record();
@@ -189,14 +184,14 @@ impl Store {
     pub(crate) async fn remove(
         &self,
         sealer: &Arc<Sealer>,
-        place: &RecordHash,
+        hash: &RecordHash,
     ) -> Result<bool, BackendError> {
         let ticket = {
             let mut state = self.shared.lock();
             if !Arc::ptr_eq(&state.sealer, sealer) {
                 return Ok(false);
             }
-            let ticket = state.withdraw(place);
+            let ticket = state.withdraw(hash);
             if ticket.is_some() {
                 state.lifecycle.hurry();
             }
@@ -305,7 +300,7 @@ impl Store {
     }
 
     pub(crate) async fn sweep(&self, now: Timestamp) {
-        let clock = &*self.shared.place.clock;
+        let clock = &*self.shared.location.clock;
         let now = {
             let mut state = self.shared.lock();
             state.time.learn(now, clock);
@@ -320,7 +315,7 @@ impl Store {
         }
         self.shared.lock().end_sweep();
         self.shared.wake();
-        self.shared.tell_of_damage();
+        self.shared.log_damaged_records();
     }
 
     pub(crate) fn confirm_clock(&self) {
@@ -340,12 +335,12 @@ impl Store {
         }
         self.shared.wake();
         let progress = self.shared.progress(|progress| progress.written).await;
-        self.shared.tell_of_damage();
-        let clock = &self.shared.place.clock;
+        self.shared.log_damaged_records();
+        let clock = &self.shared.location.clock;
         // What is left is to give back room. Whoever is cut off at that leaves the store as it was.
         tokio::select! {
             _ = self.shared.progress(|progress| progress.closed) => {}
-            () = clock.sleep_until(clock.boot() + TIDYING) => tracing::debug!(
+            () = clock.sleep_until(clock.boot() + COMPACTION_TIMEOUT) => tracing::debug!(
                 "Giving back what the cache's store takes of the disk took too long and was left"
             ),
         }
@@ -366,7 +361,7 @@ impl Store {
     }
 
     fn path(&self) -> &Path {
-        &self.shared.place.path
+        &self.shared.location.path
     }
 }
 

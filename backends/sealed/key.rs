@@ -153,7 +153,7 @@ impl KeySource {
 
     /// Removes what a process that was killed left beside the key file: a copy of the key, or one never used.
     /// Only for the one process that has the store open.
-    pub fn tidy(&self) -> io::Result<()> {
+    pub fn remove_leftovers(&self) -> io::Result<()> {
         let Some(path) = self.target() else {
             return Ok(());
         };

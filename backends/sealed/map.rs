@@ -36,7 +36,7 @@ struct Item {
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// Hash of the record.
-    pub place: RecordHash,
+    pub hash: RecordHash,
     /// At least its beginning.
     pub record: SealedRecord,
     /// Reads answered from it.
@@ -73,9 +73,9 @@ impl SealedMap {
     }
 
     /// Takes `record` in place of what was known; it is the most recently used.
-    pub fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+    pub fn hold(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.last_turn += 1;
-        let hits = self.items.get(&place).map_or(0, |old| old.hits);
+        let hits = self.items.get(&hash).map_or(0, |old| old.hits);
         let item = Item {
             hits,
             sealed: record,
@@ -86,12 +86,12 @@ impl SealedMap {
             },
             usable_until: lifetime.usable_until,
         };
-        self.insert(place, item);
+        self.insert(hash, item);
     }
 
     /// Notes a record that the store has, unless it is known.
-    pub fn list(&mut self, place: RecordHash, beginning: SealedRecord, lifetime: &Lifetime) {
-        if self.items.contains_key(&place) {
+    pub fn list(&mut self, hash: RecordHash, beginning: SealedRecord, lifetime: &Lifetime) {
+        if self.items.contains_key(&hash) {
             return;
         }
         let item = Item {
@@ -104,12 +104,12 @@ impl SealedMap {
             },
             usable_until: lifetime.usable_until,
         };
-        self.insert(place, item);
+        self.insert(hash, item);
     }
 
     /// Takes a record that only the store had, unless it is here by now. It is used no more recently for that.
-    pub fn fill(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
-        let known = self.items.get(&place);
+    pub fn fill(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        let known = self.items.get(&hash);
         if known.is_some_and(|item| item.is_whole) {
             return;
         }
@@ -124,26 +124,26 @@ impl SealedMap {
             is_whole: true,
             usable_until: lifetime.usable_until,
         };
-        self.insert(place, item);
+        self.insert(hash, item);
     }
 
-    fn insert(&mut self, place: RecordHash, item: Item) {
-        self.remove(&place);
-        self.by_use.insert((item.used, place));
-        self.by_death.insert((item.usable_until, place));
-        self.items.insert(place, item);
+    fn insert(&mut self, hash: RecordHash, item: Item) {
+        self.remove(&hash);
+        self.by_use.insert((item.used, hash));
+        self.by_death.insert((item.usable_until, hash));
+        self.items.insert(hash, item);
     }
 
     /// Looks a record up and marks it as used.
-    pub fn find(&mut self, place: &RecordHash) -> Option<Found> {
-        let item = self.items.get_mut(place)?;
+    pub fn find(&mut self, hash: &RecordHash) -> Option<Found> {
+        let item = self.items.get_mut(hash)?;
         item.hits += 1;
         // Turns begin with 1. Whoever had the last one is the most recently used already.
         if self.last_turn == 0 || item.used.turn != self.last_turn {
-            self.by_use.remove(&(item.used, *place));
+            self.by_use.remove(&(item.used, *hash));
             self.last_turn += 1;
             item.used.turn = self.last_turn;
-            self.by_use.insert((item.used, *place));
+            self.by_use.insert((item.used, *hash));
         }
         Some(if item.is_whole {
             Found::Here(Arc::clone(&item.sealed))
@@ -153,17 +153,17 @@ impl SealedMap {
     }
 
     /// Returns whether the record is known, in memory or in the store.
-    pub fn contains(&self, place: &RecordHash) -> bool {
-        self.items.contains_key(place)
+    pub fn contains(&self, hash: &RecordHash) -> bool {
+        self.items.contains_key(hash)
     }
 
     /// Removes a record. Returns whether it was known.
-    pub fn remove(&mut self, place: &RecordHash) -> bool {
-        let Some(item) = self.items.remove(place) else {
+    pub fn remove(&mut self, hash: &RecordHash) -> bool {
+        let Some(item) = self.items.remove(hash) else {
             return false;
         };
-        self.by_use.remove(&(item.used, *place));
-        self.by_death.remove(&(item.usable_until, *place));
+        self.by_use.remove(&(item.used, *hash));
+        self.by_death.remove(&(item.usable_until, *hash));
         true
     }
 
@@ -172,9 +172,9 @@ impl SealedMap {
         if self.items.len() <= self.capacity.get() {
             return None;
         }
-        let (_, place) = *self.by_use.first()?;
-        self.remove(&place);
-        Some(place)
+        let (_, hash) = *self.by_use.first()?;
+        self.remove(&hash);
+        Some(hash)
     }
 
     /// At most `limit` of the records that are dead at `now`.
@@ -183,7 +183,7 @@ impl SealedMap {
             .iter()
             .take(limit)
             .take_while(|(at, _)| *at <= now)
-            .map(|(_, place)| *place)
+            .map(|(_, hash)| *hash)
             .collect()
     }
 
@@ -193,10 +193,10 @@ impl SealedMap {
             .items
             .iter()
             .filter(|(_, item)| !item.is_whole)
-            .map(|(place, _)| *place)
+            .map(|(hash, _)| *hash)
             .collect();
-        for place in stored {
-            self.remove(&place);
+        for hash in stored {
+            self.remove(&hash);
         }
     }
 
@@ -205,7 +205,7 @@ impl SealedMap {
         self.items
             .iter()
             .filter(|(_, item)| item.is_whole)
-            .map(|(place, item)| (*place, Arc::clone(&item.sealed)))
+            .map(|(hash, item)| (*hash, Arc::clone(&item.sealed)))
     }
 
     /// At most `limit` records after `from`.
@@ -214,8 +214,8 @@ impl SealedMap {
         self.items
             .range((start, Bound::Unbounded))
             .take(limit.get())
-            .map(|(place, item)| Listed {
-                place: *place,
+            .map(|(hash, item)| Listed {
+                hash: *hash,
                 record: Arc::clone(&item.sealed),
                 hits: item.hits,
             })
@@ -261,7 +261,7 @@ mod tests {
         SealedMap::new(NonZeroUsize::new(capacity).unwrap())
     }
 
-    fn place(n: u8) -> RecordHash {
+    fn hash(n: u8) -> RecordHash {
         RecordHash([n; 32])
     }
 
@@ -280,30 +280,30 @@ mod tests {
     #[test]
     fn what_was_never_used_goes_first_and_the_longest_ago_fetched_of_it() {
         let mut map = map(2);
-        map.hold(place(1), record(1), &lifetime(0, 9));
-        map.list(place(2), record(1), &lifetime(20, 9));
-        map.list(place(3), record(1), &lifetime(10, 9));
-        assert_eq!(map.evict(), Some(place(3)));
+        map.hold(hash(1), record(1), &lifetime(0, 9));
+        map.list(hash(2), record(1), &lifetime(20, 9));
+        map.list(hash(3), record(1), &lifetime(10, 9));
+        assert_eq!(map.evict(), Some(hash(3)));
         assert_eq!(map.evict(), None);
-        map.find(&place(2)).unwrap();
-        map.hold(place(4), record(1), &lifetime(0, 9));
-        assert_eq!(map.evict(), Some(place(1)));
+        map.find(&hash(2)).unwrap();
+        map.hold(hash(4), record(1), &lifetime(0, 9));
+        assert_eq!(map.evict(), Some(hash(1)));
     }
 
     #[test]
     fn what_is_in_memory_is_not_displaced_by_what_the_store_lists() {
         let mut map = map(2);
-        map.hold(place(1), record(4), &lifetime(0, 9));
-        map.list(place(1), record(1), &lifetime(0, 3));
-        assert!(matches!(map.find(&place(1)), Some(Found::Here(it)) if it.len() == 4));
+        map.hold(hash(1), record(4), &lifetime(0, 9));
+        map.list(hash(1), record(1), &lifetime(0, 3));
+        assert!(matches!(map.find(&hash(1)), Some(Found::Here(it)) if it.len() == 4));
         assert_eq!(map.dead(Timestamp::from_millis(3), 9), []);
-        map.list(place(2), record(1), &lifetime(0, 3));
-        assert!(matches!(map.find(&place(2)), Some(Found::Stored)));
-        map.fill(place(1), record(9), &lifetime(0, 3));
-        map.list(place(3), record(1), &lifetime(0, 3));
-        map.fill(place(3), record(50), &lifetime(0, 3));
-        assert!(matches!(map.find(&place(3)), Some(Found::Here(it)) if it.len() == 50));
-        assert!(map.remove(&place(3)));
+        map.list(hash(2), record(1), &lifetime(0, 3));
+        assert!(matches!(map.find(&hash(2)), Some(Found::Stored)));
+        map.fill(hash(1), record(9), &lifetime(0, 3));
+        map.list(hash(3), record(1), &lifetime(0, 3));
+        map.fill(hash(3), record(50), &lifetime(0, 3));
+        assert!(matches!(map.find(&hash(3)), Some(Found::Here(it)) if it.len() == 50));
+        assert!(map.remove(&hash(3)));
         map.forget_stored();
         assert_eq!(map.len(), 1);
         map.clear();
@@ -314,10 +314,10 @@ mod tests {
     fn the_dead_are_those_whose_time_has_come() {
         let mut map = map(9);
         for n in 1..=3 {
-            map.hold(place(n), record(1), &lifetime(0, i64::from(n)));
+            map.hold(hash(n), record(1), &lifetime(0, i64::from(n)));
         }
-        map.hold(place(1), record(1), &lifetime(0, 5));
+        map.hold(hash(1), record(1), &lifetime(0, 5));
         assert_eq!(map.dead(Timestamp::from_millis(1), 9), []);
-        assert_eq!(map.dead(Timestamp::from_millis(2), 9), [place(2)]);
+        assert_eq!(map.dead(Timestamp::from_millis(2), 9), [hash(2)]);
     }
 }

@@ -61,7 +61,7 @@ pub struct Sealer {
     /// For the secret alone. Apart, so that listing what there is makes no plaintext of it.
     value: Aes256Gcm,
     /// For the hashes that records are filed under.
-    place: Hmac<Sha256>,
+    hash: Hmac<Sha256>,
 }
 
 impl Sealer {
@@ -74,7 +74,7 @@ impl Sealer {
             id: KeyId(id),
             header: Aes256Gcm::new(&(*derive(&keys, b"record header")).into()),
             value: Aes256Gcm::new(&(*derive(&keys, b"record value")).into()),
-            place: <Hmac<Sha256> as KeyInit>::new(&(*derive_block(&keys, b"record place")).into()),
+            hash: <Hmac<Sha256> as KeyInit>::new(&(*derive_block(&keys, b"record place")).into()),
         }
     }
 
@@ -84,8 +84,8 @@ impl Sealer {
     }
 
     /// Where the record of `key` lies.
-    pub fn place(&self, key: &SecretKey) -> RecordHash {
-        let mut mac = self.place.clone();
+    pub fn hash(&self, key: &SecretKey) -> RecordHash {
+        let mut mac = self.hash.clone();
         mac.update(&key.encode());
         RecordHash(mac.finalize().into_bytes().into())
     }
@@ -93,7 +93,7 @@ impl Sealer {
     /// Seals a record for `place`. The only plaintext made is overwritten by what it is sealed into.
     pub fn seal(
         &self,
-        place: &RecordHash,
+        hash: &RecordHash,
         header: &[u8],
         value: &[u8],
     ) -> Result<SealedRecord, CannotSeal> {
@@ -108,14 +108,14 @@ impl Sealer {
         let header_tag = append(
             &self.header,
             &nonce,
-            &self.header_binding(place),
+            &self.header_binding(hash),
             header,
             &mut sealed,
         )?;
         append(
             &self.value,
             &nonce,
-            &self.value_binding(place, header_tag),
+            &self.value_binding(hash, header_tag),
             value,
             &mut sealed,
         )?;
@@ -123,13 +123,13 @@ impl Sealer {
     }
 
     /// The header of a record that was found at `place`.
-    pub fn open_header(&self, place: &RecordHash, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
+    pub fn open_header(&self, hash: &RecordHash, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
         let parts = Parts::parse(sealed).ok_or(Damaged)?;
         let mut header = parts.header.to_vec();
         self.header
             .decrypt_inout_detached(
                 &Nonce::from(*parts.nonce),
-                &self.header_binding(place),
+                &self.header_binding(hash),
                 header.as_mut_slice().into(),
                 &(*parts.header_tag).into(),
             )
@@ -140,7 +140,7 @@ impl Sealer {
     /// The value of a record that was found at `place`, in a buffer of exactly its size.
     pub fn open_value(
         &self,
-        place: &RecordHash,
+        hash: &RecordHash,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Damaged> {
         let parts = Parts::parse(sealed).ok_or(Damaged)?;
@@ -149,7 +149,7 @@ impl Sealer {
         self.value
             .decrypt_inout_detached(
                 &Nonce::from(*parts.nonce),
-                &self.value_binding(place, *parts.header_tag),
+                &self.value_binding(hash, *parts.header_tag),
                 value.as_mut_slice().into(),
                 &<[u8; TAG_BYTES]>::into(*tag),
             )
@@ -158,17 +158,17 @@ impl Sealer {
     }
 
     /// What a header is bound to: format, key, place.
-    fn header_binding(&self, place: &RecordHash) -> Vec<u8> {
+    fn header_binding(&self, hash: &RecordHash) -> Vec<u8> {
         let mut bound = Vec::with_capacity(1 + KEY_ID_BYTES + HASH_BYTES + TAG_BYTES);
         bound.push(FORMAT);
         bound.extend_from_slice(&self.id.0);
-        bound.extend_from_slice(&place.0);
+        bound.extend_from_slice(&hash.0);
         bound
     }
 
     /// What a value is bound to: the same, and the header it was sealed with.
-    fn value_binding(&self, place: &RecordHash, header_tag: [u8; TAG_BYTES]) -> Vec<u8> {
-        let mut bound = self.header_binding(place);
+    fn value_binding(&self, hash: &RecordHash, header_tag: [u8; TAG_BYTES]) -> Vec<u8> {
+        let mut bound = self.header_binding(hash);
         bound.extend_from_slice(&header_tag);
         bound
     }

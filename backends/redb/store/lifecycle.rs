@@ -10,7 +10,7 @@
 //! ```
 
 use super::fault::{Failure, Fault};
-use super::place::FileId;
+use super::file::FileId;
 
 /// Longest pause between attempts to heal, in sweeps, which come about once a second.
 const LONGEST_PAUSE: u32 = 32;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use kms_agent_sealed::seal::Sealer;
 use tokio::sync::watch;
 
-use super::disk::Disk;
 use super::fault::{Failure, Fault};
-use super::place::{Opened, Place};
+use super::file::disk::Disk;
+use super::file::{Opened, StoreLocation};
 use super::state::{State, Stored};
 use crate::queue::Ticket;
 
 pub(crate) struct Shared {
-    pub(crate) place: Place,
+    pub(crate) location: StoreLocation,
     /// Locked for moments only; never while the database is asked anything.
     state: Mutex<State>,
     /// For the writing thread, which waits for something to do.
@@ -47,9 +47,9 @@ pub(crate) struct Progress {
 }
 
 impl Shared {
-    pub(crate) fn new(place: Place, state: State) -> Self {
+    pub(crate) fn new(location: StoreLocation, state: State) -> Self {
         Self {
-            place,
+            location,
             state: Mutex::new(state),
             woken: Condvar::new(),
             disk: RwLock::new(None),
@@ -126,7 +126,7 @@ impl Shared {
     pub(crate) fn publish_written(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.written = true;
-            progress.owes_removals = state.queue.owes_removals() && self.place.file().is_some();
+            progress.owes_removals = state.queue.owes_removals() && self.location.file().is_some();
         });
     }
 
@@ -136,7 +136,7 @@ impl Shared {
     }
 
     /// Logs how many records turned out to be damaged since the last time.
-    pub(crate) fn tell_of_damage(&self) {
+    pub(crate) fn log_damaged_records(&self) {
         let records = self.damaged.swap(0, Ordering::Relaxed);
         if records > 0 {
             tracing::warn!(
@@ -147,7 +147,7 @@ impl Shared {
     }
 
     /// Asks the store, unless none is open.
-    pub(crate) fn ask<T>(
+    pub(crate) fn with_disk<T>(
         &self,
         question: impl FnOnce(&Disk) -> Result<T, Fault>,
     ) -> Option<Result<T, Fault>> {
@@ -178,12 +178,12 @@ impl Shared {
     /// Takes a store into use that was opened.
     pub(crate) fn install(&self, opened: Opened) {
         let file = opened.file;
-        let read_only = opened.disk.unwritable().cloned();
+        let read_only = opened.disk.read_only_cause().cloned();
         let (sealer, found) = self.accept(opened);
-        let bytes = self.place.bytes();
+        let bytes = self.location.bytes();
         let mut state = self.lock();
         state.opened(&sealer, file, found);
-        state.time.go_on_at(self.place.clock.boot());
+        state.time.go_on_at(self.location.clock.boot());
         state.bytes = bytes;
         self.publish(&state);
         let is_news = state.lifecycle.trouble().is_none();
@@ -197,11 +197,11 @@ impl Shared {
     pub(crate) fn install_replacement(&self, opened: Opened) {
         let file = opened.file;
         let (sealer, _) = self.accept(opened);
-        let bytes = self.place.bytes();
+        let bytes = self.location.bytes();
         let mut state = self.lock();
         state.replaced(&sealer, file);
         state.bytes = bytes;
-        state.committed_at = Some(self.place.clock.wall());
+        state.committed_at = Some(self.location.clock.wall());
         self.publish(&state);
     }
 
@@ -212,7 +212,7 @@ impl Shared {
             Stored::Records {
                 count: opened.records,
                 resumed: opened.resumed,
-                read_only: opened.disk.unwritable().cloned(),
+                read_only: opened.disk.read_only_cause().cloned(),
             }
         };
         if let Some(old) = self.put_disk(Some(opened.disk)) {
@@ -241,7 +241,7 @@ impl Shared {
         drop(state);
         if is_news {
             tracing::warn!(
-                store.path = %self.place.path.display(),
+                store.path = %self.location.path.display(),
                 trouble = failure.word,
                 cause = failure.cause.as_str(),
                 "The cache's store does not work; going on in memory and trying again"
@@ -250,8 +250,8 @@ impl Shared {
     }
 
     /// Notes that there will be no store in this process: only the operator can mend what is wrong.
-    pub(crate) fn go_without_store(&self, word: &'static str, message: &str) {
-        let bytes = self.place.bytes();
+    pub(crate) fn give_up(&self, word: &'static str, message: &str) {
+        let bytes = self.location.bytes();
         let mut state = self.lock();
         state.without_store(word, bytes > 0);
         state.bytes = bytes;
@@ -259,7 +259,7 @@ impl Shared {
         self.publish_closed(&state);
         drop(state);
         tracing::error!(
-            store.path = %self.place.path.display(),
+            store.path = %self.location.path.display(),
             trouble = word,
             cause = message,
             "The cache's store is left as it is; until the agent is restarted the cache lives in memory only"
@@ -270,7 +270,7 @@ impl Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared")
-            .field("path", &self.place.path)
+            .field("path", &self.location.path)
             .finish_non_exhaustive()
     }
 }

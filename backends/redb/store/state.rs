@@ -9,8 +9,8 @@ use kms_agent_sealed::record::{self, Header};
 use kms_agent_sealed::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
 
 use super::fault::Failure;
+use super::file::FileId;
 use super::lifecycle::{Access, Lifecycle};
-use super::place::FileId;
 use super::time::Time;
 use crate::queue::{Queue, Ticket, Write};
 
@@ -85,11 +85,11 @@ impl State {
     }
 
     /// Looks a record up.
-    pub(crate) fn find(&mut self, place: &RecordHash) -> Known {
-        match self.map.find(place) {
+    pub(crate) fn find(&mut self, hash: &RecordHash) -> Known {
+        match self.map.find(hash) {
             Some(Found::Here(record)) => return Known::Here(record),
             // What is not in memory but waits to be written is waiting to be removed.
-            None if self.index == Index::Complete || self.queue.waiting(place).is_some() => {
+            None if self.index == Index::Complete || self.queue.waiting(hash).is_some() => {
                 return Known::Nothing;
             }
             Some(Found::Stored) | None => {}
@@ -102,16 +102,16 @@ impl State {
     }
 
     /// Takes a record, sealed by the sealer of now, in place of an older one.
-    pub(crate) fn hold(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+    pub(crate) fn hold(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.time.heard_of(lifetime.fetched_at);
-        self.map.hold(place, Arc::clone(&record), lifetime);
-        self.written(place, Write::Put(record));
+        self.map.hold(hash, Arc::clone(&record), lifetime);
+        self.written(hash, Write::Put(record));
         self.evict();
     }
 
     /// Takes a record that was read from the store.
-    pub(crate) fn load(&mut self, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
-        self.map.hold(place, record, lifetime);
+    pub(crate) fn load(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+        self.map.hold(hash, record, lifetime);
         self.evict();
     }
 
@@ -132,27 +132,27 @@ impl State {
     }
 
     /// Drops a record that must not come back.
-    pub(crate) fn withdraw(&mut self, place: &RecordHash) -> Option<Ticket> {
-        let ticket = self.remove(place)?;
+    pub(crate) fn withdraw(&mut self, hash: &RecordHash) -> Option<Ticket> {
+        let ticket = self.remove(hash)?;
         Some(self.queue.withdraw(ticket))
     }
 
     /// Drops a record. None: the store has nothing of it, so there is nothing to wait for.
-    pub(crate) fn remove(&mut self, place: &RecordHash) -> Option<Ticket> {
-        let may_be_stored = self.map.remove(place)
+    pub(crate) fn remove(&mut self, hash: &RecordHash) -> Option<Ticket> {
+        let may_be_stored = self.map.remove(hash)
             || self.index != Index::Complete
-            || self.queue.waiting(place).is_some();
-        (may_be_stored && self.lifecycle.has_store()).then(|| self.written(*place, Write::Remove))
+            || self.queue.waiting(hash).is_some();
+        (may_be_stored && self.lifecycle.has_store()).then(|| self.written(*hash, Write::Remove))
     }
 
-    fn written(&mut self, place: RecordHash, write: Write) -> Ticket {
-        if self.loading == Some(place) {
+    fn written(&mut self, hash: RecordHash, write: Write) -> Ticket {
+        if self.loading == Some(hash) {
             self.loading = None;
         }
         if !self.lifecycle.has_store() {
             return self.queue.issued();
         }
-        let ticket = self.queue.push(place, write);
+        let ticket = self.queue.push(hash, write);
         if self.queue.len() > 2 * self.map.capacity().get() + SPARE_WRITES {
             self.rewrite();
         }
@@ -180,16 +180,16 @@ impl State {
     }
 
     pub(crate) fn evict(&mut self) {
-        while let Some(place) = self.map.evict() {
-            self.written(place, Write::Remove);
+        while let Some(hash) = self.map.evict() {
+            self.written(hash, Write::Remove);
         }
     }
 
     /// Drops some of what is dead at `now`. Returns whether there is more.
     pub(crate) fn sweep_some(&mut self, now: Timestamp) -> bool {
         let dead = self.map.dead(now, SWEPT_AT_ONCE);
-        for place in &dead {
-            self.remove(place);
+        for hash in &dead {
+            self.remove(hash);
         }
         dead.len() == SWEPT_AT_ONCE
     }
@@ -219,8 +219,8 @@ impl State {
                 self.queue.forgive();
                 self.index = Index::Complete;
                 self.loading = None;
-                for (place, record) in self.map.held() {
-                    self.queue.push(place, Write::Put(record));
+                for (hash, record) in self.map.held() {
+                    self.queue.push(hash, Write::Put(record));
                 }
                 self.queue.restore();
             }
@@ -247,10 +247,10 @@ impl State {
         self.map.clear();
         self.queue.clear();
         self.loading = None;
-        for (place, record) in held {
+        for (hash, record) in held {
             // What cannot be opened is of no use to anybody.
-            if let Some((place, record, lifetime)) = resealed(&old, sealer, &place, &record) {
-                self.map.hold(place, record, &lifetime);
+            if let Some((hash, record, lifetime)) = resealed(&old, sealer, &hash, &record) {
+                self.map.hold(hash, record, &lifetime);
             }
         }
     }
@@ -284,7 +284,7 @@ impl State {
         let is_known = match self.index {
             Index::Complete => true,
             Index::Reading { after, .. } => {
-                let last = page.last().map(|listed| listed.place);
+                let last = page.last().map(|listed| listed.hash);
                 page.len() == limit.get() && last <= after
             }
         };
@@ -318,13 +318,13 @@ pub(crate) enum Stored {
 fn resealed(
     old: &Sealer,
     new: &Sealer,
-    place: &RecordHash,
+    hash: &RecordHash,
     record: &[u8],
 ) -> Option<(RecordHash, SealedRecord, Lifetime)> {
-    let header = old.open_header(place, record).ok()?;
-    let value = old.open_value(place, record).ok()?;
+    let header = old.open_header(hash, record).ok()?;
+    let value = old.open_value(hash, record).ok()?;
     let decoded = Header::decode(&header)?;
-    let place = new.place(&decoded.key()?);
-    let record = new.seal(&place, &header, &value).ok()?;
-    Some((place, record, decoded.lifetime))
+    let hash = new.hash(&decoded.key()?);
+    let record = new.seal(&hash, &header, &value).ok()?;
+    Some((hash, record, decoded.lifetime))
 }

@@ -19,8 +19,8 @@ const LIFETIME: Lifetime = Lifetime {
     usable_until: Timestamp::from_millis(i64::MAX),
 };
 
-fn place_in(folder: &TempDir) -> Place {
-    Place {
+fn location_in(folder: &TempDir) -> StoreLocation {
+    StoreLocation {
         path: folder.path().join("store"),
         key: KeySource::File(folder.path().join("keys/key")),
         medium: Arc::new(FileSystem),
@@ -29,15 +29,15 @@ fn place_in(folder: &TempDir) -> Place {
 }
 
 fn open(folder: &TempDir, capacity: usize) -> Store {
-    Store::open(place_in(folder), NonZeroUsize::new(capacity).unwrap())
+    Store::open(location_in(folder), NonZeroUsize::new(capacity).unwrap())
         .unwrap()
         .store
 }
 
-fn place(n: u32) -> RecordHash {
-    let mut place = [0; 32];
-    place[..4].copy_from_slice(&n.to_le_bytes());
-    RecordHash(place)
+fn hash(n: u32) -> RecordHash {
+    let mut hash = [0; 32];
+    hash[..4].copy_from_slice(&n.to_le_bytes());
+    RecordHash(hash)
 }
 
 fn scope() -> Arc<Scope> {
@@ -58,12 +58,12 @@ fn header() -> Vec<u8> {
 
 fn put(store: &Store, n: u32) {
     let sealer = store.sealer();
-    let record = sealer.seal(&place(n), &header(), b"value").unwrap();
-    assert!(store.hold(&sealer, place(n), record, &LIFETIME, &scope()));
+    let record = sealer.seal(&hash(n), &header(), b"value").unwrap();
+    assert!(store.hold(&sealer, hash(n), record, &LIFETIME, &scope()));
 }
 
 async fn holds(store: &Store, n: u32) -> bool {
-    store.find(&place(n), LIFETIME.fetched_at).await.is_some()
+    store.find(&hash(n), LIFETIME.fetched_at).await.is_some()
 }
 
 fn report(store: &Store, fault: Fault) {
@@ -148,18 +148,18 @@ fn a_page_is_known_as_soon_as_its_last_record_is() {
     let limit = |n| NonZeroUsize::new(n).unwrap();
     assert!(state.page(None, limit(1)).is_none());
     for n in [1, 2, 4] {
-        state.map.list(place(n), [0; 4].into(), &LIFETIME);
+        state.map.list(hash(n), [0; 4].into(), &LIFETIME);
     }
     state.index = state::Index::Reading {
-        after: Some(place(2)),
+        after: Some(hash(2)),
         left: 9,
     };
     assert_eq!(state.page(None, limit(2)).unwrap().len(), 2);
     // There may be a 3.
     assert!(state.page(None, limit(3)).is_none());
-    assert!(state.page(Some(&place(2)), limit(1)).is_none());
+    assert!(state.page(Some(&hash(2)), limit(1)).is_none());
     state.index = state::Index::Complete;
-    assert_eq!(state.page(Some(&place(2)), limit(5)).unwrap().len(), 1);
+    assert_eq!(state.page(Some(&hash(2)), limit(5)).unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -172,12 +172,12 @@ async fn damage_while_it_runs_costs_nothing_that_memory_has() {
     report(&store, Fault::Damaged("a test says so".to_owned()));
     put(&store, 3);
     store.flush().await.unwrap();
-    let set_aside = fs::read_dir(folder.path())
+    let quarantined = fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.starts_with("store.corrupt-"))
         .count();
-    assert_eq!(set_aside, 1);
+    assert_eq!(quarantined, 1);
     assert_eq!(trouble(&store), None);
     store.close().await.unwrap();
 
@@ -196,11 +196,11 @@ async fn what_waits_for_a_store_that_is_away_is_bounded() {
     // Nothing can be made below a file.
     let blocked = folder.path().join("blocked");
     fs::write(&blocked, b"").unwrap();
-    let place = Place {
+    let location = StoreLocation {
         path: blocked.join("store"),
-        ..place_in(&folder)
+        ..location_in(&folder)
     };
-    let store = Store::open(place, NonZeroUsize::new(10).unwrap())
+    let store = Store::open(location, NonZeroUsize::new(10).unwrap())
         .unwrap()
         .store;
     for n in 0..5000 {

@@ -99,32 +99,32 @@ fn damage_as(kind: u64, bytes: &mut Vec<u8>, dice: &mut Dice) -> String {
             format!("garbage in page {page}")
         }
         3 => {
-            let places: Vec<usize> = (0..=dice.index(8))
+            let offsets: Vec<usize> = (0..=dice.index(8))
                 .map(|_| dice.index(bytes.len()))
                 .collect();
-            for place in &places {
-                *bytes.get_mut(*place).unwrap() ^= 1 << dice.below(8);
+            for offset in &offsets {
+                *bytes.get_mut(*offset).unwrap() ^= 1 << dice.below(8);
             }
-            format!("bits at {places:?} flipped")
+            format!("bits at {offsets:?} flipped")
         }
         // Where the store says what it is, every byte counts.
         4 => {
-            let place = match dice.index(512) {
+            let offset = match dice.index(512) {
                 // One bit of this byte says which of the last two commits counts. The one before is a whole store
                 // too, as an older copy of the file would be.
                 9 => 8,
-                place => place,
+                offset => offset,
             };
-            *bytes.get_mut(place).unwrap() = dice.number().to_le_bytes()[0];
-            format!("byte {place} of the head changed")
+            *bytes.get_mut(offset).unwrap() = dice.number().to_le_bytes()[0];
+            format!("byte {offset} of the head changed")
         }
         // Of a page, the beginning counts most.
         5 => {
-            let place = dice.index(pages) * PAGE + dice.index(64);
-            if let Some(byte) = bytes.get_mut(place) {
+            let offset = dice.index(pages) * PAGE + dice.index(64);
+            if let Some(byte) = bytes.get_mut(offset) {
                 *byte = dice.number().to_le_bytes()[0];
             }
-            format!("byte {place} changed")
+            format!("byte {offset} changed")
         }
         _ => {
             let (one, other) = (dice.index(pages), dice.index(pages));

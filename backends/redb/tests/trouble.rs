@@ -227,11 +227,11 @@ fn damage_records(folder: &Folder, from_end: usize) {
             .iter()
             .unwrap()
             .map(|record| record.unwrap())
-            .map(|(place, record)| (*place.value(), record.value().to_vec()))
+            .map(|(hash, record)| (*hash.value(), record.value().to_vec()))
             .collect();
-        for (place, mut record) in all {
+        for (hash, mut record) in all {
             *record.iter_mut().rev().nth(from_end - 1).unwrap() ^= 1;
-            records.insert(&place, record.as_slice()).unwrap();
+            records.insert(&hash, record.as_slice()).unwrap();
         }
     }
     transaction.commit().unwrap();
@@ -288,7 +288,7 @@ async fn records_that_change_places_are_misses() {
                 .iter()
                 .unwrap()
                 .map(|record| record.unwrap())
-                .map(|(place, record)| (*place.value(), record.value().to_vec()))
+                .map(|(hash, record)| (*hash.value(), record.value().to_vec()))
                 .collect();
             records.insert(&all[0].0, all[1].1.as_slice()).unwrap();
             records.insert(&all[1].0, all[0].1.as_slice()).unwrap();
@@ -316,7 +316,7 @@ async fn pages_that_were_zeroed_cost_no_more_than_the_entries_on_them() {
     }
     backend.close().await.unwrap();
     let whole = fs::read(folder.store()).unwrap();
-    let mut set_aside = 0;
+    let mut quarantined = 0;
     let mut costs = Vec::new();
     for page in 1..whole.len() / 4096 {
         let copy = folder.as_after_a_kill();
@@ -340,8 +340,8 @@ async fn pages_that_were_zeroed_cost_no_more_than_the_entries_on_them() {
             "page {page}"
         );
         later.close().await.unwrap();
-        set_aside += copy.beside_the_store().len() - 1;
+        quarantined += copy.beside_the_store().len() - 1;
     }
-    assert!(set_aside > 0, "no page mattered");
+    assert!(quarantined > 0, "no page mattered");
     assert!(costs.iter().any(|cost| (1..30).contains(cost)), "{costs:?}");
 }

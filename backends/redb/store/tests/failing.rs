@@ -12,11 +12,11 @@ const OLD: u32 = 30;
 const CAPACITY: usize = 100;
 
 fn open_on(folder: &TempDir, medium: &FaultyMedium) -> Result<Store, OpenError> {
-    let place = Place {
+    let location = StoreLocation {
         medium: Arc::new(medium.clone()),
-        ..place_in(folder)
+        ..location_in(folder)
     };
-    Store::open(place, NonZeroUsize::new(CAPACITY).unwrap()).map(|started| started.store)
+    Store::open(location, NonZeroUsize::new(CAPACITY).unwrap()).map(|started| started.store)
 }
 
 /// What was done to a store, and what of it is known to be durable.
@@ -36,13 +36,13 @@ async fn work(store: &Store) -> Done {
         put(store, new);
         done.put.push(new);
         // An old one, perhaps from the store.
-        let _ = store.find(&place(2 * n), LIFETIME.fetched_at).await;
+        let _ = store.find(&hash(2 * n), LIFETIME.fetched_at).await;
         if n % 3 == 2 && store.flush().await.is_ok() {
             done.durable.clone_from(&done.put);
         }
         let old = 2 * n + 1;
         done.removed.push(old);
-        if matches!(store.remove(&store.sealer(), &place(old)).await, Ok(true)) {
+        if matches!(store.remove(&store.sealer(), &hash(old)).await, Ok(true)) {
             done.gone.push(old);
         }
         store.sweep(Timestamp::EPOCH).await;
@@ -86,7 +86,7 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
     let medium = FaultyMedium::default();
     medium.plan(Some(planned));
     let store = open_on(&folder, &medium).unwrap();
-    let file = |folder: &TempDir| place_in(folder).file();
+    let file = |folder: &TempDir| location_in(folder).file();
     let begun = file(&folder);
     let done = work(&store).await;
     if let Some(word) = trouble(&store) {
@@ -165,12 +165,7 @@ async fn a_writer_that_panics_each_time_leaves_the_agent_without_its_store() {
     // Nobody waits for the thread, and memory goes on.
     put(&store, OLD + 1);
     assert!(holds(&store, OLD + 1).await);
-    assert!(
-        store
-            .remove(&store.sealer(), &place(OLD + 1))
-            .await
-            .is_err()
-    );
+    assert!(store.remove(&store.sealer(), &hash(OLD + 1)).await.is_err());
     store.close().await.unwrap();
 }
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use redb::{BackendError, StorageBackend};
 use rustix::io::Errno;
 
-use crate::store::medium::{FileSystem, Medium};
+use crate::store::file::medium::{FileSystem, Medium};
 
 /// Files on it fail as planned. Clones are the same.
 #[derive(Clone, Debug, Default)]

@@ -17,7 +17,7 @@ pub(crate) fn rename(path: &Path, now: Timestamp) -> io::Result<Option<PathBuf>>
         renamed => renamed?,
     }
     for entry in fs::read_dir(private::folder(path))?.flatten() {
-        if entry.file_name() != *name && is_set_aside(&entry, &prefix) {
+        if entry.file_name() != *name && is_quarantined(&entry, &prefix) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -26,7 +26,7 @@ pub(crate) fn rename(path: &Path, now: Timestamp) -> io::Result<Option<PathBuf>>
 }
 
 /// Whether this is a file that was set aside, and nothing that only looks like one.
-fn is_set_aside(entry: &DirEntry, prefix: &str) -> bool {
+fn is_quarantined(entry: &DirEntry, prefix: &str) -> bool {
     let name = entry.file_name();
     name.to_str()
         .and_then(|name| name.strip_prefix(prefix))

@@ -7,13 +7,13 @@ use kms_agent_sealed::record::Header;
 use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 use tokio::sync::oneshot;
 
-use super::shared::Shared;
-use super::state::{Known, State};
+use crate::store::shared::Shared;
+use crate::store::state::{Known, State};
 
 /// A question, and where the answer goes.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    pub(crate) place: RecordHash,
+    pub(crate) hash: RecordHash,
     pub(crate) answer: oneshot::Sender<Option<SealedRecord>>,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Lookup {
 pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
     for lookup in asked {
         // A panic costs this lookup, not those after it; the panic hook reports it.
-        let found = catch_unwind(AssertUnwindSafe(|| fetch(shared, &lookup.place)));
+        let found = catch_unwind(AssertUnwindSafe(|| fetch(shared, &lookup.hash)));
         let found = found.unwrap_or_else(|_| {
             shared.lock().lifecycle.count_failure();
             None
@@ -32,41 +32,41 @@ pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
     }
 }
 
-fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
+fn fetch(shared: &Shared, hash: &RecordHash) -> Option<SealedRecord> {
     let (sealer, opening) = {
         let mut state = shared.lock();
         // Somebody else may have asked for the same before.
-        match state.find(place) {
+        match state.find(hash) {
             Known::Here(record) => return Some(record),
             Known::Nothing => return None,
             Known::Ask => {}
         }
-        state.loading = Some(*place);
+        state.loading = Some(*hash);
         (state.sealer.clone(), state.lifecycle.openings())
     };
-    let read = shared.ask(|disk| disk.read(place));
+    let read = shared.with_disk(|disk| disk.read(hash));
     let header = match &read {
-        Some(Ok(Some(record))) => sealer.open_header(place, record).ok(),
+        Some(Ok(Some(record))) => sealer.open_header(hash, record).ok(),
         _ => None,
     };
     let header = header.as_deref().and_then(Header::decode);
 
     let mut state = shared.lock();
-    if state.loading.take() != Some(*place) {
+    if state.loading.take() != Some(*hash) {
         // It was written or removed meanwhile.
-        return in_memory(&mut state, place);
+        return in_memory(&mut state, hash);
     }
     match (read?, header) {
         (Ok(Some(record)), Some(header)) => {
-            state.load(*place, record.clone(), &header.lifetime);
+            state.load(*hash, record.clone(), &header.lifetime);
             return Some(record);
         }
         (Ok(Some(_)), None) => {
-            state.remove(place);
+            state.remove(hash);
             shared.note_damaged_record();
         }
         (Ok(None), _) => {
-            state.map.remove(place);
+            state.map.remove(hash);
         }
         (Err(fault), _) => state.lifecycle.reported(opening, fault),
     }
@@ -75,8 +75,8 @@ fn fetch(shared: &Shared, place: &RecordHash) -> Option<SealedRecord> {
     None
 }
 
-fn in_memory(state: &mut State, place: &RecordHash) -> Option<SealedRecord> {
-    match state.find(place) {
+fn in_memory(state: &mut State, hash: &RecordHash) -> Option<SealedRecord> {
+    match state.find(hash) {
         Known::Here(record) => Some(record),
         Known::Ask | Known::Nothing => None,
     }

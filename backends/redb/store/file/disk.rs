@@ -9,9 +9,9 @@ use redb::{
     RepairSession, StorageBackend, TableDefinition, TableError,
 };
 
-use super::fault::{Failure, Fault, contained};
-use super::tentative::{Locking, TentativeFile};
+use super::overlay::{Locking, OverlayFile};
 use crate::queue::{Batch, Write};
+use crate::store::fault::{Failure, Fault, contained};
 
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -45,9 +45,9 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Disk {
     database: Database,
-    file: TentativeFile,
+    file: OverlayFile,
     /// What keeps it from being written.
-    unwritable: Option<Failure>,
+    read_only: Option<Failure>,
 }
 
 impl Disk {
@@ -56,16 +56,16 @@ impl Disk {
     pub(crate) fn open(
         file: Box<dyn StorageBackend>,
         sealer: &Sealer,
-        unwritable: Option<Failure>,
+        read_only: Option<Failure>,
     ) -> Result<(Self, Contents), Fault> {
-        let locking = if unwritable.is_some() {
+        let locking = if read_only.is_some() {
             Locking::Shared
         } else {
             Locking::Exclusive
         };
-        let file = TentativeFile::new(file.into(), locking)?;
+        let file = OverlayFile::new(file.into(), locking)?;
         let opened = contained(|| open(&file, Trust::LastCommit)).and_then(|database| {
-            match contained(|| take_over(&database, &file, sealer, unwritable.as_ref())) {
+            match contained(|| accept_contents(&database, &file, sealer, read_only.as_ref())) {
                 Ok(contents) => Ok((database, contents)),
                 Err(fault) => {
                     discard(database, &file);
@@ -73,31 +73,31 @@ impl Disk {
                 }
             }
         });
-        let (database, contents) = file.blamed(opened)?;
+        let (database, contents) = file.classified(opened)?;
         let disk = Self {
             database,
             file,
-            unwritable,
+            read_only,
         };
         Ok((disk, contents))
     }
 
     /// What keeps it from being written, while it can only be read.
-    pub(crate) fn unwritable(&self) -> Option<&Failure> {
-        self.unwritable.as_ref()
+    pub(crate) fn read_only_cause(&self) -> Option<&Failure> {
+        self.read_only.as_ref()
     }
 
     /// Writes a batch, all of it or nothing. It is durable when this returns.
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
-        if let Some(failure) = &self.unwritable {
+        if let Some(failure) = &self.read_only {
             return Err(Fault::Failed(failure.clone()));
         }
-        self.ask(|database| write(database, batch))
+        self.with_database(|database| write(database, batch))
     }
 
     /// Reads one record.
-    pub(crate) fn read(&self, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
-        self.ask(|database| read(database, place))
+    pub(crate) fn read(&self, hash: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
+        self.with_database(|database| read(database, hash))
     }
 
     /// Lists some records after `after`. None: there are no more.
@@ -106,11 +106,14 @@ impl Disk {
         after: Option<RecordHash>,
         limits: Limits,
     ) -> Result<Vec<(RecordHash, SealedRecord)>, Fault> {
-        self.ask(|database| list(database, after, limits))
+        self.with_database(|database| list(database, after, limits))
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.file.blamed(contained(|| question(&self.database)))
+    fn with_database<T>(
+        &self,
+        question: impl FnOnce(&Database) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.file.classified(contained(|| question(&self.database)))
     }
 
     /// Compares the whole file with its checksums. Nothing may be written meanwhile.
@@ -122,17 +125,17 @@ impl Disk {
         let verified = contained(|| open(&view, Trust::Nothing)).map(|database| {
             discard(database, &view);
         });
-        view.blamed(verified)
+        view.classified(verified)
     }
 
     /// Writes all there is into `other`, which is empty, with its meta data.
     pub(crate) fn copy_to(&self, other: &Self) -> Result<(), Fault> {
-        self.ask(|database| other.ask(|empty| copy(database, empty)))
+        self.with_database(|database| other.with_database(|empty| copy(database, empty)))
     }
 
     /// The size of all records.
     pub(crate) fn live_bytes(&self) -> Result<u64, Fault> {
-        self.ask(|database| {
+        self.with_database(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
             Ok(records.stats()?.stored_bytes())
         })
@@ -141,7 +144,7 @@ impl Disk {
     /// Lets go of the store.
     pub(crate) fn close(self) -> Result<(), Fault> {
         let Self { database, file, .. } = self;
-        file.blamed(contained(|| Ok(database.close()?)))
+        file.classified(contained(|| Ok(database.close()?)))
     }
 
     /// Lets go of a store that is damaged, and leaves it as it is.
@@ -160,7 +163,7 @@ enum Trust {
     Nothing,
 }
 
-fn open(file: &TentativeFile, trust: Trust) -> Result<Database, Fault> {
+fn open(file: &OverlayFile, trust: Trust) -> Result<Database, Fault> {
     let mut builder = Builder::new();
     builder.set_cache_size(PAGE_CACHE_BYTES);
     match trust {
@@ -171,41 +174,41 @@ fn open(file: &TentativeFile, trust: Trust) -> Result<Database, Fault> {
 }
 
 /// Sees whose store it is and makes it ours, if it is not somebody else's.
-fn take_over(
+fn accept_contents(
     database: &Database,
-    file: &TentativeFile,
+    file: &OverlayFile,
     sealer: &Sealer,
-    unwritable: Option<&Failure>,
+    read_only: Option<&Failure>,
 ) -> Result<Contents, Fault> {
-    let contents = whose(database, sealer)?;
-    match (contents, unwritable) {
+    let contents = read_contents(database, sealer)?;
+    match (contents, read_only) {
         (Some(contents), Some(_)) => Ok(contents),
         (None, Some(failure)) => Err(Fault::Failed(failure.clone())),
         (contents, None) => {
             file.accept()?;
-            contents.map_or_else(|| begin(database, sealer), Ok)
+            contents.map_or_else(|| create(database, sealer), Ok)
         }
     }
 }
 
 /// Sees whose store is in `file`, and changes and locks nothing. Returns what the process before left word of, sealed.
-pub(crate) fn recognize(
+pub(crate) fn inspect(
     file: Box<dyn StorageBackend>,
     sealer: &Sealer,
 ) -> Result<Option<Vec<u8>>, Fault> {
-    let file = TentativeFile::new(file.into(), Locking::None)?;
+    let file = OverlayFile::new(file.into(), Locking::None)?;
     let recognized = contained(|| open(&file, Trust::LastCommit)).and_then(|database| {
-        let whose = contained(|| whose(&database, sealer));
+        let read_contents = contained(|| read_contents(&database, sealer));
         discard(database, &file);
-        whose.map(|contents| contents?.resumed)
+        read_contents.map(|contents| contents?.resumed)
     });
-    file.blamed(recognized)
+    file.classified(recognized)
 }
 
 /// What is in a store of ours. `None`: there is nothing in it at all.
-fn whose(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
-    match identify(database, sealer) {
-        Err(Fault::OtherKey) if is_sealed_by(database, sealer)? => {
+fn read_contents(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
+    match read_meta(database, sealer) {
+        Err(Fault::OtherKey) if opens_with(database, sealer)? => {
             Err(Fault::Damaged("it forgot its key's id".to_owned()))
         }
         contents => contents,
@@ -214,7 +217,7 @@ fn whose(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault
 
 /// Lets go of a database without anything being written. To close it redb would write to it; on damaged pages
 /// it may panic then, and panic once more while it cleans up, which ends the process.
-fn discard(mut database: Database, file: &TentativeFile) {
+fn discard(mut database: Database, file: &OverlayFile) {
     file.shut();
     // Has redb notice that the file fails, after which it does not write.
     let _ = contained(|| Ok(database.check_integrity()?));
@@ -222,7 +225,7 @@ fn discard(mut database: Database, file: &TentativeFile) {
 }
 
 /// Whether a store that says it has another key was sealed by `sealer` all the same.
-fn is_sealed_by(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
+fn opens_with(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
     if let Some(resumed) = meta.get(META_RESUMED)?
@@ -232,15 +235,15 @@ fn is_sealed_by(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
     }
     let records = transaction.open_table(RECORDS)?;
     let first = records.first()?;
-    Ok(first.is_some_and(|(place, record)| {
+    Ok(first.is_some_and(|(hash, record)| {
         sealer
-            .open_header(&RecordHash(*place.value()), record.value())
+            .open_header(&RecordHash(*hash.value()), record.value())
             .is_ok()
     }))
 }
 
 /// `None`: there is nothing in it at all.
-fn identify(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
+fn read_meta(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
         Err(TableError::TableDoesNotExist(_)) if transaction.list_tables()?.next().is_none() => {
@@ -267,7 +270,7 @@ fn identify(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fa
     }))
 }
 
-fn begin(database: &Database, sealer: &Sealer) -> Result<Contents, Fault> {
+fn create(database: &Database, sealer: &Sealer) -> Result<Contents, Fault> {
     let transaction = durable_write(database)?;
     transaction.open_table(RECORDS)?;
     {
@@ -299,10 +302,10 @@ fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     }
     {
         let mut records = transaction.open_table(RECORDS)?;
-        for (place, write) in batch.writes() {
+        for (hash, write) in batch.writes() {
             match write {
-                Write::Put(record) => records.insert(&place.0, &**record)?,
-                Write::Remove => records.remove(&place.0)?,
+                Write::Put(record) => records.insert(&hash.0, &**record)?,
+                Write::Remove => records.remove(&hash.0)?,
             };
         }
     }
@@ -315,10 +318,10 @@ fn write(database: &Database, batch: &Batch) -> Result<(), Fault> {
     Ok(())
 }
 
-fn read(database: &Database, place: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
+fn read(database: &Database, hash: &RecordHash) -> Result<Option<SealedRecord>, Fault> {
     let records = database.begin_read()?.open_table(RECORDS)?;
     Ok(records
-        .get(&place.0)?
+        .get(&hash.0)?
         .map(|record| SealedRecord::from(record.value())))
 }
 
@@ -330,7 +333,7 @@ fn list(
     let records = database.begin_read()?.open_table(RECORDS)?;
     let start = after
         .as_ref()
-        .map_or(Bound::Unbounded, |place| Bound::Excluded(&place.0));
+        .map_or(Bound::Unbounded, |hash| Bound::Excluded(&hash.0));
     let began = Instant::now();
     let mut listed = Vec::new();
     let mut last = after;
@@ -339,15 +342,15 @@ fn list(
         .range::<&[u8; 32]>((start, Bound::Unbounded))?
         .take(limits.records)
     {
-        let (place, record) = record?;
-        let place = RecordHash(*place.value());
-        if last.is_some_and(|last| last >= place) {
+        let (hash, record) = record?;
+        let hash = RecordHash(*hash.value());
+        if last.is_some_and(|last| last >= hash) {
             return Err(Fault::Damaged("its records are out of order".to_owned()));
         }
-        last = Some(place);
+        last = Some(hash);
         let record = SealedRecord::from(record.value());
         size += record.len();
-        listed.push((place, record));
+        listed.push((hash, record));
         if size >= limits.bytes || began.elapsed() >= limits.time {
             break;
         }
@@ -366,8 +369,8 @@ fn copy(from: &Database, to: &Database) -> Result<(), Fault> {
         }
         let mut records = target.open_table(RECORDS)?;
         for entry in source.open_table(RECORDS)?.iter()? {
-            let (place, record) = entry?;
-            records.insert(place.value(), record.value())?;
+            let (hash, record) = entry?;
+            records.insert(hash.value(), record.value())?;
         }
     }
     target.commit()?;

@@ -6,10 +6,10 @@ use kms_agent_core::Lifetime;
 use kms_agent_sealed::record::Header;
 use kms_agent_sealed::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
 
-use super::disk::Limits;
-use super::fault::Fault;
-use super::shared::Shared;
-use super::state::Index;
+use crate::store::fault::Fault;
+use crate::store::file::disk::Limits;
+use crate::store::shared::Shared;
+use crate::store::state::Index;
 
 /// What is read at a time while all goes well.
 const LIMITS: Limits = Limits {
@@ -19,7 +19,7 @@ const LIMITS: Limits = Limits {
 };
 
 /// Takes into memory what only the store has. False: the medium failed, so not all of it.
-pub(crate) fn rescue(shared: &Shared) -> bool {
+pub(crate) fn salvage(shared: &Shared) -> bool {
     let (sealer, count) = {
         let state = shared.lock();
         if state.queue.is_emptying() {
@@ -28,27 +28,27 @@ pub(crate) fn rescue(shared: &Shared) -> bool {
         (state.sealer.clone(), state.entries())
     };
     let mut walk = Walk::among(count);
-    while let Some(listed) = shared.ask(|disk| disk.list(walk.after, walk.limits)) {
+    while let Some(listed) = shared.with_disk(|disk| disk.list(walk.after, walk.limits)) {
         match listed.as_deref() {
             Ok([.., (last, _)]) => walk.go_on(*last),
             Err(Fault::Damaged(_)) if walk.avoid() => {}
             Ok([]) | Err(Fault::Damaged(_)) => return true,
             Err(_) => return false,
         }
-        for (place, record) in listed.unwrap_or_default() {
-            if let Ok((_, lifetime)) = check(&sealer, &place, &record) {
-                take(shared, place, record, &lifetime);
+        for (hash, record) in listed.unwrap_or_default() {
+            if let Ok((_, lifetime)) = check(&sealer, &hash, &record) {
+                take(shared, hash, record, &lifetime);
             }
         }
     }
     false
 }
 
-fn take(shared: &Shared, place: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
+fn take(shared: &Shared, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
     let mut state = shared.lock();
-    let is_known = state.map.contains(&place) || state.index != Index::Complete;
-    if is_known && state.queue.waiting(&place).is_none() {
-        state.map.fill(place, record, lifetime);
+    let is_known = state.map.contains(&hash) || state.index != Index::Complete;
+    if is_known && state.queue.waiting(&hash).is_none() {
+        state.map.fill(hash, record, lifetime);
         state.evict();
     }
 }
@@ -56,12 +56,12 @@ fn take(shared: &Shared, place: RecordHash, record: SealedRecord, lifetime: &Lif
 /// Opens a record as whoever asks for it will; returns what an index needs of it.
 pub(crate) fn check(
     sealer: &Sealer,
-    place: &RecordHash,
+    hash: &RecordHash,
     record: &[u8],
 ) -> Result<(SealedRecord, Lifetime), Damaged> {
-    let header = sealer.open_header(place, record)?;
+    let header = sealer.open_header(hash, record)?;
     let lifetime = Header::decode(&header).ok_or(Damaged)?.lifetime;
-    sealer.open_value(place, record)?;
+    sealer.open_value(hash, record)?;
     Ok((header_part(record)?.into(), lifetime))
 }
 
@@ -102,19 +102,18 @@ impl Walk {
         let Some(next) = before.checked_add(self.step) else {
             return false;
         };
-        let mut place = [0; 32];
-        for (byte, of) in place.iter_mut().zip(next.to_be_bytes()) {
+        let mut hash = [0; 32];
+        for (byte, of) in hash.iter_mut().zip(next.to_be_bytes()) {
             *byte = of;
         }
-        self.after = Some(RecordHash(place));
+        self.after = Some(RecordHash(hash));
         self.step = self.step.saturating_mul(2);
         true
     }
 }
 
-fn beginning(place: RecordHash) -> u64 {
-    place
-        .0
+fn beginning(hash: RecordHash) -> u64 {
+    hash.0
         .first_chunk()
         .map_or(0, |eight| u64::from_be_bytes(*eight))
 }

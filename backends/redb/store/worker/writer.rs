@@ -8,14 +8,14 @@ use kms_agent_core::Timestamp;
 use kms_agent_sealed::key::RootKey;
 use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
-use super::disk::{Disk, Limits};
-use super::fault::{Failure, Fault};
-use super::lifecycle::{Action, Step};
-use super::place::{Keys, OpenFailure};
-use super::rescue::{check, rescue};
-use super::shared::Shared;
-use super::state::{Index, State};
+use super::salvage::{check, salvage};
 use crate::queue::Batch;
+use crate::store::fault::{Failure, Fault};
+use crate::store::file::disk::{Disk, Limits};
+use crate::store::file::{Keys, OpenFailure};
+use crate::store::lifecycle::{Action, Step};
+use crate::store::shared::Shared;
+use crate::store::state::{Index, State};
 
 /// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
 /// first write, and part of the index may have to be finished first.
@@ -78,7 +78,7 @@ impl Writer {
             if opened.is_err() || panics == MOST_PANICS {
                 // Nobody shall wait for a thread that is gone.
                 self.shared
-                    .go_without_store("thread_failed", "the store's thread panicked repeatedly");
+                    .give_up("thread_failed", "the store's thread panicked repeatedly");
                 return self.shared.close_disk();
             }
         }
@@ -93,7 +93,7 @@ impl Writer {
                     self.open();
                 }
                 Job::Act(Action::Look) => self.look(),
-                Job::Act(Action::TryWriting) => self.try_again(),
+                Job::Act(Action::TryWriting) => self.reopen_if_writable(),
                 Job::Act(Action::Recover(fault)) => self.recover(fault),
                 Job::Act(Action::Replace) => self.replace(),
                 Job::Act(Action::Verify) => self.verify(),
@@ -123,7 +123,7 @@ impl Writer {
                     state = self.shared.wait(state);
                 }
                 Step::Write if gathered || state.lifecycle.is_urgent() => {
-                    let clock = &*self.shared.place.clock;
+                    let clock = &*self.shared.location.clock;
                     let begun_at = clock.wall();
                     let resumed = state.resumed(clock);
                     let batch = state.queue.batch(BATCH_BYTES).resumed_by(resumed);
@@ -158,7 +158,7 @@ impl Writer {
     fn all_written(&self, state: &mut State) {
         if state.lifecycle.all_written() {
             tracing::info!(
-                store.path = %self.shared.place.path.display(),
+                store.path = %self.shared.location.path.display(),
                 "The cache's store works again"
             );
         }
@@ -172,7 +172,7 @@ impl Writer {
             Some(drawn) => Keys::Drawn(drawn),
             None => Keys::Known(&sealer),
         };
-        let failure = match self.shared.place.open(keys) {
+        let failure = match self.shared.location.open(keys) {
             Ok(opened) => {
                 self.drawn = None;
                 self.shared.install(opened);
@@ -191,7 +191,7 @@ impl Writer {
                 word: "refused",
                 cause,
             }),
-            OpenFailure::Barred { word, message } => self.shared.go_without_store(word, &message),
+            OpenFailure::Barred { word, message } => self.shared.give_up(word, &message),
         }
     }
 
@@ -201,17 +201,17 @@ impl Writer {
         let failure = match fault {
             Fault::Damaged(why) => {
                 self.shared.lock().lifecycle.count_failure();
-                rescue(&self.shared);
+                salvage(&self.shared);
                 if let Some(disk) = self.shared.take_disk() {
                     disk.abandon();
                 }
-                let set_aside = self.shared.place.set_aside(&why, None);
-                set_aside.err().map(Failure::from)
+                let quarantine = self.shared.location.quarantine(&why, None);
+                quarantine.err().map(Failure::from)
             }
             Fault::Failed(failure) => Some(failure),
             Fault::Gone => {
                 tracing::warn!(
-                    store.path = %self.shared.place.path.display(),
+                    store.path = %self.shared.location.path.display(),
                     "The file of the cache's store was removed or replaced; what is in memory is written anew"
                 );
                 None
@@ -242,13 +242,13 @@ impl Writer {
     /// The last resort where a removal needs room that there is not: without the file nothing comes back. It is
     /// to be written anew with what is in memory, maybe in the room that it took. False: it is still there.
     fn give_up_file(&self) -> bool {
-        if !rescue(&self.shared) {
+        if !salvage(&self.shared) {
             return false;
         }
         if let Some(disk) = self.shared.take_disk() {
             disk.abandon();
         }
-        if let Err(error) = self.shared.place.remove() {
+        if let Err(error) = self.shared.location.remove() {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "The cache's store could not be removed"
@@ -256,7 +256,7 @@ impl Writer {
             return false;
         }
         tracing::warn!(
-            store.path = %self.shared.place.path.display(),
+            store.path = %self.shared.location.path.display(),
             "The disk is too full to remove an entry from the cache's store; its file was removed and is written \
              anew with what is in memory"
         );
@@ -265,8 +265,8 @@ impl Writer {
         true
     }
 
-    fn try_again(&mut self) {
-        match self.shared.place.try_writing() {
+    fn reopen_if_writable(&mut self) {
+        match self.shared.location.try_writing() {
             Ok(()) => {
                 self.shared.close_disk();
                 self.open();
@@ -277,25 +277,25 @@ impl Writer {
 
     fn look(&mut self) {
         let expected = self.shared.lock().lifecycle.file();
-        if self.shared.place.file() != expected {
+        if self.shared.location.file() != expected {
             self.recover(Fault::Gone);
         }
     }
 
     fn verify(&mut self) {
-        if self.shared.place.bytes() <= VERIFIED_BYTES
-            && let Some(Err(fault)) = self.shared.ask(Disk::verify)
+        if self.shared.location.bytes() <= VERIFIED_BYTES
+            && let Some(Err(fault)) = self.shared.with_disk(Disk::verify)
         {
             self.recover(fault);
         }
     }
 
     fn write(&mut self, batch: &Batch, begun_at: Timestamp) {
-        match self.shared.ask(|disk| disk.write(batch)) {
+        match self.shared.with_disk(|disk| disk.write(batch)) {
             None => self.shared.lock().lifecycle.closed(),
             Some(Err(fault)) => self.recover(fault),
             Some(Ok(())) => {
-                let bytes = self.shared.place.bytes();
+                let bytes = self.shared.location.bytes();
                 let mut state = self.shared.lock();
                 state.queue.settle(batch);
                 state.bytes = bytes;
@@ -309,12 +309,12 @@ impl Writer {
 
     fn replace(&mut self) {
         let sealer = Arc::clone(&self.shared.lock().sealer);
-        match self.shared.place.replace(&sealer) {
+        match self.shared.location.replace(&sealer) {
             Ok(opened) => self.shared.install_replacement(opened),
             Err(failure) => {
                 // The folder cannot be written, maybe. Emptying the store is asked for as well.
                 self.shared.lock().lifecycle.replacement_ended();
-                if self.shared.place.file().is_none() {
+                if self.shared.location.file().is_none() {
                     self.shared.gone();
                     self.shared.close_disk();
                     self.not_opened(failure);
@@ -324,7 +324,7 @@ impl Writer {
     }
 
     fn list(&mut self, after: Option<RecordHash>) {
-        let listed = self.shared.ask(|disk| disk.list(after, LISTED));
+        let listed = self.shared.with_disk(|disk| disk.list(after, LISTED));
         match listed {
             None => self.shared.lock().lifecycle.closed(),
             Some(Err(fault)) => self.recover(fault),
@@ -336,22 +336,22 @@ impl Writer {
     fn take_listed(&self, listed: Vec<(RecordHash, SealedRecord)>) {
         let sealer = Arc::clone(&self.shared.lock().sealer);
         let count = listed.len() as u64;
-        let last = listed.last().map(|(place, _)| *place);
-        for (place, record) in listed {
-            let checked = check(&sealer, &place, &record);
+        let last = listed.last().map(|(hash, _)| *hash);
+        for (hash, record) in listed {
+            let checked = check(&sealer, &hash, &record);
             let mut state = self.shared.lock();
             if state.index == Index::Complete {
                 // Everything was dropped meanwhile.
                 break;
             }
-            if state.queue.waiting(&place).is_some() {
+            if state.queue.waiting(&hash).is_some() {
                 continue;
             }
             if let Ok((beginning, lifetime)) = checked {
-                state.map.list(place, beginning, &lifetime);
+                state.map.list(hash, beginning, &lifetime);
                 state.evict();
             } else {
-                state.remove(&place);
+                state.remove(&hash);
                 self.shared.note_damaged_record();
             }
         }
@@ -369,19 +369,19 @@ impl Writer {
     }
 
     fn close(&self) {
-        let (works, last_words) = {
+        let (works, final_batch) = {
             let mut state = self.shared.lock();
             let works = state.lifecycle.trouble().is_none();
-            let resumed = state.resumed(&*self.shared.place.clock);
-            let last_words = resumed
+            let resumed = state.resumed(&*self.shared.location.clock);
+            let final_batch = resumed
                 .filter(|_| works)
                 .map(|resumed| state.queue.batch(0).resumed_by(Some(resumed)));
             state.map.clear();
-            (works, last_words)
+            (works, final_batch)
         };
         if let Some(disk) = self.shared.take_disk() {
             // The entries were this old when the process ended: they will not be younger in the next one.
-            let written = last_words.map_or(Ok(()), |batch| disk.write(&batch));
+            let written = final_batch.map_or(Ok(()), |batch| disk.write(&batch));
             self.shared.publish_written(&self.shared.lock());
             let compacted = if works { self.compact(&disk) } else { Ok(()) };
             if let Err(fault) = written.and(compacted).and(disk.close()) {
@@ -393,8 +393,8 @@ impl Writer {
 
     /// Gives back what the store takes of the disk beyond its records, if that is much.
     fn compact(&self, disk: &Disk) -> Result<(), Fault> {
-        let place = &self.shared.place;
-        let bytes = place.bytes();
+        let location = &self.shared.location;
+        let bytes = location.bytes();
         if bytes <= SMALL_STORE_BYTES {
             return Ok(());
         }
@@ -403,7 +403,7 @@ impl Writer {
             return Ok(());
         }
         let sealer = Arc::clone(&self.shared.lock().sealer);
-        match place.rewrite(disk, &sealer) {
+        match location.rewrite(disk, &sealer) {
             Ok(rewritten) => rewritten.disk.close(),
             // As when the disk is full. Nothing is lost.
             Err(failure) => {

@@ -4,15 +4,16 @@ use std::fs::{self, OpenOptions};
 use std::ops::Bound;
 use std::path::Path;
 
-use kms_agent_core::Resumed;
+use kms_agent_core::Scope;
 use kms_agent_sealed::key::{KeySource, RootKey};
 use kms_agent_sealed::private;
 use kms_agent_sealed::seal::Sealer;
 
 use super::disk;
-use super::fault::Fault;
+use super::location::{FileId, open_file};
 use super::medium::{FileSystem, Medium};
-use super::place::{FileId, open_file, resumed};
+use super::open::resumed;
+use crate::store::fault::Fault;
 
 /// Whether the key lies beside the store, where whoever copies the one gets the other.
 pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
@@ -24,7 +25,7 @@ pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
 }
 
 /// Refuses one file for both: the store would be begun in place of the key.
-pub(crate) fn tell_apart(path: &Path, key: &KeySource) -> Result<(), String> {
+pub(crate) fn check_distinct(path: &Path, key: &KeySource) -> Result<(), String> {
     let Some(target) = key.target() else {
         return Ok(());
     };
@@ -45,7 +46,7 @@ pub(crate) fn tell_apart(path: &Path, key: &KeySource) -> Result<(), String> {
 
 /// What a store looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Inspection {
     /// It is ours and whole as far as opening it tells.
     Ours,
     /// A process has it open.
@@ -53,20 +54,20 @@ pub(crate) enum Sight {
 }
 
 /// Looks into the store at `path` as opening it would.
-pub(crate) fn look_into(path: &Path, key: &RootKey) -> Result<Sight, Fault> {
+pub(crate) fn inspect(path: &Path, key: &RootKey) -> Result<Inspection, Fault> {
     let file = FileSystem.open(open_file(path, OpenOptions::new().read(true))?)?;
     let is_locked = file.query_lock_range(Bound::Unbounded, Bound::Unbounded);
     if matches!(is_locked, Ok(true)) {
-        return Ok(Sight::InUse);
+        return Ok(Inspection::InUse);
     }
-    disk::recognize(file, &Sealer::new(key)).map(|_| Sight::Ours)
+    disk::inspect(file, &Sealer::new(key)).map(|_| Inspection::Ours)
 }
 
-/// What the process that last used the store at `path` left, or leaves at the moment. Whatever is in the way of
-/// that is nobody's matter here.
-pub(crate) fn peek(path: &Path, key: &RootKey) -> Option<Resumed> {
+/// Reads the scope that the store at `path` was last used with, while a process uses it too. Nothing but the scope
+/// matters here, so every failure is `None`.
+pub(crate) fn read_last_scope(path: &Path, key: &RootKey) -> Option<Scope> {
     let sealer = Sealer::new(key);
     let file = open_file(path, OpenOptions::new().read(true)).ok()?;
-    let record = disk::recognize(FileSystem.open(file).ok()?, &sealer).ok()??;
-    resumed(&record, &sealer)
+    let record = disk::inspect(FileSystem.open(file).ok()?, &sealer).ok()??;
+    resumed(&record, &sealer).map(|resumed| Scope::clone(&resumed.scope))
 }

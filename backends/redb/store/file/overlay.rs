@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
-use super::fault::{Failure, Fault};
+use crate::store::fault::{Failure, Fault};
 
 /// redb writes to a file when it opens it, and repairs it after a crash. Until [`accept`](Self::accept) is
 /// called those changes stay in memory, so that looking into somebody else's store leaves it as it was.
 #[derive(Clone)]
-pub(crate) struct TentativeFile(Arc<Inner>);
+pub(crate) struct OverlayFile(Arc<Inner>);
 
 struct Inner {
     file: Arc<dyn StorageBackend>,
@@ -48,7 +48,7 @@ enum Step {
     Sync,
 }
 
-impl TentativeFile {
+impl OverlayFile {
     pub(crate) fn new(file: Arc<dyn StorageBackend>, locking: Locking) -> io::Result<Self> {
         let length = file.len()?;
         Ok(Self(Arc::new(Inner {
@@ -98,7 +98,7 @@ impl TentativeFile {
 
     /// Puts the blame where it belongs. What redb says after the file has failed, or that it panicked, says
     /// nothing about what is in the file; and where the file works, what is in it must be the matter.
-    pub(crate) fn blamed<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+    pub(crate) fn classified<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         result.map_err(|fault| match (self.failure().clone(), fault) {
             (Some(failure), _) => Fault::Failed(failure),
             (None, Fault::Failed(failure)) => Fault::Damaged(failure.cause),
@@ -205,7 +205,7 @@ fn overlay(offset: u64, out: &mut [u8], at: u64, data: &[u8]) {
     }
 }
 
-impl StorageBackend for TentativeFile {
+impl StorageBackend for OverlayFile {
     fn len(&self) -> io::Result<u64> {
         self.check_open()?;
         match &*self.held_back() {
@@ -296,7 +296,7 @@ impl StorageBackend for TentativeFile {
     }
 }
 
-impl fmt::Debug for TentativeFile {
+impl fmt::Debug for OverlayFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TentativeFile")
             .field("accepted", &self.held_back().is_none())
@@ -310,18 +310,18 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::medium::{FileSystem, Medium};
+    use crate::store::file::medium::{FileSystem, Medium};
 
-    fn open(path: &Path) -> TentativeFile {
+    fn open(path: &Path) -> OverlayFile {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
             .unwrap();
-        TentativeFile::new(FileSystem.open(file).unwrap().into(), Locking::Exclusive).unwrap()
+        OverlayFile::new(FileSystem.open(file).unwrap().into(), Locking::Exclusive).unwrap()
     }
 
-    fn all(file: &TentativeFile) -> Vec<u8> {
+    fn all(file: &OverlayFile) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
         file.read(0, &mut bytes).unwrap();
         bytes
