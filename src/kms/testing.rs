@@ -3,61 +3,22 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use kms_agent_core::{Clock, Timestamp};
-use tokio::sync::watch;
+use kms_agent_core::Timestamp;
+pub(crate) use kms_agent_test_support::ManualClock;
 use zeroize::Zeroizing;
 
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend, Method};
 
-/// What the wall says when boot time is zero: 2026-01-02T03:04:05Z.
+/// Wall time at the start of a test: 2026-01-02T03:04:05Z.
 pub(crate) const WALL: Timestamp = Timestamp::from_millis(1_767_323_045_000);
 
-/// A clock that stands still until it is told otherwise.
-#[derive(Debug)]
-pub(crate) struct ManualClock {
-    now: watch::Sender<Duration>,
-    /// How far the wall clock was set forward.
-    ahead: Mutex<Duration>,
-}
-
-impl ManualClock {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            now: watch::Sender::new(Duration::from_secs(1000)),
-            ahead: Mutex::default(),
-        })
-    }
-
-    pub(crate) fn advance(&self, by: Duration) {
-        self.now.send_modify(|now| *now += by);
-    }
-
-    /// Sets the wall clock forward.
-    pub(crate) fn set_wall_ahead(&self, by: Duration) {
-        *self.ahead.lock().expect("a lock") = by;
-    }
-}
-
-#[async_trait]
-impl Clock for ManualClock {
-    fn boot(&self) -> Duration {
-        *self.now.borrow()
-    }
-
-    fn wall(&self) -> Timestamp {
-        let run = self.boot().saturating_sub(Duration::from_secs(1000));
-        WALL.plus(run + *self.ahead.lock().expect("a lock"))
-    }
-
-    async fn sleep_until(&self, deadline: Duration) {
-        let mut now = self.now.subscribe();
-        now.wait_for(|now| *now >= deadline)
-            .await
-            .expect("the clock outlives its sleepers");
-    }
+/// Creates a clock that shows [`WALL`].
+pub(crate) fn manual_clock() -> Arc<ManualClock> {
+    let clock = ManualClock::default();
+    clock.set_wall(WALL);
+    Arc::new(clock)
 }
 
 /// Lets every task that can run do so.

@@ -72,7 +72,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{ManualClock, settle};
+    use crate::testing::{ManualClock, manual_clock, settle};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_ceiling_means_no_waiting() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         assert_eq!(
             at_once(&budget(0, &clock), Purpose::RefreshNow, 5000).await,
             5000
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_is_one_second_s_worth_and_comes_back_with_time() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let budget = budget(10, &clock);
         assert_eq!(at_once(&budget, Purpose::Read, 30).await, 10);
         clock.advance(SECOND / 2);
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn refresh_now_gets_at_most_half() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let budget = budget(10, &clock);
         assert_eq!(at_once(&budget, Purpose::RefreshNow, 30).await, 5);
         assert_eq!(at_once(&budget, Purpose::Read, 30).await, 5);
@@ -121,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn even_one_call_a_second_leaves_refresh_now_its_share() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let budget = budget(1, &clock);
         assert_eq!(at_once(&budget, Purpose::RefreshNow, 3).await, 1);
         clock.advance(SECOND);
@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_have_its_turn_in_time_is_told_when_to_come_back() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let budget = budget(1, &clock);
         assert_eq!(at_once(&budget, Purpose::Read, 2).await, 1);
         let error = budget
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refresh_goes_before_readers_that_have_waited_longer() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let budget = budget(1, &clock);
         assert_eq!(at_once(&budget, Purpose::Read, 1).await, 1);
         let wait = |purpose| {
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_waiting_makes_room() {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let budget = budget(1, &clock);
         assert_eq!(at_once(&budget, Purpose::Read, 1).await, 1);
         let wait = || {

@@ -104,7 +104,7 @@ fn offset(date: Timestamp, clock: &dyn Clock) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{ManualClock, WALL};
+    use crate::testing::{ManualClock, WALL, manual_clock};
 
     fn hours(count: u64) -> Duration {
         Duration::from_hours(count)
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_learnt_offset_is_kept_followed_and_given_up() {
-        let (clock, server) = (ManualClock::new(), ServerClock::default());
+        let (clock, server) = (manual_clock(), ServerClock::default());
         let wall = |clock: &ManualClock| clock.wall().to_rfc3339();
         assert_eq!(server.date(&*clock), wall(&clock));
         // Nothing was refused, so a date changes nothing.
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_jump_of_the_wall_clock_does_not_move_what_is_learnt() {
-        let (clock, server) = (ManualClock::new(), ServerClock::default());
+        let (clock, server) = (manual_clock(), ServerClock::default());
         assert!(server.learn(Some(WALL.plus(hours(2))), &*clock));
-        clock.set_wall_ahead(hours(2));
+        clock.set_wall(clock.wall().plus(hours(2)));
         assert_eq!(server.date(&*clock), WALL.plus(hours(2)).to_rfc3339());
         assert!(server.follow(Some(WALL.plus(hours(2))), &*clock));
     }

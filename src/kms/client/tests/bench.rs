@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use super::super::*;
 use crate::http::{HttpError, HttpErrorKind, Method};
 use crate::settings::KmsSettings;
-use crate::testing::{ManualClock, Outcome, Script, answer, settle};
+use crate::testing::{ManualClock, Outcome, Script, answer, manual_clock, settle};
 
 pub(super) const KMS: &str =
     "https://kms.cn-hangzhou.aliyuncs.com/?SecretName=app%2Fdb&VersionStage=ACSCurrent";
@@ -34,7 +34,7 @@ impl Bench {
             ("ALIBABA_CLOUD_REGION_ID", "cn-hangzhou"),
         ];
         Self {
-            clock: ManualClock::new(),
+            clock: manual_clock(),
             kms,
             sts: Script::new(),
             settings: Settings::default(),

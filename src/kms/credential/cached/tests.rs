@@ -6,7 +6,7 @@ use kms_agent_core::Timestamp;
 
 use super::*;
 use crate::gateway::Credential;
-use crate::testing::{ManualClock, WALL, settle};
+use crate::testing::{ManualClock, WALL, manual_clock, settle};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ fn left(cached: &CachedCredential) -> String {
 
 #[tokio::test]
 async fn many_readers_share_one_call_to_the_provider() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(&clock, vec![issued("a", WALL, HOUR)]);
     assert_eq!(published_identity(&cached), None);
     let readers: Vec<_> = (0..20)
@@ -137,7 +137,7 @@ async fn many_readers_share_one_call_to_the_provider() {
 
 #[tokio::test]
 async fn readers_share_a_failure_too_and_it_holds_for_a_moment() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(&clock, vec![down(), issued("a", WALL, HOUR)]);
     let readers: Vec<_> = (0..20)
         .map(|_| {
@@ -161,7 +161,7 @@ async fn renewal_comes_at_the_later_of_a_quarter_of_an_hour_before_and_three_qua
         (6 * HOUR, 345 * MINUTE),
         (20 * MINUTE, 15 * MINUTE),
     ] {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let later = WALL.plus(renewed_after);
         let cached = cached(
             &clock,
@@ -184,7 +184,7 @@ async fn renewal_comes_at_the_later_of_a_quarter_of_an_hour_before_and_three_qua
 
 #[tokio::test]
 async fn credentials_that_cannot_be_renewed_are_used_until_they_expire() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(
         &clock,
         vec![
@@ -215,7 +215,7 @@ async fn credentials_that_cannot_be_renewed_are_used_until_they_expire() {
 
 #[tokio::test]
 async fn a_wall_clock_that_is_wrong_does_not_shorten_a_life() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     // By the issuer's clock this machine is two hours ahead.
     let issued_at = WALL.minus(2 * HOUR);
     let cached = cached(&clock, vec![issued("a", issued_at, HOUR)]);
@@ -226,7 +226,7 @@ async fn a_wall_clock_that_is_wrong_does_not_shorten_a_life() {
 
 #[tokio::test]
 async fn credentials_that_have_expired_on_arrival_are_a_failure() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let mut late = issued("a", WALL, Duration::ZERO).expect("issued");
     late.issuer_time = Some(WALL.plus(SECOND));
     let cached = cached(&clock, vec![Ok(late)]);
@@ -236,7 +236,7 @@ async fn credentials_that_have_expired_on_arrival_are_a_failure() {
 
 #[tokio::test]
 async fn refused_credentials_are_replaced_at_most_once_a_minute() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(
         &clock,
         vec![
@@ -257,7 +257,7 @@ async fn refused_credentials_are_replaced_at_most_once_a_minute() {
 
 #[tokio::test]
 async fn a_replacement_that_is_the_same_is_none() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(
         &clock,
         vec![issued("a", WALL, HOUR), issued("a", WALL, HOUR)],
@@ -276,7 +276,7 @@ async fn where_dates_are_cut_to_the_second_a_life_may_be_a_second_shorter() {
         (3 * SECOND, 2 * SECOND, SECOND * 3 / 2),
         (HOUR, HOUR.saturating_sub(SECOND), 45 * MINUTE),
     ] {
-        let clock = ManualClock::new();
+        let clock = manual_clock();
         let cached = cached(&clock, vec![issued("a", WALL, life)]);
         assert!(cached.current().await.is_ok());
         let renewal = cached.next_renewal().expect("it ends");
@@ -290,7 +290,7 @@ async fn where_dates_are_cut_to_the_second_a_life_may_be_a_second_shorter() {
 
 #[tokio::test]
 async fn a_renewal_that_was_due_anyway_is_not_counted_as_forced() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(
         &clock,
         ["a", "b", "c", "d"]
@@ -307,7 +307,7 @@ async fn a_renewal_that_was_due_anyway_is_not_counted_as_forced() {
 
 #[tokio::test]
 async fn credentials_that_may_have_ended_are_replaced_as_often_as_kms_refuses_them() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let cached = cached(
         &clock,
         ["a", "b", "c"].map(|id| issued(id, WALL, SECOND)).into(),
@@ -321,7 +321,7 @@ async fn credentials_that_may_have_ended_are_replaced_as_often_as_kms_refuses_th
 
 #[tokio::test]
 async fn what_has_changed_is_asked_for_again_also_where_credentials_never_end() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let fixed = |id, identity: &str| {
         Ok(Obtained {
             credential: Credential::new(id, "secret"),
@@ -354,7 +354,7 @@ async fn what_has_changed_is_asked_for_again_also_where_credentials_never_end() 
 
 #[tokio::test]
 async fn the_identity_is_published_while_the_provider_is_asked_and_outlives_the_credentials() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let provider = provider(vec![issued("a", WALL, HOUR), down()]);
     let identity = Arc::clone(&provider.identity);
     let cached = keeping(&clock, provider);

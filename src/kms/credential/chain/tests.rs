@@ -6,7 +6,7 @@ use crate::credential::sts::Sts;
 use crate::http::{HttpSend, Method};
 use crate::location::Metadata;
 use crate::location::endpoint::Endpoint;
-use crate::testing::{ManualClock, Script, answer, settle};
+use crate::testing::{ManualClock, Script, answer, manual_clock, settle};
 
 const KEY: [(&str, &str); 2] = [
     ("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI"),
@@ -54,7 +54,7 @@ fn chosen(
     metadata: bool,
 ) -> (Box<dyn CredentialProvider>, Arc<ManualClock>) {
     let http: Arc<dyn HttpSend> = script.map_or_else(Script::new, Arc::clone) as _;
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let home = [("HOME", home.to_str().expect("a path"))];
     let context = ProviderContext {
         environment: variables.concat().into_iter().chain(home).collect(),

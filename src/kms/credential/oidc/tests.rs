@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::{HttpError, HttpErrorKind, Method};
-use crate::testing::{ManualClock, Outcome, Script, answer, with_header};
+use crate::testing::{Outcome, Script, answer, manual_clock, with_header};
 
 const ARN: &str = "acs:ram::1:role/agent";
 const PROVIDER_ARN: &str = "acs:ram::1:oidc-provider/ack";
@@ -39,7 +39,7 @@ fn sts(script: &Arc<Script>) -> Sts {
         http: Arc::clone(script) as _,
         endpoint: None,
         timeout: Duration::from_secs(5),
-        clock: ManualClock::new(),
+        clock: manual_clock(),
         server_clock: Arc::default(),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::credential::sts::Sts;
 use crate::http::{HttpSend, Method};
-use crate::testing::{ManualClock, Script, answer, settle};
+use crate::testing::{ManualClock, Script, answer, manual_clock, settle};
 
 const ROLE: &str = "acs:ram::1:role/r";
 const STS: &str = "https://sts-vpc.cn-beijing.aliyuncs.com/";
@@ -15,7 +15,7 @@ fn write(path: &Path, text: &str) {
 }
 
 fn provider(path: &Path, script: &Arc<Script>) -> (Arc<ProfileProvider>, Arc<ManualClock>) {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let http: Arc<dyn HttpSend> = Arc::clone(script) as _;
     let context = ProviderContext {
         environment: [("ALIBABA_CLOUD_CONFIG_FILE", path.to_str().expect("a path"))]

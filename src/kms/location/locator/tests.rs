@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::{HttpError, HttpErrorKind, HttpSend, Method};
-use crate::testing::{ManualClock, Outcome, Script, answer};
+use crate::testing::{ManualClock, Outcome, Script, answer, manual_clock};
 
 const BASE: &str = "http://100.100.100.200/latest/";
 
@@ -44,7 +44,7 @@ fn lost() -> Outcome {
 
 #[tokio::test]
 async fn what_is_configured_counts_before_the_environment_and_nobody_is_asked() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     for (region, endpoint, variable, host, region_known) in [
         (
             Some("cn-a"),
@@ -99,7 +99,7 @@ async fn what_is_configured_counts_before_the_environment_and_nobody_is_asked() 
 
 #[tokio::test]
 async fn the_metadata_service_is_asked_once_and_remembered() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let script = Script::new()
         .expect(Method::Put, BASE, answer(200, "t0k"))
         .expect(Method::Get, BASE, answer(200, "cn-hangzhou\n"));
@@ -119,7 +119,7 @@ async fn the_metadata_service_is_asked_once_and_remembered() {
 
 #[tokio::test]
 async fn a_failure_names_the_key_and_holds_for_a_moment() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let script = Script::new()
         .expect(Method::Put, BASE, lost())
         .expect(Method::Get, BASE, lost())
@@ -143,7 +143,7 @@ async fn a_failure_names_the_key_and_holds_for_a_moment() {
 
 #[tokio::test]
 async fn what_cannot_be_a_region_never_becomes_a_host() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let case = |variable| Case {
         region: None,
         endpoint: None,
@@ -177,7 +177,7 @@ async fn what_cannot_be_a_region_never_becomes_a_host() {
 
 #[tokio::test]
 async fn the_region_of_an_earlier_life_counts_while_nobody_tells_a_better_one() {
-    let clock = ManualClock::new();
+    let clock = manual_clock();
     let script = Script::new()
         .expect(Method::Put, BASE, answer(404, ""))
         .expect(Method::Get, BASE, answer(404, ""))
