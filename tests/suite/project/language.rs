@@ -22,16 +22,13 @@ const OPENINGS: [&str; 5] = ["What", "Whatever", "Where", "Who", "Whose"];
 
 /// Files and folders that do not follow the rules yet. This list only gets shorter.
 const NOT_YET: &[&str] = &[
-    "ARCHITECTURE.md",
-    "SECURITY.md",
     "backends/README.md",
     "backends/files",
     "backends/memory",
     "backends/redb",
     "backends/sealed",
-    "config/",
-    "deploy/",
-    "docs/",
+    "deploy/README.md",
+    "docs/commands.md",
     "src/agent",
     "src/cache",
     "src/core",
