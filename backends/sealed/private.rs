@@ -6,14 +6,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+pub use kms_agent_trust::folder_of as folder;
 use kms_agent_trust::{Kind, Verdict};
-
-/// The folder `path` stands in; the working directory for a bare name.
-pub fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
 
 /// The last part of `path` as text, for names derived from it.
 pub fn name(path: &Path) -> String {

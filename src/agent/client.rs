@@ -1,5 +1,7 @@
 //! The HTTP client of the commands that talk to a running agent: loopback only, never through a proxy.
 
+pub(crate) mod port_holder;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use kms_agent_server::KMS_MEDIA_TYPE;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+use self::port_holder::{TrustedUsers, Uid};
 use crate::exit::Failure;
-use crate::port_holder::{self, TrustedUsers, Uid};
 
 /// For connecting, asking and reading together. The agent answers within ten seconds whatever KMS does.
 const LIMIT: Duration = Duration::from_secs(15);

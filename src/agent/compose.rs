@@ -2,7 +2,10 @@
 
 mod background;
 mod findings;
+mod listen;
+mod reload;
 mod runtime;
+mod source;
 
 use std::sync::Arc;
 
@@ -20,18 +23,18 @@ use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
 use self::findings::Findings;
+use self::reload::Reloader;
+use self::source::Sources;
 use crate::config::{Config, ConfigFile};
-use crate::crash;
 use crate::exit::Failure;
-use crate::listen;
+use crate::exit::panic_hook;
 use crate::platform::{Endings, Hangups};
 use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
 use crate::process::{orphan, rehearsal, signal};
-use crate::reload::{Reloader, Sources};
 use crate::telemetry::{self, Log};
-use crate::token::file::FileId;
+use crate::token::file::TokenFileId;
 use crate::token::source::TokenSource;
 
 /// An agent whose files and sockets are open and whose process is hardened, before any thread exists.
@@ -43,7 +46,7 @@ pub(crate) struct Prepared {
     environment: Environment,
     token: TokenStore,
     /// The file that the token was read from.
-    token_file: Option<FileId>,
+    token_file: Option<TokenFileId>,
     token_source: TokenSource,
     listeners: Listeners,
     log: telemetry::OpenLog,
@@ -118,7 +121,7 @@ impl Prepared {
 
     /// Starts the runtime and runs the agent until a signal ends it. `ready` is called once it serves.
     pub(crate) fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
-        let (runtime, log) = crash::exit_on_panic(|| -> Result<_, Failure> {
+        let (runtime, log) = panic_hook::exit_on_panic(|| -> Result<_, Failure> {
             let runtime = runtime::start(self.workers)?;
             Ok((runtime, Log::start(self.log, self.rust_log)?))
         })?;

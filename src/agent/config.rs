@@ -265,7 +265,7 @@ impl From<ConfigError> for Failure {
         if error.is_shortage {
             Self::failed(error.to_string())
         } else {
-            Self::problems(&error)
+            Self::config_lines(&error.to_string())
         }
     }
 }

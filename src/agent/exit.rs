@@ -1,10 +1,11 @@
 //! How the process ends, and what it says then.
 
+pub(crate) mod panic_hook;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::config::ConfigError;
-use crate::shown::{shown, shown_lines};
+use crate::terminal::{shown, shown_lines};
 use kms_agent_core::registry::{OpenError, OpenErrorKind};
 use kms_agent_core::shortage;
 use kms_agent_server::ReadError;
@@ -66,11 +67,11 @@ impl Failure {
         Self::with_code(NO_COMMAND, message.into())
     }
 
-    /// Exit code 78, with a line for each problem of a config file.
-    pub(crate) fn problems(error: &ConfigError) -> Self {
+    /// Exit code 78, with several lines.
+    pub(crate) fn config_lines(lines: &str) -> Self {
         Self {
             code: CONFIG,
-            message: shown_lines(&error.to_string()),
+            message: shown_lines(lines),
             is_page: false,
         }
     }

@@ -5,18 +5,14 @@ mod cli;
 mod client;
 mod compose;
 mod config;
-mod crash;
 mod exit;
-mod listen;
 // What systems do differently, with the same items for each.
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(windows, path = "platform/windows.rs")]
 mod platform;
-mod port_holder;
 mod process;
-mod reload;
-mod shown;
 mod telemetry;
+mod terminal;
 mod token;
 
 use std::alloc::System;
@@ -29,7 +25,7 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    crash::install_hook();
+    exit::panic_hook::install();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

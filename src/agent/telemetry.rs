@@ -11,7 +11,7 @@ mod writer;
 use std::io;
 
 use prometheus_client::registry::Registry as Metrics;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::reload;
@@ -22,15 +22,12 @@ use self::dropped::DroppedLines;
 use self::format::EitherFormat;
 use self::gate::Gate;
 use self::rotate::RotatingFile;
-use self::writer::Outlet;
+use self::writer::{LogFileWriter, non_blocking};
 use crate::config::{LogConfig, LogTarget};
 use crate::exit::Failure;
 
 /// The target of the line that says the agent is ready.
 pub(crate) const READY: &str = "ready";
-
-/// Lines that may wait to be written; more are dropped and counted, so that no request ever waits for a disk.
-const WAITING_LINES: usize = 4096;
 
 /// The log, opened while the process may still open anything; its writer is started later.
 #[derive(Debug)]
@@ -79,7 +76,7 @@ pub(crate) struct Log {
     /// `RUST_LOG`, which outlives every config.
     override_level: Option<String>,
     format: EitherFormat,
-    file: Outlet,
+    file: LogFileWriter,
     /// Shut while both are exchanged.
     gate: Gate,
     file_filter: reload::Handle<Targets, Registry>,
@@ -92,7 +89,7 @@ impl Log {
     /// Starts the writers and takes in every line from now on. `override_level` is `RUST_LOG`.
     pub(crate) fn start(opened: OpenLog, override_level: Option<String>) -> Result<Self, Failure> {
         let format = EitherFormat::default();
-        let file = Outlet::default();
+        let file = LogFileWriter::default();
         let gate = Gate::default();
         let (stderr, stderr_worker) = non_blocking(io::stderr());
         let stderr_dropped = stderr.error_counter();
@@ -187,14 +184,4 @@ impl Drop for Log {
     fn drop(&mut self) {
         drop(self.file.close());
     }
-}
-
-fn non_blocking(
-    writer: impl io::Write + Send + 'static,
-) -> (tracing_appender::non_blocking::NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(WAITING_LINES)
-        .thread_name("log")
-        .finish(writer)
 }

@@ -1,6 +1,7 @@
 //! Where the agent's token comes from: drawing one, keeping it in a file, finding it in the environment.
 
 pub(crate) mod file;
+pub(crate) mod location;
 pub(crate) mod source;
 mod withdraw;
 

@@ -33,7 +33,7 @@ mod walk;
 mod warned;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(not(unix))]
 pub use self::open_to_all::{Existing, Place, judge, judge_folder_of, make_folder, open};
@@ -42,6 +42,13 @@ pub use self::place::{Existing, Place, make_folder};
 #[cfg(unix)]
 pub use self::walk::{judge, judge_folder_of, open};
 pub use self::warned::is_new_warning;
+
+/// Returns the folder of `path`, which is the working directory for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
 
 /// How strictly a file is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

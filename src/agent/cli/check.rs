@@ -14,7 +14,7 @@ use self::report::Report;
 use super::agent::{environment, overrides};
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::shown::shown_lines;
+use crate::terminal::shown_lines;
 
 /// Goes the way that `agent` would go, and says what is wrong and what to do.
 #[derive(Debug, clap::Args)]

@@ -12,12 +12,12 @@ use zeroize::Zeroizing;
 use self::cloud::Cloud;
 use self::kept::Kept;
 use super::target::encoded;
+use crate::client::port_holder::TrustedUsers;
 use crate::client::{Client, ShownToken};
 use crate::compose::Prepared;
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::port_holder::TrustedUsers;
-use crate::shown::shown;
+use crate::terminal::shown;
 use crate::token::draw;
 use crate::token::source::TokenSource;
 

@@ -10,7 +10,7 @@ use kms_agent_server::member::member;
 use kms_agent_server::read_value;
 use zeroize::Zeroizing;
 
-use super::target::{Target, encoded};
+use super::target::{AgentTarget, encoded};
 use crate::client::Client;
 use crate::exit::Failure;
 use crate::platform;
@@ -37,7 +37,7 @@ pub(super) struct ExecArgs {
     #[arg(long)]
     keep_token: bool,
     #[command(flatten)]
-    target: Target,
+    target: AgentTarget,
     /// The command to become, and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
@@ -116,7 +116,7 @@ fn not_run(program: &OsStr, error: &io::Error) -> Failure {
 /// The variables' values. A secret that several of them come from is read once, so that they belong together.
 fn read<'a>(
     variables: &'a [Variable],
-    target: &Target,
+    target: &AgentTarget,
 ) -> Result<BTreeMap<&'a str, Zeroizing<Vec<u8>>>, Failure> {
     let mut secrets = BTreeMap::new();
     let mut values = BTreeMap::new();
@@ -150,7 +150,11 @@ fn read<'a>(
     Ok(values)
 }
 
-fn ask(client: &Client, target: &Target, secret_id: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn ask(
+    client: &Client,
+    target: &AgentTarget,
+    secret_id: &str,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let reply = client.get_as_kms(&format!(
         "/secretsmanager/get?secretId={}",
         encoded(secret_id)

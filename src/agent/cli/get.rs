@@ -4,10 +4,10 @@ use http::StatusCode;
 use kms_agent_server::member::member;
 use kms_agent_server::read_value;
 
-use super::target::{Target, encoded, parse_name};
+use super::target::{AgentTarget, encoded, parse_name};
 use crate::exit::Failure;
 use crate::process::dumps;
-use crate::shown::shown_json;
+use crate::terminal::shown_json;
 
 /// Reads a secret through a running agent and prints its value.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub(super) struct GetArgs {
     #[arg(long)]
     refresh: bool,
     #[command(flatten)]
-    target: Target,
+    target: AgentTarget,
 }
 
 pub(super) fn run(args: &GetArgs) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 use http::StatusCode;
 
-use super::target::Target;
+use super::target::AgentTarget;
 use crate::exit::Failure;
 
 /// Exits 0 when the agent is ready; for container and exec probes, which have no curl.
@@ -17,7 +17,7 @@ pub(super) struct HealthArgs {
     #[arg(long)]
     live: bool,
     #[command(flatten)]
-    target: Target,
+    target: AgentTarget,
 }
 
 pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::target::{Target, encoded, parse_name};
+use super::target::{AgentTarget, encoded, parse_name};
 use crate::client::Reply;
 use crate::exit::Failure;
 
@@ -28,7 +28,7 @@ pub(super) struct PurgeArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    target: Target,
+    target: AgentTarget,
 }
 
 pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {

@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::target::Target;
+use super::target::AgentTarget;
 use crate::exit::Failure;
 use crate::platform;
-use crate::shown::shown_json;
+use crate::terminal::shown_json;
 
 /// Shows what a running agent holds: entries, upstream health, credential expiry. Never a value.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(super) struct StatusArgs {
     #[arg(long, conflicts_with = "json")]
     wide: bool,
     #[command(flatten)]
-    target: Target,
+    target: AgentTarget,
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {

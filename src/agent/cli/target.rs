@@ -9,19 +9,19 @@ use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use self::origin::Origin;
+use self::origin::TokenOrigin;
 use super::agent::overrides;
 use super::token::parse_user;
+use crate::client::port_holder::{TrustedUsers, Uid};
 use crate::client::{Client, Reply, ShownToken};
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::port_holder::{TrustedUsers, Uid};
 use crate::token::file;
-use crate::token::source::Found;
+use crate::token::location::TokenLocation;
 
 /// Which agent to ask.
 #[derive(Debug, clap::Args)]
-pub(super) struct Target {
+pub(super) struct AgentTarget {
     /// Take port, token variables and header from the agent's config file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(super) struct Target {
     agent_user: Option<Uid>,
 }
 
-impl Target {
+impl AgentTarget {
     /// A client without a token, for health.
     pub(super) fn anonymous(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
@@ -48,15 +48,15 @@ impl Target {
     /// A client with the token that the environment gives, or that lies where the deployment files put it.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
-        let origin = Origin::find(&config.server.token_variables)?;
+        let origin = TokenOrigin::find(&config.server.token_variables)?;
         let path = match &origin.found {
-            Found::Literal { .. } => None,
-            Found::File(path) => Some(path.as_path()),
+            TokenLocation::Literal { .. } => None,
+            TokenLocation::File(path) => Some(path.as_path()),
         };
         let trusted = TrustedUsers::of_token(path).and(self.agent_user);
         let bytes = match &origin.found {
-            Found::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
-            Found::File(path) => file::read(path).map_err(|error| {
+            TokenLocation::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
+            TokenLocation::File(path) => file::read(path).map_err(|error| {
                 Failure::failed(format!("the token {origin} cannot be read: {error}"))
             })?,
         };
@@ -87,7 +87,7 @@ impl Target {
         }
         let Ok(origin) = self
             .token_variables()
-            .and_then(|variables| Origin::find(&variables))
+            .and_then(|variables| TokenOrigin::find(&variables))
         else {
             return reply.refusal();
         };

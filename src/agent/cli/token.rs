@@ -43,7 +43,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
     };
     let notes = file::replace(path, &token, access).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            let folder = file::folder(path).display();
+            let folder = kms_agent_trust::folder_of(path).display();
             cannot_be_written(
                 path,
                 &format_args!("there is no folder {folder}. Make the folder {folder} first"),

@@ -7,7 +7,7 @@ use clap::{Command, CommandFactory, Parser};
 
 use super::Cli;
 use crate::exit::Failure;
-use crate::shown::shown_lines;
+use crate::terminal::shown_lines;
 
 /// The command line; `None` where help or the version was asked for, which is printed here.
 pub(super) fn parse() -> Result<Option<Cli>, Failure> {

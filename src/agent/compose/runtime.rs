@@ -29,7 +29,7 @@ pub(super) fn workers(asked: usize) -> usize {
 }
 
 /// Starts the runtime with all threads that it needs: the workers and one for blocking work. Panics where a worker
-/// cannot be made, so [`exit_on_panic`](crate::crash::exit_on_panic) must be in force.
+/// cannot be made, so [`exit_on_panic`](crate::exit::panic_hook::exit_on_panic) must be in force.
 pub(super) fn start(workers: usize) -> Result<Runtime, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::failed(format!("the runtime cannot be started: {error}"))

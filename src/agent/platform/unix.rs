@@ -22,12 +22,6 @@ pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(text)
 }
 
-/// Makes `folder` and what is missing above it, for those that `mode` lets in. Links that others could have planted are
-/// not followed.
-pub(crate) fn make_folder(folder: &Path, mode: u32) -> io::Result<()> {
-    kms_agent_trust::make_folder(folder, mode)
-}
-
 /// Has a file that `options` make be for those that `mode` lets in.
 pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
     options.mode(mode)

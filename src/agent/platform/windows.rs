@@ -23,11 +23,6 @@ pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(drive.unwrap_or(text))
 }
 
-/// Makes `folder` and what is missing above it.
-pub(crate) fn make_folder(folder: &Path, _mode: u32) -> io::Result<()> {
-    fs::create_dir_all(folder)
-}
-
 /// Nothing: see above.
 pub(crate) fn made_with(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
     options

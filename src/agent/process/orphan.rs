@@ -1,10 +1,11 @@
 //! Orphans: processes that lost their parent become children of process 1, which a container's agent often is.
 
-use rustix::process::{WaitOptions, wait};
-use tokio::signal::unix::{SignalKind, signal};
-
 /// Reaps every child that has ended, for as long as this is polled. Only process 1 has children that it did not start.
+#[cfg(unix)]
 pub(crate) async fn reap() {
+    use rustix::process::{WaitOptions, wait};
+    use tokio::signal::unix::{SignalKind, signal};
+
     if std::process::id() != 1 {
         return;
     }
@@ -25,4 +26,10 @@ pub(crate) async fn reap() {
             return;
         }
     }
+}
+
+/// Returns at once: only Unix passes orphans to another parent.
+#[cfg(not(unix))]
+pub(crate) async fn reap() {
+    std::future::ready(()).await;
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kms_agent_kms::{Environment, files as kms_files};
+use kms_agent_trust::folder_of;
 
 use self::width::{Homes, Width};
 use crate::config::{Config, LogTarget};
@@ -76,7 +77,7 @@ impl Reach {
     ) -> Self {
         for folder in config.cache.backend.config.folders() {
             // The backend tells of what cannot be made, when it misses it.
-            let _ = platform::make_folder(&folder, 0o700);
+            let _ = kms_agent_trust::make_folder(&folder, 0o700);
         }
         Self::find(config, path, environment, token)
     }
@@ -154,16 +155,16 @@ impl Reach {
     /// Lets the folder of `file` be read, and that of what it links to. Of a folder that holds more than the agent's
     /// files only the file itself is let in, if it is there.
     fn let_in(&mut self, file: &Path, homes: &Homes) -> Result<(), Closed> {
-        let folder = folder(file);
+        let folder = folder_of(file);
         // A folder that is a link may be made to lead elsewhere, as Kubernetes does with `..data`.
         for link in folder.ancestors().filter(|above| above.is_symlink()) {
-            let _ = self.let_in_folder(self::folder(link), homes);
+            let _ = self.let_in_folder(folder_of(link), homes);
         }
         let beside = self.let_in_folder(folder, homes);
         let Ok(target) = fs::canonicalize(file) else {
             return beside;
         };
-        let around = self.let_in_folder(self::folder(&target), homes);
+        let around = self.let_in_folder(folder_of(&target), homes);
         if around.is_err() {
             self.readable.push(target);
         }
@@ -270,18 +271,11 @@ fn is_below(path: &Path, folders: &[PathBuf]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
 }
 
-/// The folder that `file` stands in.
-fn folder(file: &Path) -> &Path {
-    file.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
 /// `path` without links, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.file_name()) {
         (Ok(path), _) => path,
-        (Err(_), Some(name)) => resolved(folder(path)).join(name),
+        (Err(_), Some(name)) => resolved(folder_of(path)).join(name),
         (Err(_), None) => path.to_owned(),
     }
 }

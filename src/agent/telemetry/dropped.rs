@@ -1,35 +1,19 @@
 //! Lines that were never written, as a metric: a log with gaps must not look like a quiet one.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use tracing_appender::non_blocking::ErrorCounter;
 
-use super::writer::Outlet;
-
-/// Counts lines that a full or failing disk has cost. Clones count together.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Lost(Arc<AtomicU64>);
-
-impl Lost {
-    pub(super) fn add(&self, lines: u64) {
-        self.0.fetch_add(lines, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use super::writer::{LogFileWriter, LostLines, dropped};
 
 /// `log_lines_dropped`: lines that the disk has cost, and those that came faster than they could be written.
 #[derive(Debug)]
 pub(super) struct DroppedLines {
-    pub(super) lost: Lost,
-    pub(super) file: Outlet,
+    pub(super) lost: LostLines,
+    pub(super) file: LogFileWriter,
     pub(super) stderr: ErrorCounter,
 }
 
@@ -45,8 +29,4 @@ impl Collector for DroppedLines {
         )?;
         counter.encode(metric)
     }
-}
-
-pub(super) fn dropped(counter: &ErrorCounter) -> u64 {
-    u64::try_from(counter.dropped_lines()).unwrap_or(u64::MAX)
 }

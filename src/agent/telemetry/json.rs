@@ -21,7 +21,7 @@ pub(super) fn line(event: &Event<'_>) -> Result<String, fmt::Error> {
 
 fn write(line: &mut Vec<u8>, event: &Event<'_>, now: SystemTime) -> Result<(), serde_json::Error> {
     let metadata = event.metadata();
-    let mut message = Message::default();
+    let mut message = MessageField::default();
     event.record(&mut message);
     let mut serializer = serde_json::Serializer::new(line);
     let mut map = serializer.serialize_map(None)?;
@@ -74,9 +74,9 @@ fn caller(metadata: &Metadata<'_>) -> Option<String> {
 
 /// The text of a line.
 #[derive(Default)]
-struct Message(String);
+struct MessageField(String);
 
-impl Visit for Message {
+impl Visit for MessageField {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");

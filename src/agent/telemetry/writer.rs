@@ -2,30 +2,32 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::dropped::{Lost, dropped};
-use super::non_blocking;
 use super::rotate::RotatingFile;
 use crate::config::LogFormat;
 
 /// A disk that stays full is told of this often: short lines may still fit now and then.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
+/// Lines that may wait to be written; more are dropped and counted, so that no request ever waits for a disk.
+const WAITING_LINES: usize = 4096;
+
 /// Writes to the file that was opened last, or nowhere.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outlet {
-    open: Arc<Mutex<Option<Open>>>,
-    lost: Lost,
+pub(super) struct LogFileWriter {
+    open: Arc<Mutex<Option<OpenFile>>>,
+    lost: LostLines,
 }
 
 /// A file with the thread that writes it.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenFile {
     writer: NonBlocking,
     worker: WorkerGuard,
     path: PathBuf,
@@ -37,9 +39,9 @@ pub(super) struct Open {
 /// The way to a file that is no longer used. Dropping it writes what waits, which takes a while.
 #[must_use]
 #[derive(Debug)]
-pub(super) struct Former(#[expect(dead_code, reason = "it is dropped")] Option<WorkerGuard>);
+pub(super) struct RetiredFile(#[expect(dead_code, reason = "it is dropped")] Option<WorkerGuard>);
 
-impl Outlet {
+impl LogFileWriter {
     /// Takes `file` for the one that it leads to, where that is the same file opened again. Returns any other one.
     pub(super) fn continue_with(&self, file: RotatingFile) -> Option<RotatingFile> {
         let former = match &*self.lock() {
@@ -54,15 +56,15 @@ impl Outlet {
     }
 
     /// Starts the thread that writes `file`. Panics where no thread can be made, with nothing changed.
-    pub(super) fn prepare(&self, file: RotatingFile) -> Open {
+    pub(super) fn prepare(&self, file: RotatingFile) -> OpenFile {
         let (path, format) = (file.path().to_owned(), file.format());
         let file = Arc::new(Mutex::new(file));
-        let (writer, worker) = non_blocking(Faultless {
+        let (writer, worker) = non_blocking(CountingWriter {
             file: Arc::clone(&file),
             lost: self.lost.clone(),
             told_at: None,
         });
-        Open {
+        OpenFile {
             writer,
             worker,
             path,
@@ -72,19 +74,19 @@ impl Outlet {
     }
 
     /// Leads to `next` from now on. What waits for the former file is still written there.
-    pub(super) fn open(&self, next: Open) -> Former {
+    pub(super) fn open(&self, next: OpenFile) -> RetiredFile {
         let former = self.lock().replace(next);
         self.retire(former)
     }
 
     /// Leads nowhere from now on.
-    pub(super) fn close(&self) -> Former {
+    pub(super) fn close(&self) -> RetiredFile {
         let former = self.lock().take();
         self.retire(former)
     }
 
-    fn retire(&self, former: Option<Open>) -> Former {
-        Former(former.map(|former| {
+    fn retire(&self, former: Option<OpenFile>) -> RetiredFile {
+        RetiredFile(former.map(|former| {
             self.lost.add(dropped(&former.writer.error_counter()));
             former.worker
         }))
@@ -96,7 +98,7 @@ impl Outlet {
     }
 
     /// The lines that the disk has cost, and those that an earlier file had no time for.
-    pub(super) fn lost(&self) -> &Lost {
+    pub(super) fn lost(&self) -> &LostLines {
         &self.lost
     }
 
@@ -107,7 +109,7 @@ impl Outlet {
             .map_or(0, |open| dropped(&open.writer.error_counter()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+    fn lock(&self) -> MutexGuard<'_, Option<OpenFile>> {
         locked(&self.open)
     }
 }
@@ -116,23 +118,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> MakeWriter<'a> for Outlet {
-    type Writer = OutletWriter;
+impl<'a> MakeWriter<'a> for LogFileWriter {
+    type Writer = LogLineWriter;
 
-    fn make_writer(&'a self) -> OutletWriter {
-        OutletWriter(self.lock().as_ref().map(|open| open.writer.clone()))
+    fn make_writer(&'a self) -> LogLineWriter {
+        LogLineWriter(self.lock().as_ref().map(|open| open.writer.clone()))
     }
 }
 
 /// A file whose faults cost lines, which are counted, and nothing else.
-struct Faultless {
+struct CountingWriter {
     file: Arc<Mutex<RotatingFile>>,
-    lost: Lost,
+    lost: LostLines,
     /// When it was last told that lines are lost.
     told_at: Option<Instant>,
 }
 
-impl io::Write for Faultless {
+impl io::Write for CountingWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let result = locked(&self.file).write(line);
         if let Err(error) = result {
@@ -156,9 +158,9 @@ impl io::Write for Faultless {
 
 /// For one line.
 #[derive(Debug)]
-pub(super) struct OutletWriter(Option<NonBlocking>);
+pub(super) struct LogLineWriter(Option<NonBlocking>);
 
-impl io::Write for OutletWriter {
+impl io::Write for LogLineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Some(writer) => writer.write(line),
@@ -169,4 +171,30 @@ impl io::Write for OutletWriter {
     fn flush(&mut self) -> io::Result<()> {
         self.0.as_mut().map_or(Ok(()), io::Write::flush)
     }
+}
+
+/// Counts lines that a full or failing disk has cost. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LostLines(Arc<AtomicU64>);
+
+impl LostLines {
+    pub(super) fn add(&self, lines: u64) {
+        self.0.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn non_blocking(writer: impl io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(writer)
+}
+
+pub(super) fn dropped(counter: &ErrorCounter) -> u64 {
+    u64::try_from(counter.dropped_lines()).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use kms_agent_trust::{Existing, Kind, Place, Refusal, Verdict, judge_folder_of};
+use kms_agent_trust::{Existing, Kind, Place, Refusal, Verdict, folder_of, judge_folder_of};
 use zeroize::Zeroizing;
 
 use crate::platform;
@@ -38,15 +38,15 @@ pub(crate) struct Access {
 /// A token file that was read.
 pub(crate) struct Look {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
-    pub(crate) id: FileId,
-    pub(crate) stamp: Stamp,
+    pub(crate) id: TokenFileId,
+    pub(crate) stamp: FileStamp,
     /// What the operator should know about the file.
     pub(crate) warning: Option<String>,
 }
 
 /// Tells a file from another that takes its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileId {
+pub(crate) struct TokenFileId {
     number: (u64, u64),
     /// Numbers of removed files are used again.
     made_at: Option<SystemTime>,
@@ -54,12 +54,12 @@ pub(crate) struct FileId {
 
 /// Changes when a file is written in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct FileStamp {
     bytes: u64,
     written_at: Option<SystemTime>,
 }
 
-impl FileId {
+impl TokenFileId {
     fn of(metadata: &Metadata) -> Self {
         Self {
             number: platform::identity(metadata),
@@ -68,7 +68,7 @@ impl FileId {
     }
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             bytes: metadata.len(),
@@ -125,8 +125,8 @@ pub(crate) fn look(path: &Path) -> Result<Look, Unusable> {
     };
     Ok(Look {
         bytes,
-        id: FileId::of(&metadata),
-        stamp: Stamp::of(&metadata),
+        id: TokenFileId::of(&metadata),
+        stamp: FileStamp::of(&metadata),
         warning,
     })
 }
@@ -173,7 +173,7 @@ pub(crate) fn may_be_made(path: &Path) -> Result<(), Unusable> {
     if let Verdict::Refused(refusal) = judge_folder_of(path)? {
         return Err(Unusable::Untrusted(refusal));
     }
-    Ok(platform::may_make_files(folder(path))?)
+    Ok(platform::may_make_files(folder_of(path))?)
 }
 
 /// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
@@ -273,13 +273,6 @@ fn overwrite(place: &Place, token: &str, access: Access, mode: u32) -> io::Resul
     file.set_len(0)?;
     file.write_all(token.as_bytes())?;
     file.sync_all()
-}
-
-/// The folder of `path`.
-pub(crate) fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
 }
 
 #[cfg(all(test, unix))]

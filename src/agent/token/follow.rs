@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kms_agent_server::{Token, TokenStore};
 use tokio::sync::oneshot;
 
-use super::file::{self, FileId, Look, Stamp};
+use super::file::{self, FileStamp, Look, TokenFileId};
 use super::source::{TokenSource, warnings};
 use crate::exit::Failure;
 
@@ -34,7 +34,7 @@ impl TokenSource {
     pub(crate) fn follow(
         &self,
         store: &Arc<TokenStore>,
-        first: Option<FileId>,
+        first: Option<TokenFileId>,
     ) -> Result<Arc<Following>, Failure> {
         let following = Following {
             path: self.path().map(Path::to_owned),
@@ -89,7 +89,7 @@ impl Following {
         }
     }
 
-    fn start(&self, in_force: Option<FileId>) -> io::Result<Running> {
+    fn start(&self, in_force: Option<TokenFileId>) -> io::Result<Running> {
         let mut follower = Follower {
             path: self.path.clone().unwrap_or_default(),
             in_force,
@@ -117,14 +117,14 @@ impl Following {
 struct Follower {
     path: PathBuf,
     /// The file that the token in force was read from, unless it is gone.
-    in_force: Option<FileId>,
+    in_force: Option<TokenFileId>,
     unsettled: Option<Unsettled>,
 }
 
 /// A change in place.
 #[derive(Debug)]
 struct Unsettled {
-    stamp: Stamp,
+    stamp: FileStamp,
     token: Token,
     since: Instant,
 }

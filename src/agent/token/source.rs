@@ -6,80 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kms_agent_server::Token;
-use zeroize::Zeroizing;
 
-use super::file::{self, FileId, Unusable};
+use super::file::{self, TokenFileId, Unusable};
+use super::location::{TokenLocation, find};
 use super::{draw, strength};
 use crate::exit::Failure;
-
-/// What the environment says of the token.
-pub(crate) enum Found {
-    /// The token itself.
-    Literal {
-        text: Zeroizing<String>,
-        /// Quotes stood around it.
-        is_quoted: bool,
-    },
-    /// The file that holds it.
-    File(PathBuf),
-}
-
-/// Looks at the first of `variables` that is set, even if it is empty. `lookup` reads the environment.
-pub(crate) fn find(
-    variables: &[String],
-    lookup: impl Fn(&str) -> Option<OsString>,
-) -> Result<Found, Failure> {
-    let Some((name, value)) = variables
-        .iter()
-        .find_map(|name| Some((name, lookup(name)?)))
-    else {
-        let name = variables.first().map_or("KMS_TOKEN", String::as_str);
-        return Err(Failure::config(format!(
-            "no token: none of {} is set. Set {name}=file:///path/to/kmstoken (the agent makes a missing file)",
-            variables.join(", ")
-        )));
-    };
-    let value = value
-        .into_string()
-        .map(Zeroizing::new)
-        .map_err(|_| Failure::config(format!("{name} is not UTF-8 text")))?;
-    parse(&value, name).map_err(|message| Failure::config(format!("{name} {message}")))
-}
-
-fn parse(value: &str, name: &str) -> Result<Found, String> {
-    let written = value.trim();
-    let value = unquoted(written);
-    if let Some(path) = value.strip_prefix("file://") {
-        return if path.is_empty() {
-            Err(format!(
-                "names no file; write {name}=file:///path/to/kmstoken"
-            ))
-        } else {
-            Ok(Found::File(PathBuf::from(path)))
-        };
-    }
-    if value.starts_with(['/', '.']) || value.starts_with("file:") {
-        let path = value.strip_prefix("file:").unwrap_or(value);
-        // Only what is a path for sure is repeated: a token might begin like one.
-        let shown = if Path::new(path).exists() {
-            path
-        } else {
-            "/path/to/kmstoken"
-        };
-        return Err(format!(
-            "looks like a path and not like a token; write {name}=file://{shown}"
-        ));
-    }
-    match Token::parse(value.as_bytes()) {
-        Ok(_) => Ok(Found::Literal {
-            text: Zeroizing::new(value.to_owned()),
-            is_quoted: value.len() < written.len(),
-        }),
-        Err(error) => Err(format!(
-            "holds no token: {error}. Write a token, or {name}=file:///path/to/kmstoken"
-        )),
-    }
-}
 
 /// Where the agent's own token stands.
 #[derive(Debug)]
@@ -95,7 +26,7 @@ pub(crate) enum TokenSource {
 pub(crate) struct First {
     pub(crate) token: Token,
     /// The file that it was read from.
-    pub(crate) file: Option<FileId>,
+    pub(crate) file: Option<TokenFileId>,
     /// What the operator should know about it, without the token.
     pub(crate) warnings: Vec<String>,
 }
@@ -107,7 +38,7 @@ impl TokenSource {
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Failure> {
         match find(variables, lookup)? {
-            Found::Literal { text, is_quoted } => {
+            TokenLocation::Literal { text, is_quoted } => {
                 let mut source = Self::literal(&text)?;
                 if let Self::Literal { warnings, .. } = &mut source {
                     warnings.extend(strength::weakness(text.as_bytes()));
@@ -117,7 +48,7 @@ impl TokenSource {
                 }
                 Ok(source)
             }
-            Found::File(path) => Ok(Self::File(path)),
+            TokenLocation::File(path) => Ok(Self::File(path)),
         }
     }
 
@@ -275,74 +206,9 @@ fn renew(path: &Path) -> String {
     format!("Make a new one with: alibabacloud-kms-agent token {shown}")
 }
 
-/// Without the quotes that compose files in the wild put around a value.
-fn unquoted(value: &str) -> &str {
-    for quote in ['"', '\''] {
-        if let Some(inner) = value
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote))
-        {
-            return inner.trim();
-        }
-    }
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parsed(value: &str) -> String {
-        match parse(value, "KMS_TOKEN") {
-            Ok(Found::Literal { .. }) => "token".to_owned(),
-            Ok(Found::File(path)) => path.display().to_string(),
-            Err(message) => message,
-        }
-    }
-
-    #[test]
-    fn a_value_is_a_token_or_a_file_with_or_without_quotes() {
-        for value in [
-            "0123456789abcdef",
-            " 0123456789abcdef\n",
-            "'0123456789abcdef'",
-            "\"0123456789abcdef\"",
-        ] {
-            assert_eq!(parsed(value), "token");
-        }
-        for value in [
-            "file:///run/kmstoken",
-            "'file:///run/kmstoken'",
-            "\"file:///run/kmstoken\"",
-        ] {
-            assert_eq!(parsed(value), "/run/kmstoken");
-        }
-        assert_eq!(parsed("file://kmstoken"), "kmstoken");
-    }
-
-    #[test]
-    fn what_is_neither_gets_the_corrected_line_and_is_not_repeated() {
-        for (value, expected) in [
-            ("", "it is empty"),
-            ("''", "is empty"),
-            ("hunter2", "7 characters"),
-            (
-                "/no/such/hunter2",
-                "write KMS_TOKEN=file:///path/to/kmstoken",
-            ),
-            ("./hunter2", "write KMS_TOKEN=file:///path/to/kmstoken"),
-            (
-                "file:/no/such/hunter2",
-                "write KMS_TOKEN=file:///path/to/kmstoken",
-            ),
-            ("file://", "write KMS_TOKEN=file:///path/to/kmstoken"),
-            ("hunter2 hunter2 hunter2", "visible ASCII"),
-        ] {
-            let message = parsed(value);
-            assert!(message.contains(expected), "{message}");
-            assert!(!message.contains("hunter2"), "{message}");
-        }
-    }
 
     #[test]
     fn the_first_variable_that_is_set_counts_even_when_empty() {

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::cli::agent::environment;
 use crate::client::Client;
+use crate::client::port_holder::{self, TrustedUsers};
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::port_holder::{self, TrustedUsers};
 use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
 use crate::process::rehearsal;

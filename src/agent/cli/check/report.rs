@@ -5,7 +5,7 @@ use kms_agent_kms::{Finding, Outcome};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
-use crate::shown::{shown, shown_json};
+use crate::terminal::{shown, shown_json};
 
 /// All findings, in the order of the steps.
 #[derive(Debug, Default)]

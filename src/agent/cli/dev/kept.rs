@@ -52,7 +52,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
             "--persist {shown}: this is not a folder"
         )));
     }
-    platform::make_folder(folder, 0o700)
+    kms_agent_trust::make_folder(folder, 0o700)
         .and_then(|()| platform::may_make_files(folder))
         .map_err(|error| Failure::failed(format!("--persist {shown}: {error}")))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::shown::shown;
+use crate::terminal::shown;
 
 /// Cells of a version id that is cut, and of a name at the least.
 const CUT_VERSION: usize = 12;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::exit::Failure;
 use crate::platform;
-use crate::token::source::{Found, find};
+use crate::token::location::{TokenLocation, find};
 
 /// Names the token file where no token variable is set; the client programs of README read it too.
 const FILE_VARIABLE: &str = "KMS_TOKEN_FILE";
@@ -14,13 +14,13 @@ const FILE_VARIABLE: &str = "KMS_TOKEN_FILE";
 const DEFAULT_FILE: &str = "/var/run/kmstoken";
 
 /// A token or its file, and who named it.
-pub(super) struct Origin {
-    pub(super) found: Found,
+pub(super) struct TokenOrigin {
+    pub(super) found: TokenLocation,
     /// A variable, or nothing for the default.
     variable: Option<String>,
 }
 
-impl Origin {
+impl TokenOrigin {
     /// The first of `variables` that is set, else [`FILE_VARIABLE`], else [`DEFAULT_FILE`] if it exists.
     pub(super) fn find(variables: &[String]) -> Result<Self, Failure> {
         let lookup = |name: &str| std::env::var_os(name);
@@ -41,14 +41,14 @@ impl Origin {
                 None => path.into(),
             };
             return Ok(Self {
-                found: Found::File(path),
+                found: TokenLocation::File(path),
                 variable: Some(FILE_VARIABLE.to_owned()),
             });
         }
         // What cannot be looked at may be there: reading it says why it cannot be used.
         if cfg!(unix) && Path::new(DEFAULT_FILE).try_exists().unwrap_or(true) {
             return Ok(Self {
-                found: Found::File(DEFAULT_FILE.into()),
+                found: TokenLocation::File(DEFAULT_FILE.into()),
                 variable: None,
             });
         }
@@ -61,15 +61,15 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for TokenOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.found, &self.variable) {
-            (Found::Literal { .. }, Some(variable)) => write!(f, "in {variable}"),
-            (Found::Literal { .. }, None) => f.write_str("of the environment"),
-            (Found::File(path), Some(variable)) => {
+            (TokenLocation::Literal { .. }, Some(variable)) => write!(f, "in {variable}"),
+            (TokenLocation::Literal { .. }, None) => f.write_str("of the environment"),
+            (TokenLocation::File(path), Some(variable)) => {
                 write!(f, "in the file {}, which {variable} names,", path.display())
             }
-            (Found::File(path), None) => write!(
+            (TokenLocation::File(path), None) => write!(
                 f,
                 "in the file {}, where no variable names another,",
                 path.display()

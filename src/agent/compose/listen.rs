@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use kms_agent_server::{BindError, Listeners};
 
+use crate::client::port_holder::{self, TrustedUsers};
 use crate::exit::Failure;
 use crate::platform;
-use crate::port_holder::{self, TrustedUsers};
 use crate::token::source::TokenSource;
 
 /// Open listeners, and what is wrong with the way they came about.

@@ -25,7 +25,7 @@ const SHORTAGES: [&str; 3] = [
 ];
 
 /// Installs the hook. To be called first, on the main thread.
-pub(crate) fn install_hook() {
+pub(crate) fn install() {
     MAIN.get_or_init(|| thread::current().id());
     std::panic::set_hook(Box::new(handle));
 }
@@ -47,11 +47,11 @@ fn handle(info: &PanicHookInfo<'_>) {
     let is_starting = STARTING.load(Ordering::SeqCst);
     if is_starting || MAIN.get() == Some(&thread::current().id()) {
         end(&match message {
-            Message::Shortage(text) => format!(
+            PanicMessage::Shortage(text) => format!(
                 "the process cannot go on: {text}. Raise the limit on threads (TasksMax, --pids-limit) or \
                  descriptors (LimitNOFILE), or try again later"
             ),
-            Message::Defect(text) => {
+            PanicMessage::Defect(text) => {
                 format!("this is a defect of the agent: panicked at {location}: {text}")
             }
         });
@@ -89,16 +89,16 @@ fn end(line: &str) -> ! {
     std::process::exit(i32::from(crate::exit::FAILED))
 }
 
-/// Message of a panic, as far as it cannot hold a value.
+/// PanicMessage of a panic, as far as it cannot hold a value.
 #[derive(Debug, PartialEq, Eq)]
-enum Message<'a> {
+enum PanicMessage<'a> {
     /// Names the resource that is short.
     Shortage(&'a str),
     /// Written in the source, or withheld.
     Defect(&'a str),
 }
 
-impl<'a> Message<'a> {
+impl<'a> PanicMessage<'a> {
     fn text(&self) -> &'a str {
         match self {
             Self::Shortage(text) | Self::Defect(text) => text,
@@ -106,15 +106,15 @@ impl<'a> Message<'a> {
     }
 }
 
-fn message(payload: &(dyn Any + Send)) -> Message<'_> {
+fn message(payload: &(dyn Any + Send)) -> PanicMessage<'_> {
     if let Some(literal) = payload.downcast_ref::<&'static str>() {
-        return Message::Defect(literal);
+        return PanicMessage::Defect(literal);
     }
     payload
         .downcast_ref::<String>()
         .filter(|text| SHORTAGES.iter().any(|known| text.starts_with(known)))
-        .map_or(Message::Defect("its message is withheld"), |text| {
-            Message::Shortage(text)
+        .map_or(PanicMessage::Defect("its message is withheld"), |text| {
+            PanicMessage::Shortage(text)
         })
 }
 
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn only_literals_and_shortages_are_shown() {
-        assert_eq!(message(&"a literal"), Message::Defect("a literal"));
+        assert_eq!(message(&"a literal"), PanicMessage::Defect("a literal"));
         let shortage = "OS can't spawn worker thread: Resource temporarily unavailable".to_owned();
-        assert_eq!(message(&shortage), Message::Shortage(&shortage));
-        let withheld = Message::Defect("its message is withheld");
+        assert_eq!(message(&shortage), PanicMessage::Shortage(&shortage));
+        let withheld = PanicMessage::Defect("its message is withheld");
         assert_eq!(message(&format!("no member in {}", "hunter2")), withheld);
         assert_eq!(message(&7), withheld);
     }

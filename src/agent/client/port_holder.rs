@@ -78,21 +78,21 @@ const TIME_WAIT: u8 = 0x06;
 
 /// One line of `/proc/net/tcp` or `tcp6` (`proc_net_tcp` of the kernel's documentation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Socket {
-    local: End,
-    remote: End,
+struct TcpSocket {
+    local: SocketEnd,
+    remote: SocketEnd,
     state: u8,
     user: Uid,
 }
 
 /// Address and port of a socket; an IPv4 address is in its IPv6 form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct End {
+struct SocketEnd {
     address: std::net::Ipv6Addr,
     port: u16,
 }
 
-impl End {
+impl SocketEnd {
     fn is_reached_by_loopback(self) -> bool {
         let is_any = self.address.is_unspecified()
             || self
@@ -109,19 +109,23 @@ impl End {
 
 /// All TCP sockets of this network namespace that can be read. The files of the process itself are there also where
 /// the rest of /proc is hidden.
-fn sockets() -> impl Iterator<Item = Socket> {
+fn sockets() -> impl Iterator<Item = TcpSocket> {
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
         .into_iter()
         .filter_map(|path| std::fs::read_to_string(path).ok())
-        .flat_map(|text| text.lines().filter_map(Socket::parse).collect::<Vec<_>>())
+        .flat_map(|text| {
+            text.lines()
+                .filter_map(TcpSocket::parse)
+                .collect::<Vec<_>>()
+        })
 }
 
-impl Socket {
+impl TcpSocket {
     /// Reads a line; the heading is none.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let local = End::parse(fields.next()?)?;
-        let remote = End::parse(fields.next()?)?;
+        let local = SocketEnd::parse(fields.next()?)?;
+        let remote = SocketEnd::parse(fields.next()?)?;
         let state = u8::from_str_radix(fields.next()?, 16).ok()?;
         // Queues, timer and retransmissions stand in between.
         let user = fields.nth(3)?.parse().ok()?;
@@ -134,7 +138,7 @@ impl Socket {
     }
 }
 
-impl End {
+impl SocketEnd {
     /// Reads `ADDRESS:PORT` in hexadecimal. The address is in words of four bytes, each in the order of this machine.
     fn parse(text: &str) -> Option<Self> {
         let (address, port) = text.split_once(':')?;
@@ -181,7 +185,7 @@ mod tests {
                 65534,
             ),
         ] {
-            let socket = Socket::parse(line).unwrap();
+            let socket = TcpSocket::parse(line).unwrap();
             assert_eq!(
                 socket.local.address,
                 local.parse::<std::net::Ipv6Addr>().unwrap()
@@ -198,7 +202,7 @@ mod tests {
             "   0: 0100007F:07E9 00000000:0000 0A",
             "   0: 01007F:07E9 00000000:0000 0A 0:0 0:0 0 998 0",
         ] {
-            assert_eq!(Socket::parse(line), None, "{line}");
+            assert_eq!(TcpSocket::parse(line), None, "{line}");
         }
     }
 

@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_cache::{SecretService, Tasks};
-use kms_agent_core::{Clock, Scope, SecretSource, run_blocking};
-use kms_agent_kms::{Environment, KmsMetrics, KmsSource, Settings, files as kms_files};
+use kms_agent_cache::SecretService;
+use kms_agent_core::{SecretSource, run_blocking};
+use kms_agent_kms::files as kms_files;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::source::Sources;
 use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
 use crate::process::reach::Reach;
@@ -30,38 +31,6 @@ const LIVE: [&str; 8] = [
 
 /// How long a new source may take to get credentials before readers are handed over to it anyway.
 const WARM_UP: Duration = Duration::from_secs(5);
-
-/// Makes the fetchers of this process, one after another.
-pub(crate) struct Sources {
-    /// Restarts what keeps a fetcher going.
-    pub(crate) tasks: Arc<Tasks>,
-    pub(crate) environment: Environment,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) metrics: KmsMetrics,
-    /// The scope that the store was last used with.
-    pub(crate) resumed: Option<Arc<Scope>>,
-}
-
-impl Sources {
-    /// A fetcher, and the task that keeps it going until it is dropped.
-    pub(crate) fn open(&self, settings: &Settings) -> (Arc<KmsSource>, AbortOnDropHandle<()>) {
-        let source = KmsSource::new(
-            settings.clone(),
-            &self.environment,
-            Arc::clone(&self.clock),
-            self.metrics.clone(),
-        );
-        if let Some(scope) = &self.resumed {
-            source.resume(scope);
-        }
-        let maintained = Arc::clone(&source);
-        let maintenance = Arc::clone(&self.tasks).keep("credentials", move || {
-            let maintained = Arc::clone(&maintained);
-            async move { maintained.maintain().await }
-        });
-        (source, AbortOnDropHandle::new(tokio::spawn(maintenance)))
-    }
-}
 
 /// A task that can be started more than once.
 type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
