@@ -15,13 +15,13 @@ use crate::folder::Folder;
 
 pub(crate) const NAME: &str = "Files";
 
-/// One call at a time, each on a thread that may block.
+/// Makes one call at a time, each on a thread that may block.
 #[derive(Debug)]
 pub(crate) struct FilesBackend {
     info: BackendInfo,
-    /// `None` once it is closed.
+    /// Open folder; `None` once the backend is closed.
     folder: Arc<Mutex<Option<Folder>>>,
-    /// Whether dead entries may be removed: not while a wrong clock may make an earlier process's look dead.
+    /// Whether dead entries may be removed. A wrong clock may make entries of the previous process look dead.
     may_remove_dead: AtomicBool,
 }
 
@@ -39,8 +39,8 @@ impl FilesBackend {
         }
     }
 
-    /// Does `work` off the async threads. Whoever stops waiting before it is its turn has asked for nothing;
-    /// after that it is done all the same, and before anything that is asked for later.
+    /// Does `work` off the async threads. A caller that is cancelled before its turn has requested nothing; after that the
+    /// work is done all the same, before any later request.
     async fn with_folder<T: Send + 'static>(
         &self,
         context: &'static str,
@@ -131,7 +131,7 @@ impl CacheBackend for FilesBackend {
     }
 
     async fn flush(&self) -> Result<(), BackendError> {
-        // Every put has been durable since it returned.
+        // Every put is durable when it returns.
         self.with_folder("flushing", |_| Ok(())).await
     }
 

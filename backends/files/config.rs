@@ -15,7 +15,7 @@ const DEFAULT_PATH: &str = "./cache/files";
 pub(crate) fn configure(table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
     let path = table.string("Path", DEFAULT_PATH, "the path of a folder", parse_path);
     Box::new(FilesConfig {
-        // After a problem the start does not get any further.
+        // With a problem in the report, startup ends before the path is used.
         path: path.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
     })
 }
@@ -48,7 +48,7 @@ impl BackendConfig for FilesConfig {
         match self.path.metadata() {
             Ok(found) if found.is_dir() => Ok(format!("the folder {shown} is there")),
             Ok(_) => Err(OpenError::configuration(format!(
-                "{shown} is no folder; name another in Cache.Files.Path"
+                "{shown} is not a folder; choose another Cache.Files.Path"
             ))),
             Err(_) => Ok(format!("the folder {shown} will be made")),
         }

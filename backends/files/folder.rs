@@ -1,4 +1,4 @@
-//! The files, and the list of them that is held in memory.
+//! Files of the entries, and the index of them in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -19,25 +19,25 @@ const ENTRY: &str = "entry";
 const SCOPE: &str = "scope";
 const LOCK: &str = "lock";
 
-/// An open folder. Every change is durable when its method returns.
+/// Open folder. Every change is durable when its method returns.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Held for as long as the folder is open.
+    /// Lock that is held while the folder is open.
     _lock: File,
     capacity: NonZeroUsize,
     items: BTreeMap<SecretKey, Item>,
-    /// The same, least recently used first.
+    /// Hashes, least recently used first.
     by_use: BTreeMap<u64, SecretKey>,
-    /// The same, first to die first.
+    /// Hashes by expiry.
     by_death: BTreeSet<(Timestamp, SecretKey)>,
-    /// Where and as whom the folder was used last.
+    /// Scope last used.
     scope: Option<Arc<Scope>>,
-    /// Numbers files and uses alike.
+    /// Last number of a file or of a use.
     last_number: u64,
 }
 
-/// What is known of an entry without reading its file.
+/// Facts about an entry that need no read of its file.
 #[derive(Debug)]
 struct Item {
     file: u64,
@@ -49,7 +49,7 @@ struct Item {
 }
 
 impl Folder {
-    /// Makes the folder if there is none, and lists what is in it.
+    /// Creates the folder if there is none, and indexes its files.
     pub(crate) fn open(path: PathBuf, capacity: NonZeroUsize) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -66,7 +66,7 @@ impl Folder {
                 .and_then(|stem| stem.to_str()?.parse().ok());
             match (number, file.extension()) {
                 (Some(number), Some(end)) if end == ENTRY => numbers.push(number),
-                // Half a file, of a process that died while it wrote.
+                // Unfinished file of a killed process.
                 (_, Some(_)) => fs::remove_file(file)?,
                 _ => {}
             }
@@ -83,7 +83,7 @@ impl Folder {
             by_death: BTreeSet::new(),
             last_number: numbers.last().copied().unwrap_or_default(),
         };
-        // From the oldest on, so that newer files of the same key take the place of older ones.
+        // Oldest first, so that newer files of a key replace older ones.
         for number in numbers {
             match folder.read(number)? {
                 Some((key, entry)) => folder.list(&key, &entry, number)?,
@@ -93,14 +93,14 @@ impl Folder {
         Ok(folder)
     }
 
-    /// What the process before left. The newest entry tells when that was at the earliest.
+    /// Returns the state of the previous process. It ended at the time of the newest entry or later.
     pub(crate) fn resumed(&self) -> Option<Resumed> {
         let fetched = self.items.values().map(|item| item.lifetime.fetched_at);
         let newest = fetched.max().unwrap_or_default();
         Some(Resumed {
             scope: self.scope.clone()?,
             written_at: newest,
-            // Nobody has written that down: the clock is taken to have been right.
+            // Not recorded: the clock is taken to have been right.
             wall_at: newest,
             counted_from: newest,
         })
@@ -118,7 +118,7 @@ impl Folder {
             return Ok(None);
         }
         let Some((_, entry)) = self.read(item.file)?.filter(|(found, _)| found == key) else {
-            // Somebody has been at it.
+            // The file was changed from outside.
             self.remove(key)?;
             return Ok(None);
         };
@@ -141,7 +141,7 @@ impl Folder {
         self.last_number += 1;
         let number = self.last_number;
         if let Err(error) = self.write(&self.file(number), &record::encode(key, entry)) {
-            // What nobody knows of must not turn up in a later process.
+            // A file that is not indexed must not show up in a later process.
             let _ = self.delete(number);
             return Err(error);
         }
@@ -149,7 +149,7 @@ impl Folder {
         self.evict()
     }
 
-    /// Lists the entry in `file`, and removes the file of an older one.
+    /// Indexes the entry in `file`, and removes the file of an older one.
     fn list(&mut self, key: &SecretKey, entry: &CacheEntry, file: u64) -> io::Result<()> {
         let older = self.unlist(key);
         let item = Item {
@@ -180,7 +180,7 @@ impl Folder {
 
     pub(crate) fn remove(&mut self, key: &SecretKey) -> io::Result<()> {
         if let Some(item) = self.items.get(key) {
-            // First the file: what fails is still listed, and is removed when somebody asks again.
+            // The file goes first: after a failure the entry is still indexed, and can be removed again.
             self.delete(item.file)?;
             self.unlist(key);
         }
@@ -199,7 +199,7 @@ impl Folder {
         self.sync()
     }
 
-    /// Drops what is dead at `now`, and looks at nothing else.
+    /// Removes the entries that are dead at `now`, without looking at others.
     pub(crate) fn sweep(&mut self, now: Timestamp) -> io::Result<()> {
         while let Some((dies_at, key)) = self.by_death.first()
             && *dies_at <= now
@@ -210,7 +210,7 @@ impl Folder {
         self.evict()
     }
 
-    /// Drops what is over capacity.
+    /// Removes the entries over capacity.
     pub(crate) fn evict(&mut self) -> io::Result<()> {
         while self.items.len() > self.capacity.get()
             && let Some((_, key)) = self.by_use.first_key_value()
@@ -221,7 +221,7 @@ impl Folder {
         Ok(())
     }
 
-    /// At most `limit` entries whose keys come after `from`.
+    /// Returns at most `limit` entries whose keys come after `from`.
     pub(crate) fn page(&self, from: Option<&SecretKey>, limit: NonZeroUsize) -> Vec<ScanItem> {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.items
@@ -254,7 +254,7 @@ impl Folder {
         self.path.join(format!("{number}.{ENTRY}"))
     }
 
-    /// What is in a file; `None` if that is not what was written.
+    /// Reads an entry from its file; `None` if the file is missing or invalid.
     fn read(&self, number: u64) -> io::Result<Option<(SecretKey, CacheEntry)>> {
         match fs::read(self.file(number)).map(Zeroizing::new) {
             Ok(bytes) => Ok(record::decode(&bytes)),
@@ -270,7 +270,7 @@ impl Folder {
         }
     }
 
-    /// Writes a file, all of it or nothing.
+    /// Writes a file atomically.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let unfinished = path.with_extension("unfinished");
         let mut file = private().truncate(true).open(&unfinished)?;
@@ -280,13 +280,13 @@ impl Folder {
         self.sync()
     }
 
-    /// Makes new, renamed and removed files survive a power cut.
+    /// Syncs the folder, so that new, renamed and removed files survive a power cut.
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 }
 
-/// For a file that is nobody else's business.
+/// Options for a file of this user alone.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(0o600);

@@ -1,4 +1,4 @@
-//! An entry as bytes: a line of JSON, then the value as it is.
+//! Entry as bytes: a line of JSON, then the value as it is.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ struct Header {
     fetched_at: i64,
     rotates_at: Option<i64>,
     usable_until: i64,
-    /// Of the value, in bytes.
+    /// Size of the value in bytes.
     length: usize,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn encode(key: &SecretKey, entry: &CacheEntry) -> Zeroizing<Vec<u8>> 
         length: entry.secret.answer.len(),
     });
     let header = header.to_string();
-    // As large as it will ever be: a buffer that grows leaves what it held behind.
+    // The final capacity: a buffer that grows leaves copies behind.
     let size = header.len() + 1 + entry.secret.answer.len();
     let mut bytes = Zeroizing::new(Vec::with_capacity(size));
     bytes.extend_from_slice(header.as_bytes());
@@ -50,7 +50,7 @@ pub(crate) fn encode(key: &SecretKey, entry: &CacheEntry) -> Zeroizing<Vec<u8>> 
     bytes
 }
 
-/// Reads what [`encode`] wrote; `None` for anything else.
+/// Decodes the output of [`encode`]; `None` for anything else.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(SecretKey, CacheEntry)> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (header, value) = (bytes.get(..end)?, bytes.get(end + 1..)?);

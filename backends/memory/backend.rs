@@ -16,16 +16,16 @@ use crate::slot::Slot;
 
 pub(crate) const NAME: &str = "InMemory";
 
-/// moka moves evictions on in batches, and frees what it dropped only when touched again; this many rounds
-/// have always been enough to reach the capacity.
+/// Maintenance rounds that reach the capacity. moka evicts in batches, and frees dropped entries only when it is used
+/// again.
 const MAINTENANCE_ROUNDS: usize = 4;
 
-/// How many entries are listed or dropped before other tasks have their turn.
+/// Most entries that are listed or dropped before yielding to other tasks.
 const AT_ONCE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
 
 pub(crate) struct MemoryBackend {
     cache: Cache<SecretKey, Arc<Slot>>,
-    /// Locked for moments only, also by moka's eviction listener.
+    /// Locked briefly, by moka's eviction listener too.
     index: Arc<Mutex<Index>>,
     /// Writers take turns, so that index and cache agree on who wrote last.
     writing: Arc<tokio::sync::Mutex<()>>,
@@ -67,7 +67,7 @@ impl MemoryBackend {
         }
     }
 
-    /// Drops all entries, in a task of its own: a caller that leaves leaves nothing half done.
+    /// Drops all entries in a task of its own, so that a cancelled caller leaves nothing half done.
     async fn drop_all(&self) {
         let cache = self.cache.clone();
         let index = Arc::clone(&self.index);
@@ -88,7 +88,7 @@ impl MemoryBackend {
             }
             settle(&cache).await;
         });
-        // It holds no lock that a panic would leave in doubt.
+        // A panic of the task leaves no lock poisoned.
         let _ = dropping.await;
     }
 }
@@ -153,7 +153,7 @@ impl CacheBackend for MemoryBackend {
             Some(ScanCursor(bytes)) => Some(SecretKey::decode(&bytes).ok_or_else(|| {
                 BackendError::new(
                     BackendErrorKind::Unavailable,
-                    "the cursor is from no scan of this cache",
+                    "the cursor is not from a scan of this cache",
                 )
             })?),
         };
@@ -194,7 +194,7 @@ impl CacheBackend for MemoryBackend {
     }
 
     fn confirm_clock(&self) {
-        // There are no entries of an earlier process.
+        // There are no entries of a previous process.
     }
 
     async fn flush(&self) -> Result<(), BackendError> {
@@ -218,7 +218,7 @@ impl fmt::Debug for MemoryBackend {
     }
 }
 
-/// Lets moka evict what is over capacity and call the listener for it.
+/// Makes moka evict the entries over capacity and call the listener for each.
 async fn settle(cache: &Cache<SecretKey, Arc<Slot>>) {
     for _ in 0..MAINTENANCE_ROUNDS {
         cache.run_pending_tasks().await;

@@ -26,7 +26,7 @@ impl BackendConfig for MemoryConfig {
     }
 
     fn examine(&self) -> Result<String, OpenError> {
-        Ok("a restart begins empty".to_owned())
+        Ok("a restart starts empty".to_owned())
     }
 
     fn last_scope(&self) -> Option<Scope> {

@@ -1,4 +1,4 @@
-//! Which entries there are, by key and by when they die, so that neither a sweep nor a scan walks the cache.
+//! Index of entries by key and by expiry, so that neither a sweep nor a scan walks the cache.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Makes the slot for an entry, and notes it in place of what was known of `key`.
+    /// Creates and indexes the slot of an entry, in place of an older one of `key`.
     pub(crate) fn insert(&mut self, key: &SecretKey, entry: CacheEntry) -> Arc<Slot> {
         self.last_serial += 1;
         let hits = self.by_key.get(key).map_or(0, |ByKey(old)| old.hits());
@@ -31,7 +31,7 @@ impl Index {
         slot
     }
 
-    /// Forgets `slot`; a younger one under the same key stays.
+    /// Removes `slot` from the index; a younger slot of the same key stays.
     pub(crate) fn remove(&mut self, slot: &Arc<Slot>) {
         let listed = self.by_key.get(slot.key());
         if listed.is_some_and(|ByKey(listed)| Arc::ptr_eq(listed, slot)) {
@@ -40,7 +40,7 @@ impl Index {
         }
     }
 
-    /// At most `limit` of the keys whose entries are dead at `now`.
+    /// Returns at most `limit` keys whose entries are dead at `now`.
     pub(crate) fn dead(&self, now: Timestamp, limit: usize) -> Vec<SecretKey> {
         self.by_death
             .iter()
@@ -50,7 +50,7 @@ impl Index {
             .collect()
     }
 
-    /// At most `limit` entries whose keys come after `from`.
+    /// Returns at most `limit` entries whose keys come after `from`.
     pub(crate) fn page(&self, from: Option<&SecretKey>, limit: NonZeroUsize) -> Vec<ScanItem> {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_key
@@ -68,7 +68,7 @@ impl Index {
             .collect()
     }
 
-    /// At most `limit` keys after `from`.
+    /// Returns at most `limit` keys after `from`.
     pub(crate) fn keys(&self, from: Option<&SecretKey>, limit: NonZeroUsize) -> Vec<SecretKey> {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_key
@@ -83,7 +83,7 @@ impl Index {
     }
 }
 
-/// A slot in the order of its key.
+/// Slot, ordered by its key.
 #[derive(Debug)]
 struct ByKey(Arc<Slot>);
 

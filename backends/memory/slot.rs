@@ -1,21 +1,20 @@
-//! Where an entry lies. moka may keep an evicted slot for as long as nobody touches the cache, so eviction takes the
-//! entry out of it at once.
+//! Slot of an entry. moka may keep an evicted slot until the cache is used again, so eviction empties the slot at once.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kms_agent_core::{CacheEntry, SecretKey, Timestamp};
 
-/// Tells apart the entries that were ever put under one key.
+/// Distinguishes the entries put under one key.
 pub(crate) type Serial = u64;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
     serial: Serial,
     key: SecretKey,
-    /// How often the key was found, in this slot and those before it.
+    /// Reads of the key, from this slot and earlier ones.
     hits: AtomicU64,
-    /// Kept apart, since it is asked for when the entry is gone.
+    /// Expiry of the entry, kept for when the slot is empty.
     dies_at: Timestamp,
     entry: Mutex<Option<CacheEntry>>,
 }
@@ -35,7 +34,7 @@ impl Slot {
         &self.key
     }
 
-    /// Its place in the order of dying.
+    /// Position in the order of expiry.
     pub(crate) fn death(&self) -> (Timestamp, Serial) {
         (self.dies_at, self.serial)
     }

@@ -16,10 +16,10 @@ use crate::store::{Started, Store};
 
 pub(crate) const NAME: &str = "Persistent";
 
-/// How many records a scan opens before other tasks have their turn.
+/// Most records that a scan opens before it yields to other tasks.
 const OPENED_AT_ONCE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
 
-/// Seals what comes in and opens what goes out; everything between is sealed.
+/// Seals entries on the way in and opens them on the way out; the store sees only sealed records.
 pub(crate) struct RedbBackend {
     store: Store,
     is_durable: bool,
@@ -127,7 +127,7 @@ impl CacheBackend for RedbBackend {
                 Some(<[u8; 32]>::try_from(&*bytes).map(RecordHash).map_err(|_| {
                     BackendError::new(
                         BackendErrorKind::Unavailable,
-                        "the cursor is from no scan of this cache",
+                        "the cursor is not from a scan of this cache",
                     )
                 })?)
             }
@@ -172,7 +172,7 @@ impl CacheBackend for RedbBackend {
     }
 }
 
-/// Makes the plaintext of one answer. `None`: the record is dead.
+/// Decrypts one entry. `None`: the record is dead.
 fn open(
     sealer: &Sealer,
     hash: &RecordHash,
@@ -194,7 +194,7 @@ fn open(
     }))
 }
 
-/// What a scan shows of a record; a damaged one is dealt with when somebody asks for it.
+/// Returns a record as a scan shows it. A damaged record is handled when it is read.
 fn show(sealer: &Sealer, listed: &Listed) -> Option<ScanItem> {
     let header = sealer.open_header(&listed.hash, &listed.record).ok()?;
     let header = Header::decode(&header)?;

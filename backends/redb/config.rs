@@ -45,9 +45,9 @@ struct RedbConfig {
 }
 
 impl RedbConfig {
-    /// Both paths in full, so that an operator finds the files that messages and the status name.
+    /// Absolute paths of store and key, for messages and the status.
     fn in_full(&self) -> (PathBuf, KeySource) {
-        // The working directory may have been removed; then they are as they are written.
+        // The working directory may have been removed; then the paths stay relative.
         let in_full = |path: &Path| path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let key = match &self.key {
             KeySource::File(path) => KeySource::File(in_full(path)),
@@ -59,7 +59,7 @@ impl RedbConfig {
 
 #[async_trait]
 impl BackendConfig for RedbConfig {
-    /// The key's folder is written too: `purge --all` replaces the key.
+    /// Includes the key's folder, since `purge --all` replaces the key.
     fn folders(&self) -> Vec<PathBuf> {
         let key = self.key.target();
         std::iter::once(&self.path)

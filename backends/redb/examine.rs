@@ -1,4 +1,4 @@
-//! What the start will find, without making, changing or locking anything.
+//! Preview of what startup will find; nothing is created, changed or locked.
 
 use std::fs;
 use std::io;
@@ -10,12 +10,15 @@ use kms_agent_sealed::private;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::store::fault::Fault;
-use crate::store::{Inspection, check_distinct, inspect, key_mismatch_message, read_last_scope};
+use crate::store::{
+    Inspection, check_distinct, inspect, key_mismatch_message, kind_of, read_last_scope,
+};
 
-/// Says in a few words what is there; what the agent would refuse, or be without a store for, is an error.
+/// Describes store and key in a few words. A state that the agent would refuse, or that would cost it its store, is an
+/// error.
 pub(crate) fn examine(path: &Path, key: &KeySource) -> Result<String, String> {
     let mut found = examine_files(path, key)?;
-    // Files that are there were found to be trusted by now.
+    // Files that exist have passed the trust check by now.
     let mut doubts = vec![private::judge("store", path)];
     if let KeySource::File(key) = key {
         doubts.push(private::judge("key", key));
@@ -39,7 +42,7 @@ fn examine_files(path: &Path, key: &KeySource) -> Result<String, String> {
             )),
             Err(Fault::OtherKey) => Err(key_mismatch_message(path)),
             Err(Fault::Damaged(why)) => Err(format!(
-                "the store {shown} is damaged ({why}); the agent will set it aside and begin a new one"
+                "the store {shown} is damaged ({why}); the agent will quarantine it and create a new one"
             )),
             Err(fault) => Err(format!("the store {shown} cannot be read: {fault:?}")),
         },
@@ -48,23 +51,25 @@ fn examine_files(path: &Path, key: &KeySource) -> Result<String, String> {
             if let KeySource::File(key) = key {
                 may_begin(key)?;
             }
-            Ok(format!("a new store {shown} will be begun, with a new key"))
+            Ok(format!(
+                "a new store {shown} will be created, with a new key"
+            ))
         }
         (false, Ok(_)) => {
             may_begin(path)?;
-            Ok(format!("a new store {shown} will be begun"))
+            Ok(format!("a new store {shown} will be created"))
         }
         (_, Err(error)) => Err(error.message().to_owned()),
     }
 }
 
-/// The scope that the store was last used with. An agent may be writing to it; what cannot be read is not known.
+/// Returns the scope that the store was last used with, if it can be read. An agent may be writing to the store.
 pub(crate) fn last_scope(path: &Path, key: &KeySource) -> Option<Scope> {
     look(path).ok().filter(|exists| *exists)?;
     read_last_scope(path, &key.load().ok()?)
 }
 
-/// Whether there is a store.
+/// Returns whether there is a store.
 fn look(path: &Path) -> Result<bool, String> {
     let shown = path.display();
     let metadata = match fs::symlink_metadata(path) {
@@ -73,7 +78,8 @@ fn look(path: &Path) -> Result<bool, String> {
     };
     if !metadata.is_file() {
         return Err(format!(
-            "the store {shown} is no file; name one in Cache.Persistent.Path"
+            "the store {shown} is {}; choose another Cache.Persistent.Path",
+            kind_of(&metadata)
         ));
     }
     private::judge("store", path).map_err(|why| why.to_string())?;
@@ -85,7 +91,7 @@ fn look(path: &Path) -> Result<bool, String> {
     Ok(metadata.len() > 0)
 }
 
-/// Whether a file may be made at `path`, with the folders that are missing.
+/// Checks that a file may be created at `path`, with the folders that are missing.
 fn may_begin(path: &Path) -> Result<(), String> {
     let folder = private::folder(path);
     let existing = folder
@@ -112,7 +118,7 @@ fn may_begin(path: &Path) -> Result<(), String> {
         .map_err(|why| why.to_string())
     } else {
         Err(format!(
-            "{} cannot be made: {} may not be written; give it to the agent's user",
+            "{} cannot be created: {} is not writable; give it to the agent's user",
             path.display(),
             existing.display()
         ))

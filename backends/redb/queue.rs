@@ -1,51 +1,51 @@
-//! What the store has not been told yet. The newest write of a record takes the place of older ones.
+//! Queue of writes that are not durable yet. The newest write of a record replaces older ones.
 
 use std::collections::{BTreeMap, HashMap};
 
 use kms_agent_sealed::seal::{RecordHash, SealedRecord};
 
-/// The most writes of one transaction, so that neither making nor settling it holds readers up.
+/// Most writes of one transaction, so that neither making nor settling it delays readers.
 const BATCH_WRITES: usize = 2048;
 
-/// Numbers a request; what has a lower number was asked for earlier.
+/// Number of a request; earlier requests have lower numbers.
 pub(crate) type Ticket = u64;
 
-/// What becomes of a record.
+/// Change to a record.
 #[derive(Clone, Debug)]
 pub(crate) enum Write {
     Put(SealedRecord),
     Remove,
 }
 
-/// Writes on their way to the store. They stay in here until they are durable, so that a reader who finds one
-/// need not ask the store.
+/// Writes on their way to the store. A write stays here until it is durable, so that a reader that finds it need not
+/// ask the store.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     writes: HashMap<RecordHash, Waiting>,
-    /// By age. Only what is durable leaves, so whoever waits for an old write waits for what replaced it.
+    /// Writes by age. Only durable writes leave, so a caller that waits for an old write waits for its replacement.
     order: BTreeMap<Ticket, RecordHash>,
-    /// The store is to be emptied before anything else is written.
+    /// Request to empty the store before anything else is written.
     emptying: Option<Emptying>,
     issued: Ticket,
-    /// Until so much is durable, nothing is.
+    /// While this ticket is not durable, none is.
     restored: Ticket,
-    /// Until so much is durable, the store may hold what must not come back.
+    /// While this ticket is not durable, the store may hold removed entries.
     withdrawn: Ticket,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Emptying {
-    /// What was asked from here on waits for it.
+    /// First ticket that waits for the emptying.
     since: Ticket,
-    /// Tells it from an earlier one.
+    /// Distinguishes this request from an earlier one.
     version: Ticket,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    /// Its key in `order`.
+    /// Key of this write in `order`.
     since: Ticket,
-    /// Tells it from an older write of the same record.
+    /// Distinguishes this write from an older one of the same record.
     version: Ticket,
     write: Write,
 }
@@ -54,15 +54,15 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Batch {
     emptying: Option<Emptying>,
-    /// What the next process is to know, sealed.
+    /// Sealed note for the next process.
     resumed: Option<SealedRecord>,
     writes: Vec<(RecordHash, Ticket, Write)>,
-    /// Nothing that waited was left out.
+    /// Whether the batch has everything that waited.
     is_whole: bool,
 }
 
 impl Queue {
-    /// A number for a request of its own kind.
+    /// Returns the number of a request that writes nothing.
     pub(crate) fn issue(&mut self) -> Ticket {
         self.issued += 1;
         self.issued
@@ -85,13 +85,13 @@ impl Queue {
         version
     }
 
-    /// Asks for the store to become exactly `held`, in place of all that was asked before.
+    /// Replaces all waiting writes by a request to make the store exactly `held`.
     pub(crate) fn rewrite(
         &mut self,
         held: impl Iterator<Item = (RecordHash, SealedRecord)>,
     ) -> Ticket {
         let now = self.issue();
-        // Who waited for what is dropped here waits for this.
+        // A caller that waited for a dropped write waits for this request.
         let since = [
             self.order.first_key_value().map(|(at, _)| *at),
             self.emptying.map(|emptying| emptying.since),
@@ -108,23 +108,23 @@ impl Queue {
         now
     }
 
-    /// Says that the store had nothing of what was durable, and will have it with what waits now.
+    /// Notes that the store lost what was durable; it is durable again once everything that waits now is.
     pub(crate) fn restore(&mut self) {
         self.restored = self.issued;
     }
 
-    /// Says that what was asked up to `ticket` takes something away that must not come back.
+    /// Notes that a request up to `ticket` removes entries that must not come back.
     pub(crate) fn withdraw(&mut self, ticket: Ticket) -> Ticket {
         self.withdrawn = self.withdrawn.max(ticket);
         ticket
     }
 
-    /// Says that there is no store any more, so nothing can come back from it.
+    /// Notes that there is no store any more, so no removed entry can come back.
     pub(crate) fn forgive(&mut self) {
         self.withdrawn = 0;
     }
 
-    /// Forgets everything.
+    /// Drops all writes and requests.
     pub(crate) fn clear(&mut self) {
         *self = Self {
             issued: self.issued,
@@ -132,12 +132,12 @@ impl Queue {
         };
     }
 
-    /// What waits for this record.
+    /// Returns the write that waits for this record.
     pub(crate) fn waiting(&self, hash: &RecordHash) -> Option<&Write> {
         self.writes.get(hash).map(|waiting| &waiting.write)
     }
 
-    /// Whether what the store has will be dropped as a whole.
+    /// Returns whether the store will be emptied.
     pub(crate) fn is_emptying(&self) -> bool {
         self.emptying.is_some()
     }
@@ -146,17 +146,17 @@ impl Queue {
         self.writes.is_empty() && self.emptying.is_none()
     }
 
-    /// How many records wait.
+    /// Number of records with a waiting write.
     pub(crate) fn len(&self) -> usize {
         self.writes.len()
     }
 
-    /// Whether something that must not come back may still be in the store.
+    /// Returns whether the store may still hold removed entries.
     pub(crate) fn owes_removals(&self) -> bool {
         self.durable() < self.withdrawn
     }
 
-    /// The oldest writes, of about so many bytes.
+    /// Returns a batch of the oldest writes, of about `bytes` bytes.
     pub(crate) fn batch(&self, bytes: usize) -> Batch {
         let mut writes = Vec::new();
         let mut size = 0;
@@ -181,7 +181,7 @@ impl Queue {
         }
     }
 
-    /// Takes out what has become durable with `batch`, and keeps what was replaced meanwhile.
+    /// Drops the writes that became durable with `batch`, except those replaced since.
     pub(crate) fn settle(&mut self, batch: &Batch) {
         if let (Some(asked), Some(done)) = (&mut self.emptying, batch.emptying) {
             if asked.version == done.version {
@@ -204,7 +204,7 @@ impl Queue {
         }
     }
 
-    /// Everything up to this number is durable.
+    /// Last ticket up to which everything is durable.
     pub(crate) fn durable(&self) -> Ticket {
         let oldest = [
             self.order.first_key_value().map(|(at, _)| *at),
@@ -218,29 +218,29 @@ impl Queue {
         if durable < self.restored { 0 } else { durable }
     }
 
-    /// The last number given out.
+    /// Last ticket issued.
     pub(crate) fn issued(&self) -> Ticket {
         self.issued
     }
 }
 
 impl Batch {
-    /// The same with word for the next process.
+    /// Adds a sealed note for the next process.
     pub(crate) fn resumed_by(self, resumed: Option<SealedRecord>) -> Self {
         Self { resumed, ..self }
     }
 
-    /// Whether the store is to be emptied first.
+    /// Returns whether the store is emptied first.
     pub(crate) fn empties(&self) -> bool {
         self.emptying.is_some()
     }
 
-    /// What to leave word of for the next process.
+    /// Returns the sealed note for the next process.
     pub(crate) fn resumed(&self) -> Option<&[u8]> {
         self.resumed.as_deref()
     }
 
-    /// Whether it has everything that waited when it was made.
+    /// Returns whether the batch had everything that waited when it was made.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole
     }
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_removal_waits_for_what_replaced_it() {
+    fn a_caller_that_waits_for_a_removal_waits_for_its_replacement() {
         let mut queue = Queue::default();
         let removal = queue.push(hash(1), Write::Remove);
         queue.push(hash(1), put(1));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waited_for_a_store_that_was_lost_waits_for_all_of_the_next_one() {
+    fn a_caller_that_waited_for_a_lost_store_waits_for_all_of_the_next_one() {
         let mut queue = Queue::default();
         let flush = queue.issue();
         assert_eq!(queue.durable(), flush);

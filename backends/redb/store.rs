@@ -1,8 +1,8 @@
-//! Sealed records in memory and, behind that, in a database that threads of its own look after.
+//! Sealed records in memory and, behind that, in a database with two threads of its own.
 //!
-//! The writing thread owns the database: it commits what waits in the queue, lists and verifies what is there, and
-//! opens it again after trouble. The reading thread fetches records that memory has not got. Nothing here blocks an
-//! async thread for longer than it takes to look something up in memory.
+//! The writer thread owns the database: it commits the queue, lists and verifies the records, and reopens the database
+//! after a failure. The reader thread fetches records that are not in memory. Nothing here blocks an async thread for
+//! longer than a look-up in memory takes.
 
 pub(crate) mod fault;
 mod file;
@@ -31,7 +31,7 @@ use kms_agent_sealed::seal::{RecordHash, SealedRecord, Sealer};
 use tokio::sync::oneshot;
 
 pub(crate) use self::file::{
-    FileSystem, Inspection, StoreLocation, check_distinct, inspect, key_mismatch_message,
+    FileSystem, Inspection, StoreLocation, check_distinct, inspect, key_mismatch_message, kind_of,
     read_last_scope,
 };
 use self::file::{Keys, OpenFailure, share_a_folder};
@@ -41,7 +41,7 @@ use self::worker::reader::{self, Lookup};
 use self::worker::writer::Writer;
 use crate::queue::Ticket;
 
-/// How long the end waits for the store to give back the room that it does not need.
+/// Longest time that shutdown waits for compaction.
 const COMPACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running store.
@@ -51,19 +51,19 @@ pub(crate) struct Store {
     lookups: mpsc::Sender<Lookup>,
 }
 
-/// A store, and what is said of it once and for all.
+/// Store with the facts that are known once it has started.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) store: Store,
-    /// Whether anything will survive the process.
+    /// Whether entries survive the process.
     pub(crate) is_durable: bool,
-    /// What an earlier process left.
+    /// State that the previous process left.
     pub(crate) resumed: Option<Resumed>,
 }
 
 impl Store {
-    /// Opens the store, or starts in memory where it cannot be opened. The error says what the operator has to
-    /// mend before anything can start, or what is short.
+    /// Opens the store, or starts in memory if it cannot be opened. The error names what the operator has to fix before
+    /// the agent can start, or the resource that is short.
     pub(crate) fn open(
         location: StoreLocation,
         capacity: NonZeroUsize,
@@ -72,16 +72,16 @@ impl Store {
         if share_a_folder(&location.path, &location.key) {
             tracing::warn!(
                 store.path = %location.path.display(),
-                "The cache's key lies in the folder of its store; whoever copies that folder has both"
+                "The cache's key is in the folder of its store; a copy of that folder has both"
             );
         }
         let drawn = RootKey::random().map_err(|error| {
-            OpenError::shortage(format!("no key can be drawn for the cache: {error}"))
+            OpenError::shortage(format!("cannot draw a key for the cache: {error}"))
         })?;
         let opening = location.open(Keys::Drawn(&drawn));
         let (sealer, drawn) = match (&opening, location.key.load()) {
             (Ok(opened), _) => (Arc::clone(&opened.sealer), None),
-            // So that what is removed before the store can be opened is removed from it then.
+            // An entry that is removed before the store opens can then be removed from it later.
             (Err(_), Ok(key)) => (Arc::new(Sealer::new(&key)), None),
             (Err(_), Err(_)) => (Arc::new(Sealer::new(&drawn)), Some(drawn)),
         };
@@ -120,12 +120,12 @@ impl Store {
         })
     }
 
-    /// What seals and opens records now. `clear` puts another one in its place.
+    /// Returns the sealer in use. `clear` replaces it.
     pub(crate) fn sealer(&self) -> Arc<Sealer> {
         Arc::clone(&self.shared.lock().sealer)
     }
 
-    /// The record at `place`, from memory or from the store.
+    /// Returns the record at `hash`, from memory or from the store.
     pub(crate) async fn find(&self, hash: &RecordHash, now: Timestamp) -> Option<SealedRecord> {
         let known = {
             let mut state = self.shared.lock();
@@ -148,7 +148,7 @@ impl Store {
         }
     }
 
-    /// Takes a record. False: `sealer` is not the sealer any more.
+    /// Stores a record. False: `sealer` was replaced.
     pub(crate) fn hold(
         &self,
         sealer: &Arc<Sealer>,
@@ -168,10 +168,10 @@ impl Store {
         true
     }
 
-    /// Drops a record that turned out to be damaged.
+    /// Removes a damaged record.
     pub(crate) fn discard(&self, sealer: &Arc<Sealer>, hash: &RecordHash) {
         let mut state = self.shared.lock();
-        // After a purge a record may have been read that nobody has the key of any more.
+        // A record that was read before a purge cannot be opened with the new key, and is not damaged.
         if Arc::ptr_eq(&state.sealer, sealer) {
             state.remove(hash);
             drop(state);
@@ -180,7 +180,7 @@ impl Store {
         }
     }
 
-    /// Drops a record, durably when it returns. False: `sealer` is not the sealer any more.
+    /// Removes a record, durably when it returns. False: `sealer` was replaced.
     pub(crate) async fn remove(
         &self,
         sealer: &Arc<Sealer>,
@@ -204,7 +204,7 @@ impl Store {
         }
     }
 
-    /// Drops everything, durably when it returns.
+    /// Removes all records, durably when it returns.
     pub(crate) async fn clear(&self) -> Result<(), BackendError> {
         let (ticket, reach, dropped) = {
             let mut state = self.shared.lock();
@@ -215,7 +215,7 @@ impl Store {
             let reach = within_reach(&state);
             (ticket, reach, dropped)
         };
-        // To wipe and free many records takes a while.
+        // Wiping and freeing many records takes a while.
         let _ = run_blocking(move || drop(dropped)).await;
         reach?;
         match ticket {
@@ -224,7 +224,7 @@ impl Store {
         }
     }
 
-    /// Waits until everything asked for so far is durable.
+    /// Waits until all requests so far are durable.
     pub(crate) async fn flush(&self) -> Result<(), BackendError> {
         let ticket = {
             let mut state = self.shared.lock();
@@ -239,7 +239,7 @@ impl Store {
         self.settled(ticket, is_durable, "flushing").await
     }
 
-    /// Waits until what was removed is in no store any more.
+    /// Waits until the removed records are in no store any more.
     async fn gone(&self, ticket: Ticket, what: &'static str) -> Result<(), BackendError> {
         let is_gone =
             move |progress: &Progress| progress.durable >= ticket || progress.gone >= ticket;
@@ -262,7 +262,7 @@ impl Store {
         }
     }
 
-    /// At most `limit` records after `from`, or their beginnings, once it is known which ones these are.
+    /// Returns at most `limit` records after `from`, or their headers, once the listing has come that far.
     pub(crate) async fn page(
         &self,
         from: Option<&RecordHash>,
@@ -275,7 +275,7 @@ impl Store {
                 return Ok(page);
             }
             if now.troubled || now.closed || progress.changed().await.is_err() {
-                // To say that there is nothing would be taken for the truth by who wants to purge it.
+                // A purge would take an empty page for the truth.
                 return Err(BackendError::new(
                     BackendErrorKind::Unavailable,
                     "listing the store's entries",
@@ -322,8 +322,7 @@ impl Store {
         self.shared.lock().time.confirm_clock();
     }
 
-    /// Writes what waits to be written and lets go of the store. The error: something that was removed may be
-    /// in it still.
+    /// Writes the queue and closes the store. The error: the store may still hold removed entries.
     pub(crate) async fn close(&self) -> Result<(), BackendError> {
         {
             let mut state = self.shared.lock();
@@ -337,11 +336,11 @@ impl Store {
         let progress = self.shared.progress(|progress| progress.written).await;
         self.shared.log_damaged_records();
         let clock = &self.shared.location.clock;
-        // What is left is to give back room. Whoever is cut off at that leaves the store as it was.
+        // Only compaction is left. If it is cut off, the store stays as it was.
         tokio::select! {
             _ = self.shared.progress(|progress| progress.closed) => {}
             () = clock.sleep_until(clock.boot() + COMPACTION_TIMEOUT) => tracing::debug!(
-                "Giving back what the cache's store takes of the disk took too long and was left"
+                "Compacting the cache's store took too long; skipped"
             ),
         }
         if progress.owes_removals {
@@ -349,7 +348,7 @@ impl Store {
             let path = self.path().display();
             Err(BackendError::new(
                 BackendErrorKind::Unavailable,
-                "closing before what was removed is gone",
+                "closing before removed entries are gone",
             )
             .with_cause(format!(
                 "the store {path} could not be written ({trouble}) and still holds entries that were purged or \
@@ -372,12 +371,12 @@ impl Drop for Store {
     }
 }
 
-/// What was removed from memory may have to be removed from the store too.
+/// Fails if the store may hold an entry that was removed from memory.
 fn within_reach(state: &State) -> Result<(), BackendError> {
     if state.lifecycle.out_of_reach() {
         Err(BackendError::new(
             BackendErrorKind::Unavailable,
-            "the store may still hold what was removed, and serve it after a restart with its key",
+            "the store may still hold the removed entry, and serve it after a restart with its key",
         ))
     } else {
         Ok(())

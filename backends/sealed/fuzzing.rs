@@ -1,4 +1,4 @@
-//! What the bytes of a store go through, for the fuzz target `record`.
+//! Record parsing and sealing, for the fuzz target `record`.
 
 use kms_agent_core::{CacheEntry, Secret, SecretKey, SecretValue};
 use zeroize::Zeroizing;
@@ -20,27 +20,27 @@ impl Default for Sealing {
 }
 
 impl Sealing {
-    /// A record of this header and value.
+    /// Seals a record of this header and value.
     pub fn seal(&self, header: &[u8], value: &[u8]) -> Vec<u8> {
         let sealed = self.0.seal(&PLACE, header, value);
         sealed.map(|sealed| sealed.to_vec()).unwrap_or_default()
     }
 
-    /// Header and value of a record, each if it opens.
+    /// Opens header and value of a record, each if it is undamaged.
     pub fn open(&self, sealed: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         let header = self.0.open_header(&PLACE, sealed).ok();
         let value = self.0.open_value(&PLACE, sealed).ok();
         (header, value.map(|value| value.to_vec()))
     }
 
-    /// The header of a record of which only the beginning is kept.
+    /// Opens the header of a record whose value was cut off.
     pub fn open_beginning(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let beginning = header_part(sealed).ok()?;
         self.0.open_header(&PLACE, beginning).ok()
     }
 }
 
-/// What a header says, with `value` as the value.
+/// Decodes a header and adds `value`.
 pub fn read_header(header: &[u8], value: &[u8]) -> Option<(SecretKey, CacheEntry)> {
     let header = Header::decode(header)?;
     let entry = CacheEntry {
@@ -54,12 +54,12 @@ pub fn read_header(header: &[u8], value: &[u8]) -> Option<(SecretKey, CacheEntry
     Some((header.key()?, entry))
 }
 
-/// The header of an entry.
+/// Encodes the header of an entry.
 pub fn write_header(key: &SecretKey, entry: &CacheEntry) -> Vec<u8> {
     Header::encode(key, entry)
 }
 
-/// Whether these bytes are what a store keeps of its last use.
+/// Returns whether these bytes are a note for the next process.
 pub fn is_resumed(bytes: &[u8]) -> bool {
     record::decode_resumed(bytes).is_some()
 }

@@ -11,24 +11,24 @@ use zeroize::Zeroizing;
 
 use crate::private::{self, Distrust};
 
-/// Bytes in a key file: nothing but the key.
+/// Size of a key file, which holds only the key.
 const KEY_BYTES: usize = 32;
 
-/// Set by systemd for a unit with `LoadCredential=` or the like.
+/// Variable that systemd sets for a unit with `LoadCredential=` or the like.
 const CREDENTIALS_FOLDER: &str = "CREDENTIALS_DIRECTORY";
 
-/// The root of all keys of one store.
+/// Root of all keys of one store.
 pub struct RootKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl RootKey {
-    /// A key like no other.
+    /// Draws a random key.
     pub fn random() -> io::Result<Self> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *bytes).map_err(io::Error::other)?;
         Ok(Self(bytes))
     }
 
-    /// A key that is no secret.
+    /// Returns a key that is not secret.
     #[cfg(fuzzing)]
     pub(crate) fn fixed() -> Self {
         Self(Zeroizing::new([7; KEY_BYTES]))
@@ -46,21 +46,21 @@ impl fmt::Debug for RootKey {
     }
 }
 
-/// Where the key is kept, as `KeyFile` says.
+/// Source of the key, from `KeyFile`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// A file of ours.
+    /// File of the agent.
     File(PathBuf),
-    /// A file that the service manager hands out. Never written, and its mode is not ours to judge.
+    /// File that the service manager provides. It is never written, and its mode is not checked.
     Credential(String),
 }
 
-/// Why there is no key.
+/// Reason that the key cannot be used.
 #[derive(Debug)]
 pub enum KeyError {
-    /// There is no file.
+    /// The file does not exist.
     Missing(String),
-    /// The file cannot be read by this user, or not at the moment.
+    /// This user cannot read the file, or not at the moment.
     Unreadable(String),
     /// The file does not hold a key.
     Invalid(String),
@@ -86,7 +86,7 @@ impl KeySource {
         }
     }
 
-    /// Where to look for the key; `None` for a credential where none are handed out.
+    /// Path of the key. `None`: the service manager provides no credentials.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(path.clone()),
@@ -101,7 +101,7 @@ impl KeySource {
         match self {
             Self::File(path) => read(path, true).map_err(|error| match error {
                 KeyError::Missing(message) => KeyError::Missing(format!(
-                    "{message}; put it back, or remove the store to begin a new one"
+                    "{message}; put it back, or remove the store to create a new one"
                 )),
                 other => other,
             }),
@@ -117,7 +117,7 @@ impl KeySource {
         }
     }
 
-    /// Where the key lies in the end: links are followed. `None` for one that is not ours to write.
+    /// Path of the key with links followed. `None`: the key is a credential, which the agent cannot write.
     pub fn target(&self) -> Option<PathBuf> {
         match self {
             Self::File(path) => Some(fs::canonicalize(path).unwrap_or_else(|_| path.clone())),
@@ -125,34 +125,34 @@ impl KeySource {
         }
     }
 
-    /// Whether the key can be written at all.
+    /// Returns whether the agent can write the key.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::File(_))
     }
 
-    /// Makes the folder of a key that is yet to be made, and refuses one that others may write.
+    /// Creates the folder of a new key, and refuses a folder that other users may write.
     pub fn prepare_folder(&self) -> Result<(), KeyError> {
         let Self::File(path) = self else {
             return Ok(());
         };
-        // What cannot be made is told when the key is.
+        // A failure shows again when the key is created.
         let _ = private::make_folder(path);
         private::heed(private::judge_folder("key", path)).map_err(KeyError::from)
     }
 
-    /// Writes `key` where there is none yet, durably when it returns. Never over another key.
+    /// Writes `key` durably where there is none yet, never over another key.
     pub fn make(&self, key: &RootKey) -> io::Result<()> {
-        // What turned up meanwhile is not replaced.
+        // A key that appeared meanwhile is not replaced.
         self.write(key, Place::put_new)
     }
 
-    /// Writes `key` over the one that is there, durably when it returns. There is a key at every moment.
+    /// Replaces the key by `key`, durably and atomically.
     pub fn replace(&self, key: &RootKey) -> io::Result<()> {
         self.write(key, Place::put)
     }
 
-    /// Removes what a process that was killed left beside the key file: a copy of the key, or one never used.
-    /// Only for the one process that has the store open.
+    /// Removes the files that a killed process left beside the key file: a copy of the key, or an unused key. Only the
+    /// process that has the store open may call this.
     pub fn remove_leftovers(&self) -> io::Result<()> {
         let Some(path) = self.target() else {
             return Ok(());
@@ -170,7 +170,7 @@ impl KeySource {
         Ok(())
     }
 
-    /// Writes `key` beside the key file and lets `put` place it there whole.
+    /// Writes `key` beside the key file and lets `put` rename it.
     fn write(
         &self,
         key: &RootKey,
@@ -194,12 +194,12 @@ impl KeySource {
     }
 }
 
-/// How the names of key files begin that are not in their place yet.
+/// Prefix of the names of unfinished key files.
 fn unplaced(path: &Path) -> String {
     format!(".{}.", private::name(path))
 }
 
-/// Reads a key file. One of ours `is_judged`: others may not touch it.
+/// Reads a key file. If it `is_judged`, other users may not access it.
 fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
     let shown = path.display();
     let unreadable = |error: io::Error| {
@@ -212,7 +212,7 @@ fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
             return Err(KeyError::Missing(format!("the key {shown} does not exist")));
         }
         Err(error) => {
-            // A key that belongs to another user may be unreadable too; who it belongs to is the worse fault.
+            // The key of another user may be unreadable too; its owner is the worse fault.
             if is_judged && let Err(Distrust::Refused(message)) = private::judge("key", path) {
                 return Err(KeyError::Exposed(message));
             }
@@ -224,7 +224,7 @@ fn read(path: &Path, is_judged: bool) -> Result<RootKey, KeyError> {
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(KeyError::Invalid(format!(
-            "the key {shown} is no file; name one in Cache.Persistent.KeyFile"
+            "the key {shown} is not a file; choose another Cache.Persistent.KeyFile"
         )));
     }
     if is_judged {
@@ -253,7 +253,7 @@ impl From<Distrust> for KeyError {
 }
 
 impl KeyError {
-    /// What is wrong, where, and what to do about it.
+    /// Describes the fault, the file and the remedy.
     pub fn message(&self) -> &str {
         match self {
             Self::Missing(message)
@@ -263,7 +263,7 @@ impl KeyError {
         }
     }
 
-    /// A word for metrics and health checks.
+    /// Word for metrics and health checks.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Missing(_) => "key_missing",
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_no_key_and_nobody_waits_for_it() {
+    fn a_pipe_is_not_a_key_and_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.key");
         let mode = rustix::fs::Mode::from_raw_mode(0o600);

@@ -9,13 +9,13 @@ use kms_agent_core::{Lifetime, Timestamp};
 
 use crate::seal::{RecordHash, SealedRecord};
 
-/// Every record known, in memory or only in the store. Nothing in it is plaintext.
+/// All known records, in memory or only in the store. None of it is plaintext.
 #[derive(Debug)]
 pub struct SealedMap {
     items: BTreeMap<RecordHash, Item>,
-    /// The same, least recently used first.
+    /// Hashes, least recently used first.
     by_use: BTreeSet<(Use, RecordHash)>,
-    /// The same, first to die first.
+    /// Hashes by expiry.
     by_death: BTreeSet<(Timestamp, RecordHash)>,
     capacity: NonZeroUsize,
     last_turn: u64,
@@ -23,35 +23,34 @@ pub struct SealedMap {
 
 #[derive(Debug)]
 struct Item {
-    /// The record, or only its beginning when the rest is still in the store.
+    /// Record, or only its header while the rest is in the store.
     sealed: SealedRecord,
     is_whole: bool,
     used: Use,
     usable_until: Timestamp,
-    /// How often it was found in this process.
+    /// Reads in this process.
     hits: u64,
 }
 
-/// A record as a scan shows it.
+/// Record as a scan shows it.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// Hash of the record.
     pub hash: RecordHash,
-    /// At least its beginning.
+    /// Record, at least its header.
     pub record: SealedRecord,
     /// Reads answered from it.
     pub hits: u64,
 }
 
-/// How recently a record was used. What was used in this process comes after what was not, which is ordered
-/// by when it was fetched.
+/// Recency of a record. Records used in this process come after the others, which are ordered by fetch time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     turn: u64,
     fetched_at: Timestamp,
 }
 
-/// Where a known record is.
+/// Location of a known record.
 #[derive(Clone, Debug)]
 pub enum Found {
     /// In memory.
@@ -72,7 +71,7 @@ impl SealedMap {
         }
     }
 
-    /// Takes `record` in place of what was known; it is the most recently used.
+    /// Stores `record` as the most recently used.
     pub fn hold(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.last_turn += 1;
         let hits = self.items.get(&hash).map_or(0, |old| old.hits);
@@ -89,7 +88,7 @@ impl SealedMap {
         self.insert(hash, item);
     }
 
-    /// Notes a record that the store has, unless it is known.
+    /// Adds a record that is in the store, unless it is known.
     pub fn list(&mut self, hash: RecordHash, beginning: SealedRecord, lifetime: &Lifetime) {
         if self.items.contains_key(&hash) {
             return;
@@ -107,7 +106,7 @@ impl SealedMap {
         self.insert(hash, item);
     }
 
-    /// Takes a record that only the store had, unless it is here by now. It is used no more recently for that.
+    /// Takes a record from the store into memory, unless it is there already. Its recency does not change.
     pub fn fill(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         let known = self.items.get(&hash);
         if known.is_some_and(|item| item.is_whole) {
@@ -138,7 +137,7 @@ impl SealedMap {
     pub fn find(&mut self, hash: &RecordHash) -> Option<Found> {
         let item = self.items.get_mut(hash)?;
         item.hits += 1;
-        // Turns begin with 1. Whoever had the last one is the most recently used already.
+        // Turns begin with 1. The record with the last turn is the most recently used already.
         if self.last_turn == 0 || item.used.turn != self.last_turn {
             self.by_use.remove(&(item.used, *hash));
             self.last_turn += 1;
@@ -167,7 +166,7 @@ impl SealedMap {
         true
     }
 
-    /// Drops the least recently used record if there is one too many.
+    /// Removes the least recently used record if there are too many.
     pub fn evict(&mut self) -> Option<RecordHash> {
         if self.items.len() <= self.capacity.get() {
             return None;
@@ -177,7 +176,7 @@ impl SealedMap {
         Some(hash)
     }
 
-    /// At most `limit` of the records that are dead at `now`.
+    /// Returns at most `limit` of the records that are dead at `now`.
     pub fn dead(&self, now: Timestamp, limit: usize) -> Vec<RecordHash> {
         self.by_death
             .iter()
@@ -187,7 +186,7 @@ impl SealedMap {
             .collect()
     }
 
-    /// Forgets what is not in memory: the store that had it is gone.
+    /// Removes the records that are not in memory, because their store is gone.
     pub fn forget_stored(&mut self) {
         let stored: Vec<RecordHash> = self
             .items
@@ -200,7 +199,7 @@ impl SealedMap {
         }
     }
 
-    /// The records that are in memory.
+    /// Records in memory.
     pub fn held(&self) -> impl Iterator<Item = (RecordHash, SealedRecord)> {
         self.items
             .iter()
@@ -208,7 +207,7 @@ impl SealedMap {
             .map(|(hash, item)| (*hash, Arc::clone(&item.sealed)))
     }
 
-    /// At most `limit` records after `from`.
+    /// Returns at most `limit` records after `from`.
     pub fn page(&self, from: Option<&RecordHash>, limit: NonZeroUsize) -> Vec<Listed> {
         let start = from.map_or(Bound::Unbounded, Bound::Excluded);
         self.items
@@ -247,7 +246,7 @@ impl SealedMap {
         self.items.len()
     }
 
-    /// Number of records that are known at most.
+    /// Largest number of records.
     pub fn capacity(&self) -> NonZeroUsize {
         self.capacity
     }
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_used_goes_first_and_the_longest_ago_fetched_of_it() {
+    fn unused_records_go_first_in_the_order_of_their_fetch() {
         let mut map = map(2);
         map.hold(hash(1), record(1), &lifetime(0, 9));
         map.list(hash(2), record(1), &lifetime(20, 9));
@@ -291,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_memory_is_not_displaced_by_what_the_store_lists() {
+    fn records_in_memory_are_not_displaced_by_listed_ones() {
         let mut map = map(2);
         map.hold(hash(1), record(4), &lifetime(0, 9));
         map.list(hash(1), record(1), &lifetime(0, 3));

@@ -1,4 +1,4 @@
-//! Files and folders that only the user of the agent may touch.
+//! Files and folders that only the agent's user may access.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::path::Path;
 pub use kms_agent_trust::folder_of as folder;
 use kms_agent_trust::{Kind, Verdict};
 
-/// The last part of `path` as text, for names derived from it.
+/// Last part of `path` as text, for names derived from it.
 pub fn name(path: &Path) -> String {
     path.file_name()
         .unwrap_or(OsStr::new(""))
@@ -17,18 +17,18 @@ pub fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Makes the folder `path` stands in, for this user alone; one that exists stays as it is. Links that others could
+/// Creates the folder of `path` for this user alone; an existing folder stays as it is. Links that other users could
 /// have planted are not followed.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     kms_agent_trust::make_folder(folder(path), 0o700)
 }
 
-/// Makes a new, removed or renamed entry of the folder of `path` survive a power cut.
+/// Syncs the folder of `path`, so that new, removed and renamed files survive a power cut.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 
-/// Removes `path`, which need not exist, for good.
+/// Removes `path` durably; it need not exist.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -37,12 +37,12 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Why a file may not be used.
+/// Reason that a file may not be used.
 #[derive(Debug)]
 pub enum Distrust {
-    /// Others may touch it. The text says what mends it.
+    /// Other users may access it. The text has the remedy.
     Refused(String),
-    /// It could not be judged.
+    /// The file could not be judged.
     Failed(io::Error),
 }
 
@@ -50,19 +50,19 @@ impl fmt::Display for Distrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(message) => f.write_str(message),
-            Self::Failed(error) => write!(f, "it cannot be told who may use a file: {error}"),
+            Self::Failed(error) => write!(f, "the permissions of a file cannot be read: {error}"),
         }
     }
 }
 
-/// Judges the file `what` at `path`, which is there: others may neither read nor write it, nor write a folder above
-/// it. The groups of this process are not others; an orchestrator that owns the volume hands files to one of them.
-/// The error says what mends it; what is accepted with a doubt is returned.
+/// Judges the existing file `what` at `path`: other users may neither read nor write it, nor write a folder above it.
+/// The groups of this process are allowed, since an orchestrator gives files to one of them. The error has the remedy;
+/// a doubt about an accepted file is returned.
 pub fn judge(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
     conclude(what, path, kms_agent_trust::judge(path, Kind::Secret))
 }
 
-/// Judges the folder that the file `what` is to be made in.
+/// Judges the folder in which the file `what` will be created.
 pub fn judge_folder(what: &str, path: &Path) -> Result<Option<String>, Distrust> {
     conclude(what, path, kms_agent_trust::judge_folder_of(path))
 }
@@ -80,13 +80,13 @@ pub fn conclude(
         Ok(Verdict::Refused(refusal)) => Err(Distrust::Refused(format!(
             "the {what} {shown} is not used: {refusal}"
         ))),
-        // What is not there cannot be used by others.
+        // A missing file cannot be used by other users.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Distrust::Failed(error)),
     }
 }
 
-/// The same, with doubts in the log, each once.
+/// Logs the doubt of a judgement, each once.
 pub fn heed(judged: Result<Option<String>, Distrust>) -> Result<(), Distrust> {
     if let Some(doubt) = judged?
         && kms_agent_trust::is_new_warning(&doubt)

@@ -8,7 +8,7 @@ use kms_agent_core::{CacheEntry, Lifetime, Resumed, Scope, SecretKey, Timestamp}
 /// Header of a record. The key of the secret stays encoded until [`key`](Self::key) is called.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// When the secret was fetched, rotates, and may no longer be used.
+    /// Fetch time, rotation and expiry.
     pub lifetime: Lifetime,
     /// Version of the secret.
     pub version_id: &'a str,
@@ -37,7 +37,7 @@ impl<'a> Header<'a> {
         bytes
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; `None` for anything else.
+    /// Decodes the output of [`encode`](Self::encode); `None` for anything else.
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = Rest(bytes);
         let lifetime = Lifetime {
@@ -60,18 +60,18 @@ impl<'a> Header<'a> {
         })
     }
 
-    /// Which secret it is.
+    /// Decodes the key of the secret.
     pub fn key(&self) -> Option<SecretKey> {
         SecretKey::decode(self.key)
     }
 
-    /// The stages as an entry holds them.
+    /// Returns the stages as an entry holds them.
     pub fn owned_stages(&self) -> Arc<[Box<str>]> {
         stages(&self.stages)
     }
 }
 
-/// What the next process is to know of this one.
+/// Encodes the note for the next process.
 pub fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_instant(&mut bytes, resumed.written_at);
@@ -82,7 +82,7 @@ pub fn encode_resumed(resumed: &Resumed) -> Vec<u8> {
     bytes
 }
 
-/// Reads what a store keeps of its last use; `None` for anything else.
+/// Decodes the note of the previous process; `None` for anything else.
 pub fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
     let mut rest = Rest(bytes);
     let (written_at, wall_at) = (rest.instant()?, rest.instant()?);
@@ -90,7 +90,7 @@ pub fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
         endpoint: rest.text()?.into(),
         identity: rest.text()?.into(),
     });
-    // Stores of earlier releases end here: their wall clock was read at the last moment written down.
+    // Notes of earlier releases end here: their wall clock was read at `written_at`.
     let counted_from = if rest.0.is_empty() {
         written_at
     } else {
@@ -105,7 +105,7 @@ pub fn decode_resumed(bytes: &[u8]) -> Option<Resumed> {
 }
 
 fn put_length(bytes: &mut Vec<u8>, length: usize) {
-    // Nothing that comes here is ever so long; if it were, decoding would see damage.
+    // No field is ever this long; if one were, decoding would find damage.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&length.to_le_bytes());
 }
@@ -119,7 +119,7 @@ fn put_instant(bytes: &mut Vec<u8>, at: Timestamp) {
     bytes.extend_from_slice(&at.as_millis().to_le_bytes());
 }
 
-/// What is still to be read.
+/// Bytes not read yet.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_shorter_is_no_header() {
+    fn anything_shorter_is_not_a_header() {
         let (key, entry) = sample(Some(Timestamp::from_millis(77)));
         let bytes = Header::encode(&key, &entry);
         for length in 0..bytes.len() {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::key::RootKey;
 
-/// The version of everything in this file. A store of another one is set aside.
+/// Version of the record format. A store of another version is quarantined.
 pub const FORMAT: u8 = 1;
 
 const KEY_ID_BYTES: usize = 16;
@@ -23,7 +23,7 @@ const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const LENGTH_BYTES: usize = 4;
 
-/// Says under which key a store is sealed, and nothing else of it.
+/// Identifies the key of a store, and reveals nothing else about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId([u8; KEY_ID_BYTES]);
 
@@ -34,34 +34,34 @@ impl KeyId {
     }
 }
 
-/// What a record is filed under: a keyed hash, from which no name can be guessed.
+/// Key of a record: a keyed hash, from which no name can be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordHash(pub [u8; HASH_BYTES]);
 
-/// The place of the one record that belongs to no secret: what the next process resumes.
+/// Hash of the one record without a secret: the note for the next process.
 pub const RESUMED: RecordHash = RecordHash([0; HASH_BYTES]);
 
-/// A record as it lies in the store and in memory. Cheap to clone.
+/// Record as it is in the store and in memory. Cheap to clone.
 pub type SealedRecord = Arc<[u8]>;
 
-/// A record that was not sealed under this key for this place, or was changed since.
+/// Error of a record that was not sealed under this key for this hash, or was changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
-/// The system has no random numbers, so nothing can be sealed.
+/// Error of a system without random numbers.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no random numbers to seal a record with")]
 pub struct CannotSeal;
 
-/// The keys of one store, made from its root key.
+/// Keys of one store, derived from its root key.
 pub struct Sealer {
     id: KeyId,
-    /// For what scans and the index need: names, version, lifetime.
+    /// Key of headers: names, version, lifetime.
     header: Aes256Gcm,
-    /// For the secret alone. Apart, so that listing what there is makes no plaintext of it.
+    /// Key of values. It is separate, so that a scan decrypts no secret.
     value: Aes256Gcm,
-    /// For the hashes that records are filed under.
-    hash: Hmac<Sha256>,
+    /// Key of the record hashes.
+    hasher: Hmac<Sha256>,
 }
 
 impl Sealer {
@@ -74,7 +74,7 @@ impl Sealer {
             id: KeyId(id),
             header: Aes256Gcm::new(&(*derive(&keys, b"record header")).into()),
             value: Aes256Gcm::new(&(*derive(&keys, b"record value")).into()),
-            hash: <Hmac<Sha256> as KeyInit>::new(&(*derive_block(&keys, b"record place")).into()),
+            hasher: <Hmac<Sha256> as KeyInit>::new(&(*derive_block(&keys, b"record place")).into()),
         }
     }
 
@@ -83,14 +83,14 @@ impl Sealer {
         self.id
     }
 
-    /// Where the record of `key` lies.
+    /// Hash of the record of `key`.
     pub fn hash(&self, key: &SecretKey) -> RecordHash {
-        let mut mac = self.hash.clone();
+        let mut mac = self.hasher.clone();
         mac.update(&key.encode());
         RecordHash(mac.finalize().into_bytes().into())
     }
 
-    /// Seals a record for `place`. The only plaintext made is overwritten by what it is sealed into.
+    /// Seals a record for `hash`. The only plaintext copy is encrypted in place.
     pub fn seal(
         &self,
         hash: &RecordHash,
@@ -122,7 +122,7 @@ impl Sealer {
         Ok(sealed.into())
     }
 
-    /// The header of a record that was found at `place`.
+    /// Decrypts the header of a record that was found at `hash`.
     pub fn open_header(&self, hash: &RecordHash, sealed: &[u8]) -> Result<Vec<u8>, Damaged> {
         let parts = Parts::parse(sealed).ok_or(Damaged)?;
         let mut header = parts.header.to_vec();
@@ -137,7 +137,7 @@ impl Sealer {
         Ok(header)
     }
 
-    /// The value of a record that was found at `place`, in a buffer of exactly its size.
+    /// Decrypts the value of a record that was found at `hash`, in a buffer of exactly its size.
     pub fn open_value(
         &self,
         hash: &RecordHash,
@@ -157,7 +157,7 @@ impl Sealer {
         Ok(value)
     }
 
-    /// What a header is bound to: format, key, place.
+    /// Additional data of a header: format, key, hash.
     fn header_binding(&self, hash: &RecordHash) -> Vec<u8> {
         let mut bound = Vec::with_capacity(1 + KEY_ID_BYTES + HASH_BYTES + TAG_BYTES);
         bound.push(FORMAT);
@@ -166,7 +166,7 @@ impl Sealer {
         bound
     }
 
-    /// What a value is bound to: the same, and the header it was sealed with.
+    /// Additional data of a value: that of the header, and its tag.
     fn value_binding(&self, hash: &RecordHash, header_tag: [u8; TAG_BYTES]) -> Vec<u8> {
         let mut bound = self.header_binding(hash);
         bound.extend_from_slice(&header_tag);
@@ -180,7 +180,7 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// The beginning of a record, which is all that [`Sealer::open_header`] needs of it.
+/// Returns the part of a record that [`Sealer::open_header`] needs.
 pub fn header_part(sealed: &[u8]) -> Result<&[u8], Damaged> {
     let parts = Parts::parse(sealed).ok_or(Damaged)?;
     sealed
@@ -188,12 +188,12 @@ pub fn header_part(sealed: &[u8]) -> Result<&[u8], Damaged> {
         .ok_or(Damaged)
 }
 
-/// A sealed record taken apart; README.md draws it.
+/// Parts of a sealed record, as drawn in the README of `backends/redb`.
 struct Parts<'a> {
     nonce: &'a [u8; NONCE_BYTES],
     header: &'a [u8],
     header_tag: &'a [u8; TAG_BYTES],
-    /// With its tag; empty in a beginning.
+    /// Value with its tag; empty if only the header is kept.
     value: &'a [u8],
 }
 
@@ -241,7 +241,7 @@ fn derive(keys: &Hkdf<Sha256>, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
     key
 }
 
-/// A key of the size that HMAC takes as it is.
+/// Derives a key of the block size of HMAC.
 fn derive_block(keys: &Hkdf<Sha256>, purpose: &[u8]) -> Zeroizing<[u8; 64]> {
     let mut key = Zeroizing::new([0; 64]);
     expand(keys, purpose, &mut *key);

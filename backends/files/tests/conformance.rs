@@ -1,4 +1,4 @@
-//! The backend contract, kept by the example.
+//! Backend contract, for the example.
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod support;

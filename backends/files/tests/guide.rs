@@ -1,11 +1,11 @@
-//! `backends/README.md` shows what stands in this crate, and nothing else.
+//! Code blocks of `backends/README.md`, each of which is in this crate word for word.
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
 
 const GUIDE: &str = include_str!("../../README.md");
 
-/// The code blocks of this language.
+/// Returns the code blocks of this language.
 fn blocks(language: &str) -> Vec<&'static str> {
     let blocks: Vec<&str> = GUIDE
         .split("\n```")
@@ -17,7 +17,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
     blocks
 }
 
-/// Everything in the files of this crate that end so, but for this one.
+/// Returns the text of all files of this crate with this extension, except this one.
 fn sources(end: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! One line in the list of backends is all that the agent needs to work on this one.
+//! Registration: one line in the list of backends is all that the agent needs.
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -17,13 +17,13 @@ use kms_agent_test_support::{ManualClock, ScriptedSource, secret_ref};
 
 use self::support::{files_table, table};
 
-/// As in `src/agent/backends.rs`, and one line.
+/// List of `src/agent/backends.rs` with one more line.
 const BACKENDS: Registry = Registry::new(&[
     kms_agent_backend_memory::FACTORY,
     kms_agent_backend_files::FACTORY,
 ]);
 
-/// What `Cache` says, `CacheType` being `name`.
+/// Table `Cache` with `name` as its `CacheType`.
 fn choose(name: &str, path: &Path) -> (Option<ChosenBackend>, Report) {
     let report = RefCell::default();
     let cache = table([
@@ -36,7 +36,7 @@ fn choose(name: &str, path: &Path) -> (Option<ChosenBackend>, Report) {
     (chosen, report.into_inner())
 }
 
-/// An agent as it is after a start, without the HTTP.
+/// Agent as it is after startup, without HTTP.
 struct Agent {
     service: Arc<SecretService>,
     source: Arc<ScriptedSource>,
@@ -90,7 +90,7 @@ async fn one_line_makes_the_agent_answer_from_it_also_after_a_restart() {
 }
 
 #[test]
-fn an_unknown_name_is_told_of_it() {
+fn an_unknown_name_is_refused_with_the_known_ones() {
     let (_, report) = choose("Filse", Path::new("."));
     let messages: Vec<&str> = report
         .problems
@@ -132,14 +132,14 @@ async fn a_damaged_file_is_a_miss_and_half_a_file_is_nothing() {
     let mut bytes = std::fs::read(&file).expect("it is read");
     bytes.pop();
     std::fs::write(&file, &bytes).expect("it is written");
-    agent.source.then_value("anew");
-    assert_eq!(agent.read().await.secret.answer.expose(), b"anew");
+    agent.source.then_value("again");
+    assert_eq!(agent.read().await.secret.answer.expose(), b"again");
     assert!(!entries().contains(&file));
     drop(agent);
 
     std::fs::write(&file, &bytes).expect("it is written");
     std::fs::write(file.with_extension("unfinished"), b"").expect("it is written");
     let agent = Agent::start(folder.path(), &clock).await.expect("a start");
-    assert_eq!(agent.read().await.secret.answer.expose(), b"anew");
+    assert_eq!(agent.read().await.secret.answer.expose(), b"again");
     assert_eq!(entries().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The backend contract, kept by the in-memory backend.
+//! Backend contract, for the in-memory backend.
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::cell::RefCell;

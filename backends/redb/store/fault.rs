@@ -1,4 +1,4 @@
-//! What can go wrong with the store, told apart by what is to be done about it.
+//! Faults of the store, by the response to each.
 
 use std::any::Any;
 use std::io;
@@ -9,19 +9,19 @@ use redb::StorageError;
 /// A call into the store that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The file is no store, or not one any more. Set it aside.
+    /// The file is not a store, or not one any more. Quarantine it.
     Damaged(String),
-    /// The medium failed. Open the store again later.
+    /// The medium failed. Reopen the store later.
     Failed(Failure),
-    /// The file is not where it was: somebody removed it or put another in its place.
+    /// The file was removed or replaced.
     Gone,
     /// Another process has it open.
     Locked,
-    /// It was sealed under another key. Do not touch it.
+    /// The store was sealed under another key. Do not touch it.
     OtherKey,
 }
 
-/// A failure of the medium.
+/// Failure of the medium.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// For metrics and health checks.
@@ -49,7 +49,7 @@ impl From<io::Error> for Failure {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // Not the medium's words but the store's: it read something and made no sense of it.
+            // The medium worked, and redb found the data invalid.
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 Self::Damaged(error.to_string())
             }
@@ -97,7 +97,7 @@ fault_from!(
     redb::SetDurabilityError
 );
 
-/// Calls into redb, which panics where it stumbles over damaged pages.
+/// Calls into redb and turns a panic into a fault: damaged pages make redb panic.
 pub(crate) fn contained<T>(call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     panic::contained(call).unwrap_or_else(|panic| Err(Fault::Damaged(text_of(&*panic))))
 }
@@ -107,7 +107,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("without a word"))
+    format!("panicked: {}", text.unwrap_or("without a message"))
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_no_damage_and_a_cut_file_is() {
+    fn a_full_disk_is_not_damage_and_a_cut_file_is() {
         let fault = Fault::from(io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(
             fault,

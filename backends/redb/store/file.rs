@@ -14,4 +14,4 @@ pub(crate) use self::inspect::{
 };
 pub(crate) use self::location::{FileId, StoreLocation, key_mismatch_message};
 pub(crate) use self::medium::FileSystem;
-pub(crate) use self::open::{Keys, OpenFailure, Opened};
+pub(crate) use self::open::{Keys, OpenFailure, Opened, kind_of};

@@ -236,7 +236,7 @@ impl Lifecycle {
         });
         self.failures += 1;
         self.is_urgent = false;
-        // The caller is told that it failed. The store is emptied when it is back, but entries put since stay.
+        // The caller gets an error. The store is emptied when it is back, but entries put since stay.
         self.must_replace = false;
         before.is_none()
     }

@@ -1,4 +1,4 @@
-//! What the threads of the store share, and how they wait for one another.
+//! Store shared by callers and its two threads, and the waiting between them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,33 +16,32 @@ use crate::queue::Ticket;
 
 pub(crate) struct Shared {
     pub(crate) location: StoreLocation,
-    /// Locked for moments only; never while the database is asked anything.
+    /// Locked briefly, and never during a call into the database.
     state: Mutex<State>,
-    /// For the writing thread, which waits for something to do.
+    /// Wakes the writer thread.
     woken: Condvar,
-    /// Read-locked while it is used, also for writing, and write-locked to put another one in its place.
+    /// Read-locked while in use, for writes too; write-locked to replace it.
     disk: RwLock<Option<Disk>>,
-    /// For whoever waits for the writing thread.
+    /// Progress of the writer thread, for callers that wait for it.
     progress: watch::Sender<Progress>,
-    /// Damaged records that the log is still to be told of. Callers choose which records are read, so they are
-    /// told together.
+    /// Damaged records not logged yet. Callers choose which records are read, so one line counts many.
     damaged: AtomicU64,
 }
 
-/// How far the writing thread has come.
+/// Progress of the writer thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    /// What was asked for up to here is durable.
+    /// Last ticket up to which everything is durable.
     pub(crate) durable: Ticket,
-    /// What was asked for up to here is durable or could not be made so.
+    /// Last ticket up to which everything is durable or has failed.
     pub(crate) failed: Ticket,
-    /// What was removed up to here is in no store: there is none.
+    /// Last ticket up to which every removal is done because there is no store.
     pub(crate) gone: Ticket,
     pub(crate) troubled: bool,
-    /// Everything was written that could be. What is still done may be cut off.
+    /// Everything that could be written is; the rest of the shutdown may be cut off.
     pub(crate) written: bool,
     pub(crate) closed: bool,
-    /// Not all that was removed is gone, and will not be.
+    /// The store still holds removed entries and will not be written again.
     pub(crate) owes_removals: bool,
 }
 
@@ -62,12 +61,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the writing thread look whether there is something to do.
+    /// Wakes the writer thread.
     pub(crate) fn wake(&self) {
         self.woken.notify_one();
     }
 
-    /// Waits to be woken.
+    /// Waits until [`wake`](Self::wake) is called.
     pub(crate) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.woken
             .wait(state)
@@ -87,28 +86,28 @@ impl Shared {
             .0
     }
 
-    /// Notes that a look-up is answered.
+    /// Notes that a look-up was answered.
     pub(crate) fn looked_up(&self) {
         self.lock().lookups -= 1;
         self.wake();
     }
 
-    /// For whoever looks for himself how far the writing thread has come.
+    /// Subscribes to the writer thread's progress.
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// Waits until the writing thread has come as far as `settled` says.
+    /// Waits until `settled` holds for the writer thread's progress.
     pub(crate) async fn progress(&self, settled: impl Fn(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.subscribe();
-        // The sender is here, so waiting ends only by what was waited for.
+        // The sender lives as long as `self`, so the wait cannot fail.
         progress
             .wait_for(settled)
             .await
             .map_or_else(|_| Progress::default(), |progress| *progress)
     }
 
-    /// Lets everybody who waits see how things are.
+    /// Publishes the progress to all waiting callers.
     pub(crate) fn publish(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.durable = state.queue.durable();
@@ -116,13 +115,13 @@ impl Shared {
         });
     }
 
-    /// Says that nothing more will come.
+    /// Publishes that the store is closed.
     pub(crate) fn publish_closed(&self, state: &State) {
         self.publish_written(state);
         self.progress.send_modify(|progress| progress.closed = true);
     }
 
-    /// Says that nothing more will be written.
+    /// Publishes that nothing more will be written.
     pub(crate) fn publish_written(&self, state: &State) {
         self.progress.send_modify(|progress| {
             progress.written = true;
@@ -130,23 +129,20 @@ impl Shared {
         });
     }
 
-    /// Notes that a record was damaged, and nothing of which.
+    /// Counts a damaged record for the log.
     pub(crate) fn note_damaged_record(&self) {
         self.damaged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Logs how many records turned out to be damaged since the last time.
+    /// Logs the number of damaged records since the last call.
     pub(crate) fn log_damaged_records(&self) {
         let records = self.damaged.swap(0, Ordering::Relaxed);
         if records > 0 {
-            tracing::warn!(
-                records,
-                "A record of the cache's store is damaged; it was removed"
-            );
+            tracing::warn!(records, "Damaged records of the cache's store were removed");
         }
     }
 
-    /// Asks the store, unless none is open.
+    /// Calls into the open store. `None`: none is open.
     pub(crate) fn with_disk<T>(
         &self,
         question: impl FnOnce(&Disk) -> Result<T, Fault>,
@@ -155,7 +151,7 @@ impl Shared {
         disk.as_ref().map(question)
     }
 
-    /// Takes the store out, once nobody uses it.
+    /// Takes the store out once it is not in use.
     pub(crate) fn take_disk(&self) -> Option<Disk> {
         self.lock().lifecycle.closed();
         self.put_disk(None)
@@ -166,7 +162,7 @@ impl Shared {
         std::mem::replace(&mut *slot, disk)
     }
 
-    /// Lets go of the store.
+    /// Closes the store.
     pub(crate) fn close_disk(&self) {
         if let Some(disk) = self.take_disk()
             && let Err(fault) = disk.close()
@@ -175,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// Takes a store into use that was opened.
+    /// Takes an opened store into use.
     pub(crate) fn install(&self, opened: Opened) {
         let file = opened.file;
         let read_only = opened.disk.read_only_cause().cloned();
@@ -193,7 +189,7 @@ impl Shared {
         }
     }
 
-    /// Takes a store into use that was begun for a clean slate.
+    /// Takes the empty store of a purge into use.
     pub(crate) fn install_replacement(&self, opened: Opened) {
         let file = opened.file;
         let (sealer, _) = self.accept(opened);
@@ -216,13 +212,13 @@ impl Shared {
             }
         };
         if let Some(old) = self.put_disk(Some(opened.disk)) {
-            // It was there already for somebody else to lose.
+            // The replaced store was still open; a failure to close it loses nothing.
             let _ = old.close();
         }
         (opened.sealer, found)
     }
 
-    /// Notes that the file is gone for good, and with it all that was removed.
+    /// Notes that the file is gone for good, and all removed entries with it.
     pub(crate) fn gone(&self) {
         let mut state = self.lock();
         state.queue.forgive();
@@ -230,7 +226,7 @@ impl Shared {
             .send_modify(|progress| progress.gone = state.queue.issued());
     }
 
-    /// Notes that the medium failed. Said once, until it works again.
+    /// Notes that the medium failed. Logged once until it works again.
     pub(crate) fn fail(&self, failure: &Failure) {
         let mut state = self.lock();
         let is_news = state.lifecycle.failed(failure.word);
@@ -244,12 +240,12 @@ impl Shared {
                 store.path = %self.location.path.display(),
                 trouble = failure.word,
                 cause = failure.cause.as_str(),
-                "The cache's store does not work; going on in memory and trying again"
+                "The cache's store failed; continuing in memory and retrying"
             );
         }
     }
 
-    /// Notes that there will be no store in this process: only the operator can mend what is wrong.
+    /// Goes on without the store: only the operator can fix the cause.
     pub(crate) fn give_up(&self, word: &'static str, message: &str) {
         let bytes = self.location.bytes();
         let mut state = self.lock();

@@ -1,4 +1,4 @@
-//! What the threads of the store share, and the decisions on it that need no waiting.
+//! State of the store under its lock, and the decisions that need no waiting.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::lifecycle::{Access, Lifecycle};
 use super::time::Time;
 use crate::queue::{Queue, Ticket, Write};
 
-/// How many removals beyond two for each record may wait for a store that does not take them. Then it is
-/// emptied as a whole when it comes back.
+/// Waiting writes allowed beyond two a record while the store takes none. Above that the store is rewritten as a whole
+/// when it is back.
 const SPARE_WRITES: usize = 1024;
 
-/// How many records are dropped before other tasks have their turn.
+/// Most records that a sweep drops before it yields to other tasks.
 const SWEPT_AT_ONCE: usize = 128;
 
 #[derive(Debug)]
@@ -26,35 +26,34 @@ pub(crate) struct State {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) map: SealedMap,
     pub(crate) queue: Queue,
-    /// The scope last used.
+    /// Scope last used.
     scope: Option<Arc<Scope>>,
     pub(crate) time: Time,
     pub(crate) index: Index,
-    /// The record that the reading thread is fetching. Whoever writes that record meanwhile takes it out of
-    /// here, so that what was read is not taken for what is.
+    /// Record that the reader thread is fetching. A write to that record clears this, so that the outdated read is dropped.
     pub(crate) loading: Option<RecordHash>,
-    /// How many look-ups wait for the store. Whatever can wait gives way to them.
+    /// Look-ups that wait for the store; other work gives way to them.
     pub(crate) lookups: usize,
     pub(crate) lifecycle: Lifecycle,
-    /// The size of the store.
+    /// Size of the store.
     pub(crate) bytes: u64,
-    /// What was put before this moment is durable.
+    /// Entries put before this moment are durable.
     pub(crate) committed_at: Option<Timestamp>,
 }
 
-/// How far the store's records are known.
+/// Progress of the listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Index {
-    /// All of them.
+    /// All records are listed.
     Complete,
-    /// Those up to this one; about so many are left.
+    /// Records up to this one are listed; about `left` remain.
     Reading {
         after: Option<RecordHash>,
         left: u64,
     },
 }
 
-/// What a look-up came to.
+/// Result of a look-up in memory.
 #[derive(Debug)]
 pub(crate) enum Known {
     Here(SealedRecord),
@@ -64,7 +63,7 @@ pub(crate) enum Known {
 }
 
 impl State {
-    /// For a store that is yet to be opened.
+    /// Creates the state of a store that is not open yet.
     pub(crate) fn new(capacity: NonZeroUsize, sealer: Arc<Sealer>) -> Self {
         Self {
             sealer,
@@ -84,11 +83,11 @@ impl State {
         }
     }
 
-    /// Looks a record up.
+    /// Looks up a record.
     pub(crate) fn find(&mut self, hash: &RecordHash) -> Known {
         match self.map.find(hash) {
             Some(Found::Here(record)) => return Known::Here(record),
-            // What is not in memory but waits to be written is waiting to be removed.
+            // A waiting write of a record that is not in memory is a removal.
             None if self.index == Index::Complete || self.queue.waiting(hash).is_some() => {
                 return Known::Nothing;
             }
@@ -101,7 +100,7 @@ impl State {
         }
     }
 
-    /// Takes a record, sealed by the sealer of now, in place of an older one.
+    /// Stores a record, sealed by the current sealer.
     pub(crate) fn hold(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.time.heard_of(lifetime.fetched_at);
         self.map.hold(hash, Arc::clone(&record), lifetime);
@@ -109,35 +108,35 @@ impl State {
         self.evict();
     }
 
-    /// Takes a record that was read from the store.
+    /// Takes a record read from the store into memory.
     pub(crate) fn load(&mut self, hash: RecordHash, record: SealedRecord, lifetime: &Lifetime) {
         self.map.hold(hash, record, lifetime);
         self.evict();
     }
 
-    /// Notes the scope in use, for the next process.
+    /// Notes the scope for the next process.
     pub(crate) fn use_scope(&mut self, scope: &Arc<Scope>) {
         if self.scope.as_ref() != Some(scope) {
             self.scope = Some(Arc::clone(scope));
         }
     }
 
-    /// What to leave word of for the next process.
+    /// Returns the sealed note for the next process.
     pub(crate) fn resumed(&self, clock: &dyn Clock) -> Option<SealedRecord> {
         let resumed = self.time.resumed(Arc::clone(self.scope.as_ref()?), clock);
-        // Without random numbers no record gets as far as this.
+        // Sealing fails only without random numbers, and then no record was stored.
         self.sealer
             .seal(&RESUMED, &record::encode_resumed(&resumed), &[])
             .ok()
     }
 
-    /// Drops a record that must not come back.
+    /// Removes a record that must not come back.
     pub(crate) fn withdraw(&mut self, hash: &RecordHash) -> Option<Ticket> {
         let ticket = self.remove(hash)?;
         Some(self.queue.withdraw(ticket))
     }
 
-    /// Drops a record. None: the store has nothing of it, so there is nothing to wait for.
+    /// Removes a record. `None`: the store does not have it, so there is nothing to wait for.
     pub(crate) fn remove(&mut self, hash: &RecordHash) -> Option<Ticket> {
         let may_be_stored = self.map.remove(hash)
             || self.index != Index::Complete
@@ -159,7 +158,7 @@ impl State {
         ticket
     }
 
-    /// Has the store become exactly what is in memory.
+    /// Requests that the store become exactly what is in memory.
     pub(crate) fn rewrite(&mut self) -> Ticket {
         self.map.forget_stored();
         self.index = Index::Complete;
@@ -167,7 +166,7 @@ impl State {
         self.queue.rewrite(self.map.held())
     }
 
-    /// Drops all records. They are returned for the caller to drop without the lock.
+    /// Removes all records and returns them, for the caller to drop without the lock.
     pub(crate) fn clear(&mut self) -> (Option<Ticket>, SealedMap) {
         let dropped = self.map.take();
         self.scope = None;
@@ -185,7 +184,7 @@ impl State {
         }
     }
 
-    /// Drops some of what is dead at `now`. Returns whether there is more.
+    /// Removes some of the records that are dead at `now`. Returns whether there are more.
     pub(crate) fn sweep_some(&mut self, now: Timestamp) -> bool {
         let dead = self.map.dead(now, SWEPT_AT_ONCE);
         for hash in &dead {
@@ -194,13 +193,13 @@ impl State {
         dead.len() == SWEPT_AT_ONCE
     }
 
-    /// Drops what is over capacity, and counts the pause until the next attempt to heal.
+    /// Evicts records over capacity and counts the sweep.
     pub(crate) fn end_sweep(&mut self) {
         self.evict();
         self.lifecycle.swept();
     }
 
-    /// Takes what a store that was opened says. A new one gets everything that is in memory.
+    /// Takes over the contents of an opened store. A new store gets everything that is in memory.
     pub(crate) fn opened(&mut self, sealer: &Arc<Sealer>, file: FileId, found: Stored) {
         if self.sealer.id() != sealer.id() {
             self.reseal(sealer);
@@ -240,7 +239,7 @@ impl State {
         }
     }
 
-    /// Seals anew what is in memory, under the key that the store has now.
+    /// Reseals the records in memory under the store's current key.
     fn reseal(&mut self, sealer: &Arc<Sealer>) {
         let old = std::mem::replace(&mut self.sealer, Arc::clone(sealer));
         let held: Vec<_> = self.map.held().collect();
@@ -248,16 +247,16 @@ impl State {
         self.queue.clear();
         self.loading = None;
         for (hash, record) in held {
-            // What cannot be opened is of no use to anybody.
+            // A record that does not open is lost.
             if let Some((hash, record, lifetime)) = resealed(&old, sealer, &hash, &record) {
                 self.map.hold(hash, record, &lifetime);
             }
         }
     }
 
-    /// Takes a store that was begun, maybe under a new key, for a clean slate.
+    /// Takes over the empty store of a purge, which may have a new key.
     pub(crate) fn replaced(&mut self, sealer: &Arc<Sealer>, file: FileId) {
-        // What was put since is older than the slate.
+        // Entries put since the purge are dropped too.
         self.map.clear();
         self.scope = None;
         self.time.forget_before();
@@ -265,7 +264,7 @@ impl State {
         self.opened(sealer, file, Stored::Nothing);
     }
 
-    /// Goes on without a store for as long as the process lives.
+    /// Goes on without a store until the process ends.
     pub(crate) fn without_store(&mut self, word: &'static str, out_of_reach: bool) {
         self.lifecycle.given_up(word, out_of_reach);
         self.queue.clear();
@@ -274,7 +273,7 @@ impl State {
         self.loading = None;
     }
 
-    /// At most `limit` records after `from`, or their beginnings. `None`: it is not known yet which ones.
+    /// Returns at most `limit` records after `from`, or their headers. `None`: not listed yet.
     pub(crate) fn page(
         &self,
         from: Option<&RecordHash>,
@@ -291,7 +290,7 @@ impl State {
         is_known.then_some(page)
     }
 
-    /// About how many records there are.
+    /// Approximate number of records.
     pub(crate) fn entries(&self) -> usize {
         let unlisted = match self.index {
             Index::Complete => 0,
@@ -301,10 +300,10 @@ impl State {
     }
 }
 
-/// What a store had in it when it was opened.
+/// Contents of a store when it was opened.
 #[derive(Debug)]
 pub(crate) enum Stored {
-    /// It was just begun.
+    /// Just created.
     Nothing,
     Records {
         count: u64,
@@ -314,7 +313,7 @@ pub(crate) enum Stored {
     },
 }
 
-/// A record of `old` as `new` seals it.
+/// Reseals a record of `old` with `new`.
 fn resealed(
     old: &Sealer,
     new: &Sealer,

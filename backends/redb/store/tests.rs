@@ -1,5 +1,4 @@
-//! What becomes of a store whose medium fails while it runs. Here the faults are put where a reader would leave
-//! them; below they come from the medium.
+//! Store under faults. Here the tests report faults as the reader thread would; in the modules below the medium fails.
 
 mod failing;
 mod faulty;
@@ -47,7 +46,7 @@ fn scope() -> Arc<Scope> {
     })
 }
 
-/// A header that says no more than when the record lives.
+/// Encodes a header with a lifetime only.
 fn header() -> Vec<u8> {
     let mut header = LIFETIME.fetched_at.as_millis().to_le_bytes().to_vec();
     header.push(0);
@@ -155,7 +154,7 @@ fn a_page_is_known_as_soon_as_its_last_record_is() {
         left: 9,
     };
     assert_eq!(state.page(None, limit(2)).unwrap().len(), 2);
-    // There may be a 3.
+    // Record 3 may exist.
     assert!(state.page(None, limit(3)).is_none());
     assert!(state.page(Some(&hash(2)), limit(1)).is_none());
     state.index = state::Index::Complete;
@@ -190,10 +189,10 @@ async fn damage_while_it_runs_costs_nothing_that_memory_has() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_store_that_is_away_is_bounded() {
+async fn writes_that_wait_for_an_absent_store_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("keys")).unwrap();
-    // Nothing can be made below a file.
+    // Nothing can be created below a file.
     let blocked = folder.path().join("blocked");
     fs::write(&blocked, b"").unwrap();
     let location = StoreLocation {
@@ -215,13 +214,13 @@ async fn what_waits_for_a_store_that_is_away_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_purge_that_failed_is_made_up_for_and_spares_what_came_after_it() {
+async fn a_purge_that_failed_is_repeated_and_spares_later_entries() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 10);
     put(&store, 1);
     store.flush().await.unwrap();
     {
-        // As when the medium fails while the purge waits.
+        // The medium fails while the purge waits.
         let mut state = store.shared.lock();
         state.clear();
         state.lifecycle.failed("io_error");

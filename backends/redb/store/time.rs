@@ -1,33 +1,33 @@
-//! What the store knows of time, and what of it the next process is to know.
+//! Time as the store knows it, and the part of it that is kept for the next process.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::{Clock, Resumed, Scope, Timestamp};
 
-/// The agent's timeline as far as the store has heard of it, and how far the wall clock is to be trusted.
+/// Agent's timeline as known to the store, and the trust in the wall clock.
 #[derive(Debug, Default)]
 pub(crate) struct Time {
-    /// The latest moment that was heard of, in this process or the one before.
+    /// Latest moment known, from this process or the previous one.
     latest: Timestamp,
-    /// Boot time zero on the agent's timeline, once somebody has said what time it is.
+    /// Boot time zero on the agent's timeline, once a caller has given the time.
     origin: Option<Timestamp>,
-    /// What the process before left, if there was one.
+    /// State of the previous process, if there was one.
     before: Option<Before>,
-    /// The wall clock is known to be right.
+    /// Whether the wall clock is known to be right.
     clock_is_confirmed: bool,
 }
 
-/// What the process before left, and since when this one goes on from there.
+/// State of the previous process, and the moment from which this one continues it.
 #[derive(Debug)]
 struct Before {
     resumed: Resumed,
-    /// In boot time.
+    /// Boot time.
     since: Option<Duration>,
 }
 
 impl Time {
-    /// Learns what time it is.
+    /// Takes the time from a caller.
     pub(crate) fn learn(&mut self, now: Timestamp, clock: &dyn Clock) {
         self.origin.get_or_insert_with(|| now.minus(clock.boot()));
     }
@@ -37,7 +37,7 @@ impl Time {
         self.latest = self.latest.max(at);
     }
 
-    /// Takes what the process before left. `is_first`: this process goes on from there.
+    /// Takes the state of the previous process. `is_first`: this process continues from it.
     pub(crate) fn found(&mut self, resumed: Resumed, is_first: bool) {
         self.heard_of(resumed.written_at);
         if is_first {
@@ -48,14 +48,14 @@ impl Time {
         }
     }
 
-    /// Notes the boot time from which on this process goes on from the one before.
+    /// Notes the boot time at which this process continues the previous one.
     pub(crate) fn go_on_at(&mut self, boot: Duration) {
         if let Some(before) = &mut self.before {
             before.since.get_or_insert(boot);
         }
     }
 
-    /// Forgets the process before: nothing of it is left.
+    /// Forgets the previous process after a purge.
     pub(crate) fn forget_before(&mut self) {
         self.before = None;
     }
@@ -65,8 +65,8 @@ impl Time {
         self.clock_is_confirmed = true;
     }
 
-    /// How late it is at least, whatever the wall clock said when this process began. `None`: no earlier process
-    /// is known, or the clock is right, so there is no doubt.
+    /// Returns a lower bound of the time that does not depend on the wall clock. `None`: the time is certain, because no
+    /// previous process is known or the clock is confirmed.
     fn at_least(&self, clock: &dyn Clock) -> Option<(&Resumed, Timestamp)> {
         let before = self.before.as_ref().filter(|_| !self.clock_is_confirmed)?;
         let boot = clock.boot();
@@ -74,14 +74,13 @@ impl Time {
         Some((&before.resumed, before.resumed.written_at.plus(lived)))
     }
 
-    /// `now`, or what of it does not depend on the wall clock while that may be wrong.
+    /// Returns `now`, or the lower bound of it while the wall clock may be wrong.
     pub(crate) fn certain(&self, now: Timestamp, clock: &dyn Clock) -> Timestamp {
         self.at_least(clock)
             .map_or(now, |(_, at_least)| at_least.min(now))
     }
 
-    /// What to leave word of for the next process. A wall clock that may be wrong leaves what the process before
-    /// knew of it as it is.
+    /// Returns the state for the next process. While the wall clock may be wrong, its last confirmed reading is kept.
     pub(crate) fn resumed(&self, scope: Arc<Scope>, clock: &dyn Clock) -> Resumed {
         if let Some((before, at_least)) = self.at_least(clock) {
             return Resumed {

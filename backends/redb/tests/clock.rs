@@ -1,4 +1,4 @@
-//! What a restart makes of the age of entries, whatever the wall clock says by then.
+//! Age of entries after a restart, with a right or wrong wall clock.
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -16,7 +16,7 @@ use self::support::Folder;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// One process on the store in a folder.
+/// Process on the store in a folder.
 struct Process {
     service: Arc<SecretService>,
     source: Arc<ScriptedSource>,
@@ -65,7 +65,7 @@ impl Process {
             .expect("an answer")
     }
 
-    /// What a reader gets while KMS cannot be reached.
+    /// Reads as a reader does while KMS is unreachable.
     async fn read_offline(&self) -> Option<CacheStatus> {
         self.source.then_error(throttled());
         let read = self.service.read(&secret_ref("s"), Demand::Any).await;
@@ -80,7 +80,7 @@ impl Process {
     }
 }
 
-/// A folder in which a process stored a secret, and went on for a hundred seconds.
+/// Creates a folder in which a process stored a secret, and went on for a hundred seconds.
 async fn hundred_seconds_after(stop: bool) -> (Folder, ManualClock) {
     let folder = Folder::default();
     let clock = ManualClock::default();
@@ -104,7 +104,7 @@ async fn hundred_seconds_after(stop: bool) -> (Folder, ManualClock) {
 async fn a_restart_goes_on_by_the_wall_clock() {
     for stop in [true, false] {
         let (folder, clock) = hundred_seconds_after(stop).await;
-        // Boot time of another machine, or of this one booted again, says nothing.
+        // Boot time of another machine, or after a reboot, is meaningless.
         let wall = clock.wall().plus(Duration::from_mins(1));
         let rebooted = ManualClock::default();
         rebooted.set_wall(wall);
@@ -129,7 +129,7 @@ async fn a_wall_clock_behind_makes_entries_expired_and_no_younger() {
             "{:?}",
             answer.status
         );
-        // What that process has seen of time counts for the next one, though the clock is still behind.
+        // The next process continues from the time of that process, though the clock is still behind.
         process.live(Duration::from_secs(50)).await;
         process.service.close().await.expect("it closes");
         let process = Process::start(&folder, behind).await;
@@ -156,7 +156,7 @@ async fn what_is_fetched_under_a_wall_clock_behind_is_fresh() {
 #[tokio::test]
 async fn a_wall_clock_that_is_put_right_at_work_makes_nothing_older() {
     let folder = Folder::default();
-    // A machine that begins in 1970 and hears of the time later.
+    // A machine that starts in 1970 and gets the time later.
     let clock = ManualClock::default();
     let right = clock.wall();
     clock.set_wall(right.minus(DAY * 20_000));
@@ -184,7 +184,7 @@ async fn a_wall_clock_far_ahead_makes_entries_dead() {
     read.expect_err("nothing may be answered");
 }
 
-/// Begins a process at the wall time `wall`.
+/// Starts a process at the wall time `wall`.
 async fn start_at(folder: &Folder, wall: Timestamp) -> Process {
     let clock = ManualClock::default();
     clock.set_wall(wall);
@@ -215,7 +215,7 @@ async fn a_clock_that_was_wrong_for_one_run_deletes_nothing() {
         for _ in 0..5 {
             process.live(Duration::from_secs(1)).await;
         }
-        // A commit and a close both write down what the next process goes by.
+        // A commit and a close both write the note for the next process.
         process.backend.flush().await.expect("it flushes");
         process.service.close().await.expect("it closes");
 
@@ -235,7 +235,7 @@ async fn several_runs_with_a_wrong_clock_add_up_to_what_they_lasted() {
         process.live(Duration::from_secs(40)).await;
         process.service.close().await.expect("it closes");
     }
-    // Right again, and behind by what those runs lasted: nothing is younger than it was.
+    // The clock is right again, and behind by the length of those runs: no entry is younger than it was.
     let process = start_at(&folder, clock.wall().plus(Duration::from_secs(1))).await;
     let answer = process.read().await;
     assert!(answer.age >= Duration::from_secs(260), "{:?}", answer.age);
@@ -262,7 +262,7 @@ async fn a_clock_that_kms_confirms_counts_for_the_next_process_and_removes_what_
     let read = process.service.read(&later_secret, Demand::Any);
     read.await.expect("an answer");
     process.live(Duration::from_secs(10)).await;
-    // What the store lists only now goes with the next sweep.
+    // Records listed only now are removed by the next sweep.
     while entries(&process).await > 1 {
         process.live(Duration::ZERO).await;
         tokio::task::yield_now().await;
@@ -275,7 +275,7 @@ async fn a_clock_that_kms_confirms_counts_for_the_next_process_and_removes_what_
 }
 
 #[tokio::test]
-async fn a_clock_that_is_confirmed_heals_a_store_that_was_begun_with_one_ahead() {
+async fn a_clock_that_is_confirmed_heals_a_store_that_was_created_with_one_ahead() {
     let folder = Folder::default();
     let right = ManualClock::default().wall();
     let process = start_at(&folder, right.plus(70 * 365 * DAY)).await;

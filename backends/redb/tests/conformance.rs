@@ -1,4 +1,4 @@
-//! The backend contract, kept by the persistent backend.
+//! Backend contract, for the persistent backend.
 #![expect(clippy::panic, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -11,7 +11,7 @@ use kms_agent_core::registry::BackendContext;
 
 use self::support::Folder;
 
-/// For a store that was let go of without being closed; only a hang ever takes it.
+/// Limit for the release of a store that was dropped without a close.
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ impl kms_agent_conformance::Fixture for Persistent {
         loop {
             match self.0.config().open(context.clone()).await {
                 Ok(backend) => return backend,
-                // The thread that had it lets go of it in its own time.
+                // The writer thread releases the file some time after the drop.
                 Err(error) if error.message.contains("in use") && began.elapsed() < LIMIT => {
                     std::thread::sleep(Duration::from_millis(1));
                 }

@@ -1,5 +1,4 @@
-//! Files that were changed behind the store's back, anyhow and anywhere: nothing wrong is ever answered, and the
-//! backend works on.
+//! Files with damage of any kind anywhere: no wrong value is returned, and the backend works on.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -12,14 +11,14 @@ use kms_agent_test_support::{Dice, times};
 
 use self::support::{Folder, NOW, entry, key, put, trouble, value};
 
-/// For what ends at once unless something hangs.
+/// Limit for work that ends at once unless it hangs.
 const LIMIT: Duration = Duration::from_mins(1);
 
 const PAGE: usize = 4096;
 
-/// A store's file after it was closed and as a kill leaves it.
+/// Files of a store: after a close, and as a kill leaves them.
 struct Sample {
-    /// The values that each entry ever had, the last one at the end. `None`: removed.
+    /// All values of each entry, the last one at the end. `None`: removed.
     values: BTreeMap<String, Vec<Option<Vec<u8>>>>,
     closed: Folder,
     killed: Folder,
@@ -56,17 +55,17 @@ impl Sample {
         }
     }
 
-    /// Whether `found` is right: what was put last, or nothing, or an older value.
+    /// Returns whether `found` is allowed: the last value, none, or an older one.
     fn allows(&self, name: &str, found: Option<Vec<u8>>, is_older: bool) -> bool {
         let values = self.values.get(name).map_or(&[][..], Vec::as_slice);
         found.is_none() || values.last() == Some(&found) || (is_older && values.contains(&found))
     }
 }
 
-/// Changes a file in one way or another; says how, and whether something older may be seen then.
+/// Damages a file. Returns a description, and whether older values may be seen then.
 fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) -> (String, bool) {
     let kind = dice.below(7);
-    // A page that is not in use any more may take the place of a newer one.
+    // An old page may replace a newer one.
     let exchanges = kind == 6;
     (damage_as(kind, bytes, dice), exchanges)
 }
@@ -107,18 +106,18 @@ fn damage_as(kind: u64, bytes: &mut Vec<u8>, dice: &mut Dice) -> String {
             }
             format!("bits at {offsets:?} flipped")
         }
-        // Where the store says what it is, every byte counts.
+        // In the file header every byte counts.
         4 => {
             let offset = match dice.index(512) {
-                // One bit of this byte says which of the last two commits counts. The one before is a whole store
-                // too, as an older copy of the file would be.
+                // One bit of this byte selects one of the last two commits. The older one is a whole store too, as an older
+                // copy of the file is.
                 9 => 8,
                 offset => offset,
             };
             *bytes.get_mut(offset).unwrap() = dice.number().to_le_bytes()[0];
             format!("byte {offset} of the head changed")
         }
-        // Of a page, the beginning counts most.
+        // The beginning of a page matters most.
         5 => {
             let offset = dice.index(pages) * PAGE + dice.index(64);
             if let Some(byte) = bytes.get_mut(offset) {
@@ -150,7 +149,7 @@ async fn work(folder: &Folder, sample: &Sample, is_older: bool) {
         put(&backend, &format!("new{n}")).await;
     }
     let removed = "s30";
-    // It may fail when damage is found just then; the next one works.
+    // It may fail while damage is handled; the next one works.
     if backend.remove(&key(removed)).await.is_err() {
         backend.remove(&key(removed)).await.unwrap();
     }
@@ -183,7 +182,7 @@ async fn work(folder: &Folder, sample: &Sample, is_older: bool) {
 async fn damage_of_any_kind_anywhere_never_yields_a_wrong_value_and_the_store_works_on() {
     let mut dice = Dice::from_env();
     let sample = Sample::draw(&mut dice).await;
-    let mut set_aside = 0;
+    let mut quarantined = 0;
     let count = times("KMS_AGENT_TEST_SEEDS", 40);
     for n in 0..count {
         let from = if dice.percent(50) {
@@ -201,7 +200,10 @@ async fn damage_of_any_kind_anywhere_never_yields_a_wrong_value_and_the_store_wo
             .unwrap_or_else(|_| panic!("it hangs"));
         let beside = folder.beside_the_store();
         assert!(beside.len() <= 2, "{beside:?}");
-        set_aside += beside.len() - 1;
+        quarantined += beside.len() - 1;
     }
-    assert!((1..count).contains(&set_aside), "{set_aside} of {count}");
+    assert!(
+        (1..count).contains(&quarantined),
+        "{quarantined} of {count}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The store's file goes away under the running backend.
+//! Removal and replacement of the store's file under the running backend.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -22,7 +22,7 @@ fn file(path: &Path) -> Option<u64> {
 }
 
 /// Sweeps, as the agent does every second, until the store has another file than this one.
-async fn sweep_until_begun_anew(folder: &Folder, backend: &Arc<dyn CacheBackend>, old: u64) {
+async fn sweep_until_created_again(folder: &Folder, backend: &Arc<dyn CacheBackend>, old: u64) {
     for _ in 0..2000 {
         if file(&folder.store()).is_some_and(|new| new != old) {
             return;
@@ -30,11 +30,11 @@ async fn sweep_until_begun_anew(folder: &Folder, backend: &Arc<dyn CacheBackend>
         backend.sweep(NOW).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("nobody noticed");
+    panic!("the change was not noticed");
 }
 
-/// A store with the entries `a` and `b`, and one who takes the files away.
-async fn assert_begun_anew_after(take_away: impl Fn(&Folder)) -> Folder {
+/// Opens a store with the entries `a` and `b`, takes its files away, and checks that it is created again.
+async fn assert_created_again_after(take_away: impl Fn(&Folder)) -> Folder {
     let folder = Folder::default();
     let backend = folder.open().await.unwrap();
     put(&backend, "a").await;
@@ -44,7 +44,7 @@ async fn assert_begun_anew_after(take_away: impl Fn(&Folder)) -> Folder {
     let old = held.metadata().unwrap().ino();
     take_away(&folder);
     put(&backend, "b").await;
-    sweep_until_begun_anew(&folder, &backend, old).await;
+    sweep_until_created_again(&folder, &backend, old).await;
     backend.flush().await.unwrap();
     assert_eq!(trouble(&backend).await, None);
     let later = folder.as_after_a_kill().open().await.unwrap();
@@ -57,21 +57,21 @@ async fn assert_begun_anew_after(take_away: impl Fn(&Folder)) -> Folder {
 }
 
 #[tokio::test]
-async fn a_store_that_is_deleted_is_begun_anew_with_what_is_in_memory() {
-    assert_begun_anew_after(|folder| fs::remove_file(folder.store()).unwrap()).await;
+async fn a_store_that_is_deleted_is_rewritten_from_memory() {
+    assert_created_again_after(|folder| fs::remove_file(folder.store()).unwrap()).await;
 }
 
 #[tokio::test]
 async fn so_is_one_whose_folder_is_deleted() {
-    assert_begun_anew_after(|folder| {
+    assert_created_again_after(|folder| {
         fs::remove_dir_all(folder.store().parent().unwrap()).unwrap();
     })
     .await;
 }
 
 #[tokio::test]
-async fn without_its_key_too_it_is_begun_anew_under_a_new_one() {
-    assert_begun_anew_after(|folder| {
+async fn without_its_key_too_it_is_created_again_under_a_new_one() {
+    assert_created_again_after(|folder| {
         fs::remove_file(folder.store()).unwrap();
         fs::remove_dir_all(folder.key().parent().unwrap()).unwrap();
     })
@@ -90,7 +90,7 @@ async fn what_was_removed_does_not_come_back_with_an_older_copy_of_the_store() {
     backend.remove(&key("a")).await.unwrap();
     let old = file(&folder.store()).unwrap();
     fs::rename(&copy, folder.store()).unwrap();
-    sweep_until_begun_anew(&folder, &backend, old).await;
+    sweep_until_created_again(&folder, &backend, old).await;
     put(&backend, "c").await;
     backend.sweep(NOW).await.unwrap();
     backend.close().await.unwrap();

@@ -1,4 +1,4 @@
-//! What is in the files, who may read them, and what the next process finds there.
+//! Contents and modes of the files, and the state that the next process finds.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -286,13 +286,13 @@ fn every_problem_of_the_config_is_reported() {
     assert_eq!(keys, ["Path", "KeyFile", "Paht"]);
 }
 
-/// How large a file may be after a clean stop: so many times its records, and a little.
+/// Largest size of a file after a clean stop: a multiple of its records, and a little.
 const MOST_BYTES_PER_LIVE_BYTE: u64 = 3;
 const SPARE_BYTES: u64 = 4 << 20;
 
 #[tokio::test]
 async fn a_store_takes_little_more_of_the_disk_than_its_records_after_a_clean_stop() {
-    // Large values, small ones, and a few that are left of many.
+    // Large values, small ones, and the few that remain of many.
     for (length, count, kept) in [(60_000, 80, 80), (400, 1000, 1000), (20_000, 300, 10)] {
         let folder = Folder::default();
         let capacity = NonZeroUsize::new(count).unwrap();

@@ -1,4 +1,4 @@
-//! Keys that do not fit, files that are damaged, and what becomes of the store then.
+//! Keys that do not fit and files that are damaged, and the state of the store then.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -14,7 +14,7 @@ use self::support::{Folder, NOW, names, put, store_stats, trouble, value};
 const RECORDS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("records");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// The agent runs in memory, says so, and leaves the store as it is.
+/// Checks that the agent runs in memory, reports it, and leaves the store as it is.
 async fn assert_untouched_and_in_memory(folder: &Folder, word: &str) {
     let before = fs::read(folder.store()).unwrap();
     let key = fs::read(folder.key()).ok();
@@ -27,7 +27,7 @@ async fn assert_untouched_and_in_memory(folder: &Folder, word: &str) {
     put(&backend, "b").await;
     assert_eq!(value(&backend, "b").await, Some(b"b".to_vec()));
     assert_eq!(names(&backend).await, ["b"]);
-    // They are in the store all the same, so nobody may be told that they are gone.
+    // The entries are in the store all the same, so no removal may be confirmed.
     let refused = backend.remove(&support::key("b")).await.unwrap_err();
     assert_eq!(refused.kind(), BackendErrorKind::Unavailable);
     assert_eq!(value(&backend, "b").await, None);
@@ -98,13 +98,13 @@ async fn a_key_that_was_put_there_before_is_used_and_a_bad_one_is_not_replaced()
 }
 
 #[tokio::test]
-async fn files_that_others_may_touch_are_refused_with_what_mends_it() {
+async fn files_that_others_may_access_are_refused_with_the_remedy() {
     let folder = Folder::filled("a").await;
     for path in [folder.store(), folder.key()] {
         fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
         let error = folder.open().await.unwrap_err().to_string();
-        let mends = format!("run `chmod 600 {}`", path.display());
-        assert!(error.ends_with(&mends), "{error}");
+        let remedy = format!("run `chmod 600 {}`", path.display());
+        assert!(error.ends_with(&remedy), "{error}");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
     let backend = folder.open().await.unwrap();
@@ -112,7 +112,7 @@ async fn files_that_others_may_touch_are_refused_with_what_mends_it() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_no_file_is_refused() {
+async fn a_store_that_is_not_a_file_is_refused() {
     let folder = Folder::filled("a").await;
     let elsewhere = folder.path().join("elsewhere");
     fs::rename(folder.store(), &elsewhere).unwrap();
@@ -121,13 +121,18 @@ async fn a_store_that_is_no_file_is_refused() {
     assert!(error.contains("is a symbolic link"), "{error}");
     fs::remove_file(folder.store()).unwrap();
     fs::create_dir(folder.store()).unwrap();
-    fs::set_permissions(folder.store(), Permissions::from_mode(0o700)).unwrap();
-    let error = folder.open().await.unwrap_err().to_string();
-    assert!(error.contains("is a folder"), "{error}");
+    for mode in [0o700, 0o755] {
+        fs::set_permissions(folder.store(), Permissions::from_mode(mode)).unwrap();
+        let remedy = "is a folder; choose another Cache.Persistent.Path";
+        let error = folder.open().await.unwrap_err().to_string();
+        assert!(error.ends_with(remedy), "{error}");
+        let error = folder.config().examine().unwrap_err().to_string();
+        assert!(error.ends_with(remedy), "{error}");
+    }
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_set_aside_and_only_the_last_one_kept() {
+async fn a_damaged_file_is_quarantined_and_only_the_last_one_kept() {
     let folder = Folder::filled("a").await;
     let whole = fs::read(folder.store()).unwrap();
     let key = fs::read(folder.key()).unwrap();
@@ -152,7 +157,7 @@ async fn a_damaged_file_is_set_aside_and_only_the_last_one_kept() {
             (16, b'T', b'Z')
         );
         let kept = fs::read(folder.store().with_file_name(aside)).unwrap();
-        assert!(kept == damaged, "what was set aside changed");
+        assert!(kept == damaged, "the quarantined file changed");
         assert_eq!(fs::read(folder.key()).unwrap(), key);
 
         let later = folder.open().await.unwrap();
@@ -162,7 +167,7 @@ async fn a_damaged_file_is_set_aside_and_only_the_last_one_kept() {
 }
 
 #[tokio::test]
-async fn what_only_looks_as_if_it_had_been_set_aside_is_left_alone() {
+async fn files_that_only_look_quarantined_are_left_alone() {
     let folder = Folder::filled("a").await;
     let beside = |name: &str| {
         folder
@@ -170,7 +175,7 @@ async fn what_only_looks_as_if_it_had_been_set_aside_is_left_alone() {
             .with_file_name(format!("kms-agent.redb.corrupt-{name}"))
     };
     fs::create_dir(beside("20200101T000000Z")).unwrap();
-    fs::write(beside("keep"), b"of somebody").unwrap();
+    fs::write(beside("keep"), b"kept").unwrap();
     fs::write(folder.store(), b"garbage").unwrap();
     let backend = folder.open().await.unwrap();
     assert_eq!(trouble(&backend).await, None);
@@ -190,7 +195,7 @@ async fn one_file_for_store_and_key_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_store_of_an_unknown_format_is_set_aside() {
+async fn a_store_of_an_unknown_format_is_quarantined() {
     let folder = Folder::filled("a").await;
     let database = Database::open(folder.store()).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -207,7 +212,7 @@ async fn a_store_of_an_unknown_format_is_set_aside() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_no_store_yet() {
+async fn an_empty_file_is_not_a_store_yet() {
     let folder = Folder::default();
     fs::create_dir_all(folder.store().parent().unwrap()).unwrap();
     fs::write(folder.store(), b"").unwrap();
@@ -217,7 +222,7 @@ async fn an_empty_file_is_no_store_yet() {
     assert_eq!(folder.beside_the_store().len(), 1);
 }
 
-/// Changes the byte at this place, counted from the end, of every record in the store.
+/// Changes one byte of every record in the store, counted from its end.
 fn damage_records(folder: &Folder, from_end: usize) {
     let database = Database::open(folder.store()).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -260,7 +265,7 @@ async fn a_damaged_record_is_a_miss_and_is_removed() {
 }
 
 #[tokio::test]
-async fn the_listing_after_a_start_finds_damaged_records_that_nobody_reads() {
+async fn the_listing_after_a_start_finds_damaged_records_before_a_read() {
     // In the value's tag, and in the header before it.
     for from_end in [1, 40] {
         let folder = Folder::filled("a").await;

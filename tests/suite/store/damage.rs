@@ -67,7 +67,7 @@ fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
     let (status, said) = agent.stop();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(
-        said.contains("WARN") && said.contains("set aside"),
+        said.contains("WARN") && said.contains("quarantined"),
         "{said}"
     );
     assert!(!said.contains("panicked at"), "{said}");
@@ -76,7 +76,7 @@ fn assert_set_aside(ends: fn(TestAgent), damage: fn(&Path)) {
     assert!(aside.starts_with("store.redb.corrupt-2"), "{aside}");
     assert!(
         fs::read(folder.path().join("cache").join(aside)).unwrap() == damaged,
-        "what was set aside changed"
+        "the quarantined file changed"
     );
 
     // From here on KMS does not exist.

@@ -74,7 +74,7 @@ fn a_store_whose_key_is_not_there_is_left_byte_for_byte_and_the_agent_lives_in_m
         );
         assert_eq!(agent.read("gone").status, 404);
         let (status, said) = agent.stop();
-        assert!(said.contains("may still hold what was removed"), "{said}");
+        assert!(said.contains("may still hold the removed entry"), "{said}");
         assert_eq!(status.code(), Some(0), "{said}");
         let error = said.lines().find(|line| line.contains("ERROR")).unwrap();
         assert!(

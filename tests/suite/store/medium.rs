@@ -69,7 +69,7 @@ fn a_full_disk_costs_no_reader_anything_and_heals() {
     // No reader waited for the first failed write.
     let background = r#"kms_agent_store_errors_total{kind="background"}"#;
     assert!(metric(&agent, background) > 0.0);
-    assert_eq!(agent.stderr().matches("store does not work").count(), 1);
+    assert_eq!(agent.stderr().matches("store failed").count(), 1);
 
     fs::remove_file(cache.join("ballast")).unwrap();
     until("it works again", || store_state(&agent) == "ok");
@@ -223,7 +223,7 @@ fn a_read_only_disk_at_the_start_costs_no_reader_anything_and_heals() {
     until("it works again", || store_state(&agent) == "ok");
     let (status, said) = agent.stop();
     assert_eq!(status.code(), Some(0), "{said}");
-    assert_eq!(said.matches("store does not work").count(), 1, "{said}");
+    assert_eq!(said.matches("store failed").count(), 1, "{said}");
     drop(cloud);
     let agent = setup.start();
     for n in 0..10 {

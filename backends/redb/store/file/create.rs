@@ -16,7 +16,7 @@ use super::open::{Keys, OpenFailure, Opened, check, failed, opened};
 use crate::store::fault::{Failure, Fault};
 
 impl StoreLocation {
-    /// Puts an empty store in place of the one that is there, and a new key in place of its own.
+    /// Replaces the store by an empty one, and its key by a new one.
     pub(crate) fn replace(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         self.remove().map_err(failed)?;
         let sealer = match self.replace_key() {
@@ -45,26 +45,26 @@ impl StoreLocation {
         Ok(Some(Sealer::new(&key)))
     }
 
-    /// Begins a store where there is none.
+    /// Creates a store where there is none.
     pub(super) fn create(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(out_of_reach)?;
         private::heed(private::judge_folder("store", &self.path))?;
         self.build(sealer, |_| {
             if self.bytes() > 0 {
-                // Somebody else was faster.
+                // Another process was faster.
                 return Err(Fault::Locked);
             }
             Ok(())
         })
     }
 
-    /// Puts a store with the same in it, and no room for more, in place of `disk`, which stays open.
+    /// Replaces the file by a compact copy of `disk`, which stays open.
     pub(crate) fn rewrite(&self, disk: &Disk, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         self.build(sealer, |new| disk.copy_to(new))
     }
 
-    /// Builds a store beside its place and puts it there when `finish` has succeeded with it, so that whoever is
-    /// killed meanwhile leaves nothing that looks like a damaged one.
+    /// Builds a store under another name and renames it once `finish` has succeeded, so that a process that is killed
+    /// meanwhile leaves nothing that looks like a damaged store.
     fn build(
         &self,
         sealer: &Arc<Sealer>,
@@ -78,7 +78,7 @@ impl StoreLocation {
             return Err(out_of_reach(error.kind().into()));
         }
         let (file, metadata) = check(&built, made)?;
-        // Also against somebody else who builds one here; it is the lock that redb takes again.
+        // Also keeps out another process that builds a store here; redb takes the same lock again.
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(self.failure(Fault::Locked)),
@@ -97,14 +97,14 @@ impl StoreLocation {
                 Ok(opened(disk, contents, sealer, &metadata))
             }
             Err(fault) => {
-                // What is left of it takes room, and is of no use.
+                // The unfinished file only takes space.
                 let _ = fs::remove_file(&built);
                 Err(self.failure(fault))
             }
         }
     }
 
-    /// The key for a store that is yet to be begun, made if there is none.
+    /// Returns the key for a new store, and creates it if there is none.
     pub(super) fn key_for_new(&self, keys: Keys<'_>) -> Result<Arc<Sealer>, OpenFailure> {
         match self.key.load() {
             Err(KeyError::Missing(_)) if self.key.is_ours() => match keys {
@@ -119,7 +119,7 @@ impl StoreLocation {
         self.key.prepare_folder()?;
         let sealer = match self.key.make(key) {
             Ok(()) => Sealer::new(key),
-            // Somebody else was faster.
+            // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Sealer::new(&self.key.load()?)
             }
@@ -129,7 +129,7 @@ impl StoreLocation {
     }
 }
 
-/// Opens the file at `path`, which a process that was killed may have left, or makes it for this user alone.
+/// Opens the file at `path`, which a killed process may have left, or creates it for this user alone.
 fn open_or_make(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -148,12 +148,12 @@ fn open_or_make(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The folder may not be written. A confined process cannot get at one that was made after it began.
+/// Describes a folder that cannot be written. A confined process cannot reach a folder created after its startup.
 fn out_of_reach(error: io::Error) -> OpenFailure {
     let mut failure = Failure::from(error);
     if failure.word == "permission_denied" {
         failure.cause.push_str(
-            "; let the agent's user write its folder, and if that was removed or made anew, restart the agent",
+            "; let the agent's user write its folder, and if that was removed or created again, restart the agent",
         );
     }
     OpenFailure::Failed(failure)

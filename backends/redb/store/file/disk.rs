@@ -1,4 +1,4 @@
-//! Transactions: all that is ever asked of redb.
+//! Transactions: every call into redb.
 
 use std::ops::Bound;
 use std::time::{Duration, Instant};
@@ -19,21 +19,21 @@ const META_FORMAT: &str = "format";
 const META_KEY_ID: &str = "key id";
 const META_RESUMED: &str = "resumed";
 
-/// Pages that redb keeps in memory; records in use are held outside of it.
+/// Size of redb's page cache; records in use are held outside of it.
 const PAGE_CACHE_BYTES: usize = 4 << 20;
 
-/// What a store that was just opened has in it.
+/// Contents of a store that was just opened.
 #[derive(Debug)]
 pub(crate) struct Contents {
-    /// What the process before left word of, sealed.
+    /// Sealed note of the previous process.
     pub(crate) resumed: Option<Vec<u8>>,
-    /// How many records.
+    /// Number of records.
     pub(crate) records: u64,
-    /// Nothing, because it was just begun.
+    /// Whether the store was just created.
     pub(crate) is_new: bool,
 }
 
-/// How much to list in one go, at least one record.
+/// Limits of one listing step, which lists at least one record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) records: usize,
@@ -41,18 +41,18 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
-/// A store that is open.
+/// Open store.
 #[derive(Debug)]
 pub(crate) struct Disk {
     database: Database,
     file: OverlayFile,
-    /// What keeps it from being written.
+    /// Reason that the file cannot be written.
     read_only: Option<Failure>,
 }
 
 impl Disk {
-    /// Opens the store in `file`, or begins one if the file is empty. A file that is none of ours, or that is
-    /// `unwritable`, stays as it is.
+    /// Opens the store in `file`, or creates one if the file is empty. A file of another key, or one that is `read_only`,
+    /// stays as it is.
     pub(crate) fn open(
         file: Box<dyn StorageBackend>,
         sealer: &Sealer,
@@ -82,12 +82,12 @@ impl Disk {
         Ok((disk, contents))
     }
 
-    /// What keeps it from being written, while it can only be read.
+    /// Reason that the file cannot be written, while it can be read.
     pub(crate) fn read_only_cause(&self) -> Option<&Failure> {
         self.read_only.as_ref()
     }
 
-    /// Writes a batch, all of it or nothing. It is durable when this returns.
+    /// Writes a batch atomically. It is durable when this returns.
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), Fault> {
         if let Some(failure) = &self.read_only {
             return Err(Fault::Failed(failure.clone()));
@@ -100,7 +100,7 @@ impl Disk {
         self.with_database(|database| read(database, hash))
     }
 
-    /// Lists some records after `after`. None: there are no more.
+    /// Lists some records after `after`. An empty list: there are no more.
     pub(crate) fn list(
         &self,
         after: Option<RecordHash>,
@@ -128,12 +128,12 @@ impl Disk {
         view.classified(verified)
     }
 
-    /// Writes all there is into `other`, which is empty, with its meta data.
+    /// Copies records and metadata into `other`, which is empty.
     pub(crate) fn copy_to(&self, other: &Self) -> Result<(), Fault> {
         self.with_database(|database| other.with_database(|empty| copy(database, empty)))
     }
 
-    /// The size of all records.
+    /// Size of all records.
     pub(crate) fn live_bytes(&self) -> Result<u64, Fault> {
         self.with_database(|database| {
             let records = database.begin_read()?.open_table(RECORDS)?;
@@ -141,19 +141,19 @@ impl Disk {
         })
     }
 
-    /// Lets go of the store.
+    /// Closes the store.
     pub(crate) fn close(self) -> Result<(), Fault> {
         let Self { database, file, .. } = self;
         file.classified(contained(|| Ok(database.close()?)))
     }
 
-    /// Lets go of a store that is damaged, and leaves it as it is.
+    /// Closes a damaged store and leaves its file as it is.
     pub(crate) fn abandon(self) {
         discard(self.database, &self.file);
     }
 }
 
-/// Part of a file that is taken for whole when it is opened.
+/// Part of a file that is taken for undamaged when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
     /// All that the last commit left. Every commit makes quick repair possible, so a file that would have to be read
@@ -173,7 +173,7 @@ fn open(file: &OverlayFile, trust: Trust) -> Result<Database, Fault> {
     Ok(builder.create_with_backend(file.clone())?)
 }
 
-/// Sees whose store it is and makes it ours, if it is not somebody else's.
+/// Reads the contents and, unless the store has another key, lets changes through to the file.
 fn accept_contents(
     database: &Database,
     file: &OverlayFile,
@@ -191,7 +191,7 @@ fn accept_contents(
     }
 }
 
-/// Sees whose store is in `file`, and changes and locks nothing. Returns what the process before left word of, sealed.
+/// Checks the store in `file` without changing or locking it. Returns the sealed note of the previous process.
 pub(crate) fn inspect(
     file: Box<dyn StorageBackend>,
     sealer: &Sealer,
@@ -205,26 +205,26 @@ pub(crate) fn inspect(
     file.classified(recognized)
 }
 
-/// What is in a store of ours. `None`: there is nothing in it at all.
+/// Reads the contents of a store of this key. `None`: the database is empty.
 fn read_contents(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
     match read_meta(database, sealer) {
         Err(Fault::OtherKey) if opens_with(database, sealer)? => {
-            Err(Fault::Damaged("it forgot its key's id".to_owned()))
+            Err(Fault::Damaged("it lost the id of its key".to_owned()))
         }
         contents => contents,
     }
 }
 
-/// Lets go of a database without anything being written. To close it redb would write to it; on damaged pages
-/// it may panic then, and panic once more while it cleans up, which ends the process.
+/// Drops a database without a write. To close it redb would write; on damaged pages it may panic then, and once more
+/// while it unwinds, which ends the process.
 fn discard(mut database: Database, file: &OverlayFile) {
     file.shut();
-    // Has redb notice that the file fails, after which it does not write.
+    // redb notices here that the file fails, after which it does not write.
     let _ = contained(|| Ok(database.check_integrity()?));
     let _ = contained(|| Ok(database.close()?));
 }
 
-/// Whether a store that says it has another key was sealed by `sealer` all the same.
+/// Returns whether `sealer` opens a record of a store that claims to have another key.
 fn opens_with(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
     let transaction = database.begin_read()?;
     let meta = transaction.open_table(META)?;
@@ -242,7 +242,7 @@ fn opens_with(database: &Database, sealer: &Sealer) -> Result<bool, Fault> {
     }))
 }
 
-/// `None`: there is nothing in it at all.
+/// Reads the metadata. `None`: the database is empty.
 fn read_meta(database: &Database, sealer: &Sealer) -> Result<Option<Contents>, Fault> {
     let transaction = database.begin_read()?;
     let meta = match transaction.open_table(META) {
@@ -286,7 +286,7 @@ fn create(database: &Database, sealer: &Sealer) -> Result<Contents, Fault> {
     })
 }
 
-/// A transaction that is on the disk when it is committed, and that opening after a crash need not check.
+/// Begins a transaction that is durable once committed, and after which a crash needs no repair.
 fn durable_write(database: &Database) -> Result<redb::WriteTransaction, Fault> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;

@@ -1,4 +1,4 @@
-//! What can be seen of store and key before either is opened, without making, changing or locking anything.
+//! Inspection of store and key before either is opened; nothing is created, changed or locked.
 
 use std::fs::{self, OpenOptions};
 use std::ops::Bound;
@@ -15,7 +15,7 @@ use super::medium::{FileSystem, Medium};
 use super::open::resumed;
 use crate::store::fault::Fault;
 
-/// Whether the key lies beside the store, where whoever copies the one gets the other.
+/// Returns whether store and key are in one folder, so that a copy of the folder has both.
 pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
     let folder = |file: &Path| {
         let folder = private::folder(file);
@@ -24,7 +24,7 @@ pub(crate) fn share_a_folder(path: &Path, key: &KeySource) -> bool {
     key.target().is_some_and(|key| folder(&key) == folder(path))
 }
 
-/// Refuses one file for both: the store would be begun in place of the key.
+/// Refuses one file for both: the store would replace the key.
 pub(crate) fn check_distinct(path: &Path, key: &KeySource) -> Result<(), String> {
     let Some(target) = key.target() else {
         return Ok(());
@@ -44,16 +44,16 @@ pub(crate) fn check_distinct(path: &Path, key: &KeySource) -> Result<(), String>
     Ok(())
 }
 
-/// What a store looks like.
+/// Result of an inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inspection {
-    /// It is ours and whole as far as opening it tells.
+    /// The store opens with this key.
     Ours,
     /// A process has it open.
     InUse,
 }
 
-/// Looks into the store at `path` as opening it would.
+/// Inspects the store at `path` as opening it would.
 pub(crate) fn inspect(path: &Path, key: &RootKey) -> Result<Inspection, Fault> {
     let file = FileSystem.open(open_file(path, OpenOptions::new().read(true))?)?;
     let is_locked = file.query_lock_range(Bound::Unbounded, Bound::Unbounded);

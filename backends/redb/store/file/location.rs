@@ -1,4 +1,4 @@
-//! Location of the store and its key, and what is done with the file as a whole.
+//! Location of the store and its key, and operations on the file as a whole.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -13,17 +13,17 @@ use kms_agent_sealed::private;
 use super::medium::Medium;
 use super::quarantine;
 
-/// Where everything is.
+/// Store, key and medium.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreLocation {
     pub(crate) path: PathBuf,
     pub(crate) key: KeySource,
     pub(crate) medium: Arc<dyn Medium>,
-    /// For the names of files set aside.
+    /// For the names of quarantined files.
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Tells a file from another that takes its place.
+/// Distinguishes a file from another at the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -45,12 +45,12 @@ impl StoreLocation {
         private::remove(&self.path)
     }
 
-    /// Whether the store's file can be written, without touching it.
+    /// Checks that the store's file can be written, without changing it.
     pub(crate) fn try_writing(&self) -> io::Result<()> {
         open_file(&self.path, OpenOptions::new().write(true)).map(drop)
     }
 
-    /// Renames the store's file, so that somebody may look at it, in place of the one set aside before.
+    /// Renames the store's file for later analysis. It replaces the file quarantined before.
     pub(crate) fn quarantine(&self, why: &str, damaged: Option<FileId>) -> io::Result<()> {
         if damaged.is_some_and(|damaged| self.file() != Some(damaged)) {
             return Err(io::Error::other(
@@ -62,48 +62,48 @@ impl StoreLocation {
         };
         tracing::warn!(
             store.path = %self.path.display(),
-            set.aside = %target.display(),
+            quarantine.path = %target.display(),
             reason = why,
-            "The cache's store is damaged; it was set aside and a new one begun"
+            "The cache's store is damaged; it was quarantined and a new one created"
         );
         Ok(())
     }
 
-    /// The file that is there now.
+    /// Returns the file that exists now.
     pub(crate) fn file(&self) -> Option<FileId> {
         let metadata = fs::symlink_metadata(&self.path).ok()?;
         Some((&metadata).into())
     }
 
-    /// The file's size, 0 while there is none.
+    /// Size of the file; 0 while there is none.
     pub(crate) fn bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// Where a store is built before it is put in its place.
+    /// Path at which a store is built before it is renamed.
     pub(super) fn build_path(&self) -> PathBuf {
         self.path
             .with_file_name(format!(".{}.new", private::name(&self.path)))
     }
 
-    /// Removes what a process that was killed left behind. Nobody else has the store open.
+    /// Removes the leftovers of a killed process. No other process has the store open.
     pub(super) fn remove_leftovers(&self) {
         if let Err(error) =
             private::remove(&self.build_path()).and_then(|()| self.key.remove_leftovers())
         {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "What is left beside the store and its key could not be removed"
+                "Leftovers beside the store and its key could not be removed"
             );
         }
     }
 }
 
-/// What to do about a store of another key.
+/// Explains a store of another key.
 pub(crate) fn key_mismatch_message(path: &Path) -> String {
     format!(
         "the store {} was sealed under another key than the one in Cache.Persistent.KeyFile; put that key back, \
-         or remove the store to begin a new one",
+         or remove the store to create a new one",
         path.display()
     )
 }

@@ -1,4 +1,4 @@
-//! What the store's file lies on: a port, so that tests can have it fail.
+//! Medium of the store's file: a port, so that tests can make it fail.
 
 use std::fmt::Debug;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Opening of the store that is there, and the reasons that it cannot be opened.
+//! Opening of an existing store, and the reasons for a failure.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -15,41 +15,41 @@ use super::disk::{Contents, Disk};
 use super::location::{FileId, StoreLocation, key_mismatch_message, open_file};
 use crate::store::fault::{Failure, Fault};
 
-/// A store that is open.
+/// Open store.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) disk: Disk,
     pub(crate) file: FileId,
     pub(crate) sealer: Arc<Sealer>,
-    /// What the process before left word of.
+    /// State of the previous process.
     pub(crate) resumed: Option<Resumed>,
     pub(crate) records: u64,
-    /// It was just begun.
+    /// Just created.
     pub(crate) is_new: bool,
 }
 
-/// Why there is no open store.
+/// Reason that no store is open.
 #[derive(Debug)]
 pub(crate) enum OpenFailure {
-    /// For the operator to mend before the agent may start.
+    /// The operator has to fix it before the agent may start.
     Refused(String),
-    /// The key is not the store's. The store is as it was.
+    /// The key does not fit the store, which is left as it was.
     Barred { word: &'static str, message: String },
-    /// The medium failed; it may come back.
+    /// The medium failed; it may recover.
     Failed(Failure),
 }
 
-/// The keys that the agent has before it opens a store.
+/// Key that the agent has before it opens a store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keys<'a> {
-    /// Those of the store it had open.
+    /// Sealer of the store that was open before.
     Known(&'a Arc<Sealer>),
-    /// Drawn anew, for a store that has no key yet.
+    /// New random key, for a store that has none yet.
     Drawn(&'a RootKey),
 }
 
 impl StoreLocation {
-    /// Opens the store, begins one where there is none, and sets a damaged one aside.
+    /// Opens the store. Creates one where there is none, and in place of a damaged one, which is quarantined.
     pub(crate) fn open(&self, keys: Keys<'_>) -> Result<Opened, OpenFailure> {
         let Some(Existing {
             file,
@@ -79,13 +79,13 @@ impl StoreLocation {
         }
     }
 
-    /// The store's file, unless there is nothing in it.
+    /// Opens the store's file. `None`: it is missing or empty.
     fn existing(&self) -> Result<Option<Existing>, OpenFailure> {
         let mut options = OpenOptions::new();
         let mut read_only = None;
         let opened = match open_file(&self.path, options.read(true).write(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // What it holds can be answered all the same.
+            // Its entries can still be served.
             Err(error) if is_unwritable(&error) => {
                 let readable = open_file(&self.path, options.write(false));
                 read_only = Some(error.into());
@@ -97,7 +97,7 @@ impl StoreLocation {
         if metadata.len() == 0 {
             tracing::warn!(
                 store.path = %self.path.display(),
-                "The cache's store is an empty file; a new one is begun in its place"
+                "The cache's store is an empty file; creating a new one"
             );
         }
         Ok((metadata.len() > 0).then_some(Existing {
@@ -135,11 +135,11 @@ impl StoreLocation {
     }
 }
 
-/// A store's file that is open.
+/// Open file of a store.
 struct Existing {
     file: File,
     metadata: Metadata,
-    /// What keeps it from being written, while it can be read.
+    /// Reason that the file cannot be written, while it can be read.
     read_only: Option<Failure>,
 }
 
@@ -171,7 +171,7 @@ impl From<KeyError> for OpenFailure {
     }
 }
 
-/// Refuses what only the operator can mend.
+/// Refuses a file that only the operator can fix.
 pub(super) fn check(
     path: &Path,
     opened: io::Result<File>,
@@ -179,34 +179,48 @@ pub(super) fn check(
     const LOOP: i32 = rustix::io::Errno::LOOP.raw_os_error();
     let refused = |what: &str| {
         OpenFailure::Refused(format!(
-            "the store {} is {what}; name a file in Cache.Persistent.Path",
+            "the store {} is {what}; choose another Cache.Persistent.Path",
             path.display()
         ))
     };
-    if opened.is_err()
-        && let Err(Distrust::Refused(message)) = private::judge("store", path)
-    {
-        // A store that belongs to another user may be unreadable too; who it belongs to is the worse fault.
-        return Err(OpenFailure::Refused(message));
-    }
-    let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(LOOP) => refused("a symbolic link"),
-        _ if error.kind() == io::ErrorKind::IsADirectory => refused("a folder"),
-        _ => failed(error),
-    })?;
+    let file = match opened {
+        Err(error) if error.raw_os_error() == Some(LOOP) => return Err(refused("a symbolic link")),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            return Err(refused("a folder"));
+        }
+        Err(error) => {
+            // The store of another user may be unreadable too; its owner is the worse fault.
+            if let Err(Distrust::Refused(message)) = private::judge("store", path) {
+                return Err(OpenFailure::Refused(message));
+            }
+            return Err(failed(error));
+        }
+        Ok(file) => file,
+    };
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(refused("no file"));
+        return Err(refused(kind_of(&metadata)));
     }
     private::heed(private::judge("store", path))?;
     Ok((file, metadata))
+}
+
+/// Names the kind of something that is not a regular file.
+pub(crate) fn kind_of(metadata: &Metadata) -> &'static str {
+    if metadata.is_dir() {
+        "a folder"
+    } else if metadata.is_symlink() {
+        "a symbolic link"
+    } else {
+        "not a file"
+    }
 }
 
 pub(super) fn failed(error: io::Error) -> OpenFailure {
     OpenFailure::Failed(error.into())
 }
 
-/// What an earlier process left word of.
+/// Opens the note of the previous process.
 pub(super) fn resumed(record: &[u8], sealer: &Sealer) -> Option<Resumed> {
     let bytes = sealer.open_header(&RESUMED, record).ok()?;
     decode_resumed(&bytes)
@@ -218,7 +232,7 @@ pub(super) fn opened(
     sealer: &Arc<Sealer>,
     file: &Metadata,
 ) -> Opened {
-    // What cannot be read is not known.
+    // A note that does not open counts as missing.
     let resumed = contents.resumed.and_then(|record| resumed(&record, sealer));
     Opened {
         disk,

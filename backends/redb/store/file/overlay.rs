@@ -1,4 +1,4 @@
-//! A file that is not changed before it has proven to be ours, and that remembers when it failed.
+//! File under an overlay: changes stay in memory until they are accepted, and the first failure is remembered.
 
 use std::fmt;
 use std::io;
@@ -10,8 +10,10 @@ use redb::{BackendError, StorageBackend};
 
 use crate::store::fault::{Failure, Fault};
 
-/// redb writes to a file when it opens it, and repairs it after a crash. Until [`accept`](Self::accept) is
-/// called those changes stay in memory, so that looking into somebody else's store leaves it as it was.
+/// File whose changes stay in memory until [`accept`](Self::accept) is called.
+///
+/// redb writes to a file when it opens it, and repairs it after a crash. The overlay leaves the store of another key as
+/// it was.
 #[derive(Clone)]
 pub(crate) struct OverlayFile(Arc<Inner>);
 
@@ -19,9 +21,9 @@ struct Inner {
     file: Arc<dyn StorageBackend>,
     locking: Locking,
     held_back: Mutex<Option<Changes>>,
-    /// The first thing that did not work.
+    /// First failure.
     failure: Mutex<Option<Failure>>,
-    /// Nobody gets at the file any more.
+    /// Whether every call fails from now on.
     is_shut: AtomicBool,
 }
 
@@ -31,14 +33,14 @@ pub(crate) enum Locking {
     Exclusive,
     /// For a file that cannot be written: such a file cannot be locked exclusively.
     Shared,
-    /// For a view beside whoever has the file open.
+    /// For a view beside the database that has the file open.
     None,
 }
 
-/// What the file would have gone through.
+/// Changes held back.
 struct Changes {
     steps: Vec<Step>,
-    /// How long the file would be now.
+    /// Length of the file with these changes.
     length: u64,
 }
 
@@ -76,14 +78,14 @@ impl OverlayFile {
         self.noted(self.0.file.set_len(length))
     }
 
-    /// From now on everything fails, but letting go.
+    /// Makes every call fail, except those that release the file.
     pub(crate) fn shut(&self) {
         self.0.is_shut.store(true, Ordering::Release);
     }
 
     fn check_open(&self) -> io::Result<()> {
         if self.0.is_shut.load(Ordering::Acquire) {
-            Err(io::Error::other("nobody gets at the file any more"))
+            Err(io::Error::other("the file is shut"))
         } else {
             Ok(())
         }
@@ -96,8 +98,8 @@ impl OverlayFile {
         }
     }
 
-    /// Puts the blame where it belongs. What redb says after the file has failed, or that it panicked, says
-    /// nothing about what is in the file; and where the file works, what is in it must be the matter.
+    /// Classifies an error: a failure of the medium if the file reported one, otherwise damage. An error or panic of redb
+    /// after the file has failed says nothing about the contents.
     pub(crate) fn classified<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         result.map_err(|fault| match (self.failure().clone(), fault) {
             (Some(failure), _) => Fault::Failed(failure),
@@ -113,7 +115,7 @@ impl OverlayFile {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers an error of the medium.
+    /// Notes an error of the medium.
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result
             && let Fault::Failed(failure) = Fault::from(io::Error::from(error.kind()))
@@ -126,7 +128,7 @@ impl OverlayFile {
         result
     }
 
-    /// Makes the changes held back so far, in their order, and holds back none from now on.
+    /// Applies the changes held back so far, in order. Later changes are applied at once.
     pub(crate) fn accept(&self) -> io::Result<()> {
         let mut held_back = self.held_back();
         for step in held_back.iter().flat_map(|changes| &changes.steps) {
@@ -147,7 +149,7 @@ impl OverlayFile {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds the step back if that is still the way, else hands it on.
+    /// Holds the step back, or returns it if changes are accepted.
     fn take(&self, step: Step) -> Option<Step> {
         match &mut *self.held_back() {
             None => Some(step),
@@ -167,7 +169,7 @@ impl OverlayFile {
 }
 
 impl Changes {
-    /// Reads what would be at `offset`, had the steps been taken.
+    /// Reads the bytes at `offset` as if the steps had been applied.
     fn read(&self, file: &dyn StorageBackend, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let end = offset.saturating_add(out.len() as u64);
         if end > self.length {
@@ -220,7 +222,7 @@ impl StorageBackend for OverlayFile {
         if let Some(changes) = &*held_back {
             return self.noted(changes.read(&*self.0.file, offset, out));
         }
-        // Readers need not wait for one another.
+        // Concurrent reads do not wait for one another.
         drop(held_back);
         self.noted(self.0.file.read(offset, out))
     }
@@ -254,7 +256,7 @@ impl StorageBackend for OverlayFile {
 
     fn close(&self) -> io::Result<()> {
         match self.0.locking {
-            // To close the file would release the locks of whoever has it open.
+            // To close the file would release the locks of the database that has it open.
             Locking::None => Ok(()),
             _ => self.0.file.close(),
         }
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_accepted_leaves_the_file_as_it_was() {
+    fn changes_that_are_never_accepted_leave_the_file_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, b"theirs").unwrap();

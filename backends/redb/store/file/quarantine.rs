@@ -1,4 +1,4 @@
-//! Damaged files that are set aside for somebody to look at: `<name>.corrupt-<YYYYMMDDTHHMMSSZ>`.
+//! Quarantine of damaged files: `<name>.corrupt-<YYYYMMDDTHHMMSSZ>`.
 
 use std::fs::{self, DirEntry};
 use std::io;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use kms_agent_core::Timestamp;
 use kms_agent_sealed::private;
 
-/// Renames the file at `path`, in place of the one set aside before; returns what it is now. `None`: there is none.
+/// Renames the file at `path` and returns its new path. It replaces the file quarantined before. `None`: there is no
+/// file.
 pub(crate) fn rename(path: &Path, now: Timestamp) -> io::Result<Option<PathBuf>> {
     let prefix = format!("{}.corrupt-", private::name(path));
     let name = format!("{prefix}{}", stamp(now));
@@ -25,7 +26,7 @@ pub(crate) fn rename(path: &Path, now: Timestamp) -> io::Result<Option<PathBuf>>
     Ok(Some(target))
 }
 
-/// Whether this is a file that was set aside, and nothing that only looks like one.
+/// Returns whether `entry` is a quarantined file, by its whole name.
 fn is_quarantined(entry: &DirEntry, prefix: &str) -> bool {
     let name = entry.file_name();
     name.to_str()

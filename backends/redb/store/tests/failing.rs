@@ -1,5 +1,5 @@
-//! The medium fails at any step: readers have what memory has, nothing durable is lost or damaged, and when it
-//! works again everything is written.
+//! Failure of the medium at any step: readers are served from memory, nothing durable is lost or damaged, and
+//! everything is written once the medium works again.
 
 use kms_agent_test_support::{Dice, times};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ fn open_on(folder: &TempDir, medium: &FaultyMedium) -> Result<Store, OpenError> 
     Store::open(location, NonZeroUsize::new(CAPACITY).unwrap()).map(|started| started.store)
 }
 
-/// What was done to a store, and what of it is known to be durable.
+/// Changes made to a store, and those known to be durable.
 #[derive(Debug, Default)]
 struct Done {
     put: Vec<u32>,
@@ -35,7 +35,7 @@ async fn work(store: &Store) -> Done {
         let new = OLD + n;
         put(store, new);
         done.put.push(new);
-        // An old one, perhaps from the store.
+        // An old entry, perhaps from the store.
         let _ = store.find(&hash(2 * n), LIFETIME.fetched_at).await;
         if n % 3 == 2 && store.flush().await.is_ok() {
             done.durable.clone_from(&done.put);
@@ -56,7 +56,7 @@ async fn work(store: &Store) -> Done {
     done
 }
 
-/// A copy of the files, as a kill would leave them now.
+/// Copies the files as a kill would leave them now.
 fn copy(folder: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("keys")).unwrap();
@@ -67,7 +67,7 @@ fn copy(folder: &TempDir) -> TempDir {
     copy
 }
 
-fn assert_nothing_set_aside(folder: &TempDir) {
+fn assert_nothing_quarantined(folder: &TempDir) {
     for entry in fs::read_dir(folder.path()).unwrap() {
         let name = entry.unwrap().file_name();
         assert!(name == "store" || name == "keys", "{name:?}");
@@ -87,7 +87,7 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
     medium.plan(Some(planned));
     let store = open_on(&folder, &medium).unwrap();
     let file = |folder: &TempDir| location_in(folder).file();
-    let begun = file(&folder);
+    let created = file(&folder);
     let done = work(&store).await;
     if let Some(word) = trouble(&store) {
         let expected = match planned.error {
@@ -98,14 +98,14 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
         assert_eq!(word, expected);
     }
 
-    // Killed in this state: what was durable is.
+    // After a kill in this state, durable changes are there.
     let killed = copy(&folder);
     let later = open(&killed, CAPACITY);
     for old in &done.gone {
         assert!(!holds(&later, *old).await, "{old} was durably removed");
     }
-    // On a full disk the file itself goes before what was removed may come back.
-    let was_given_up = planned.error == Errno::NOSPC && file(&folder) != begun;
+    // On a full disk the file is removed rather than let removed entries come back.
+    let was_given_up = planned.error == Errno::NOSPC && file(&folder) != created;
     if !was_given_up {
         for new in &done.durable {
             assert!(holds(&later, *new).await, "{new} was durable");
@@ -115,7 +115,7 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
         }
     }
     later.close().await.unwrap();
-    assert_nothing_set_aside(&killed);
+    assert_nothing_quarantined(&killed);
 
     // The medium works again.
     medium.plan(None);
@@ -130,7 +130,7 @@ async fn fail_and_heal(folder: TempDir, planned: Planned) {
         assert_eq!(holds(&later, n).await, all(n), "{n} in the next process");
     }
     later.close().await.unwrap();
-    assert_nothing_set_aside(&folder);
+    assert_nothing_quarantined(&folder);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_writer_that_panics_each_time_leaves_the_agent_without_its_store() {
     })
     .await;
     assert_eq!(trouble(&store), Some("thread_failed"));
-    // Nobody waits for the thread, and memory goes on.
+    // No caller waits for the thread, and memory goes on.
     put(&store, OLD + 1);
     assert!(holds(&store, OLD + 1).await);
     assert!(store.remove(&store.sealer(), &hash(OLD + 1)).await.is_err());
@@ -170,7 +170,7 @@ async fn a_writer_that_panics_each_time_leaves_the_agent_without_its_store() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_read_is_not_tried_over_and_over() {
+async fn an_unreadable_page_is_not_retried_over_and_over() {
     const PAGE: u64 = 4096;
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, 300);
@@ -233,9 +233,9 @@ async fn filled() -> TempDir {
 }
 
 #[tokio::test]
-async fn whatever_step_fails_nothing_durable_is_lost_and_the_rest_is_made_up_for() {
+async fn nothing_durable_is_lost_whichever_step_fails_and_the_rest_is_written_later() {
     let filled = filled().await;
-    // How many steps there are when all goes well.
+    // The number of steps without a fault.
     let medium = FaultyMedium::default();
     let folder = copy(&filled);
     let store = open_on(&folder, &medium).unwrap();

@@ -25,43 +25,43 @@ pub(super) enum Step {
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// The steps so far.
+    /// Steps so far.
     taken: u64,
     fault: Option<Planned>,
-    /// What lies here cannot be read.
+    /// Unreadable range.
     bad: Option<Range<u64>>,
-    /// How many more times opening a file panics.
+    /// Number of further openings that panic.
     panics: u32,
 }
 
-/// What fails, from which step on, and how.
+/// Fault: first step, kind of step and error.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Planned {
     pub(super) from: u64,
-    /// All of them, or this kind alone.
+    /// Kind of step that fails; `None`: every kind.
     pub(super) only: Option<Step>,
     pub(super) error: Errno,
-    /// Half of what is to be written is, before the first failure.
+    /// Whether the first failing write writes half of its data.
     pub(super) tears: bool,
 }
 
 impl FaultyMedium {
-    /// How many steps were taken.
+    /// Number of steps taken.
     pub(super) fn taken(&self) -> u64 {
         self.0.lock().unwrap().taken
     }
 
-    /// Has it fail, or work.
+    /// Sets or clears the fault.
     pub(super) fn plan(&self, fault: Option<Planned>) {
         self.0.lock().unwrap().fault = fault;
     }
 
-    /// Has opening a file panic that many times.
+    /// Makes the next `times` openings panic.
     pub(super) fn panic_at_open(&self, times: u32) {
         self.0.lock().unwrap().panics = times;
     }
 
-    /// Has one place of it fail for good.
+    /// Makes one range unreadable for good.
     pub(super) fn spoil(&self, bad: Range<u64>) {
         self.0.lock().unwrap().bad = Some(bad);
     }

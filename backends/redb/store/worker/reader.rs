@@ -1,4 +1,4 @@
-//! The thread that fetches records from the store.
+//! Reader thread: fetches records from the store.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -10,24 +10,24 @@ use tokio::sync::oneshot;
 use crate::store::shared::Shared;
 use crate::store::state::{Known, State};
 
-/// A question, and where the answer goes.
+/// Look-up of a record, and the channel for the answer.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     pub(crate) hash: RecordHash,
     pub(crate) answer: oneshot::Sender<Option<SealedRecord>>,
 }
 
-/// Answers questions until nobody can ask any more.
+/// Answers look-ups until the store is dropped.
 pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
     for lookup in asked {
-        // A panic costs this lookup, not those after it; the panic hook reports it.
+        // A panic costs this look-up, not later ones; the panic hook reports it.
         let found = catch_unwind(AssertUnwindSafe(|| fetch(shared, &lookup.hash)));
         let found = found.unwrap_or_else(|_| {
             shared.lock().lifecycle.count_failure();
             None
         });
         shared.looked_up();
-        // Nobody there any more: the record is in memory for the next one.
+        // The caller may be gone; the record is in memory for the next one.
         let _ = lookup.answer.send(found);
     }
 }
@@ -35,7 +35,7 @@ pub(crate) fn run(shared: &Shared, asked: &mpsc::Receiver<Lookup>) {
 fn fetch(shared: &Shared, hash: &RecordHash) -> Option<SealedRecord> {
     let (sealer, opening) = {
         let mut state = shared.lock();
-        // Somebody else may have asked for the same before.
+        // An earlier look-up may have fetched the same record.
         match state.find(hash) {
             Known::Here(record) => return Some(record),
             Known::Nothing => return None,
@@ -53,7 +53,7 @@ fn fetch(shared: &Shared, hash: &RecordHash) -> Option<SealedRecord> {
 
     let mut state = shared.lock();
     if state.loading.take() != Some(*hash) {
-        // It was written or removed meanwhile.
+        // The record was written or removed meanwhile.
         return in_memory(&mut state, hash);
     }
     match (read?, header) {

@@ -1,4 +1,4 @@
-//! Reads out of a damaged store what can be read, so that a bad page costs the records in it and no others.
+//! Salvage of a damaged store: a bad page costs the records on it and no others.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::store::file::disk::Limits;
 use crate::store::shared::Shared;
 use crate::store::state::Index;
 
-/// What is read at a time while all goes well.
+/// Limits of one step while pages are readable.
 const LIMITS: Limits = Limits {
     records: 256,
     bytes: 1 << 20,
     time: Duration::MAX,
 };
 
-/// Takes into memory what only the store has. False: the medium failed, so not all of it.
+/// Takes the records into memory that only the store has. False: the medium failed, so some are missing.
 pub(crate) fn salvage(shared: &Shared) -> bool {
     let (sealer, count) = {
         let state = shared.lock();
@@ -53,7 +53,7 @@ fn take(shared: &Shared, hash: RecordHash, record: SealedRecord, lifetime: &Life
     }
 }
 
-/// Opens a record as whoever asks for it will; returns what an index needs of it.
+/// Opens a record, header and value. Returns what the index needs of it.
 pub(crate) fn check(
     sealer: &Sealer,
     hash: &RecordHash,
@@ -65,13 +65,13 @@ pub(crate) fn check(
     Ok((header_part(record)?.into(), lifetime))
 }
 
-/// A way through the records around what cannot be read. Places are hashes, so they lie evenly: about as many in
-/// one part of all possible ones as in another of that size.
+/// Walk through the records around unreadable pages. Hashes are distributed evenly, so equal ranges hold about equally
+/// many records.
 struct Walk {
     after: Option<RecordHash>,
-    /// How much to read next. One record, where something is in the way.
+    /// Limits of the next step: one record where a page is unreadable.
     limits: Limits,
-    /// How far to jump, in terms of the first eight bytes; what one record takes at first.
+    /// Length of the next jump, in terms of the first eight bytes; at first the distance of one record.
     step: u64,
     one_record: u64,
 }
@@ -92,7 +92,7 @@ impl Walk {
         self.step = self.one_record;
     }
 
-    /// Goes around what is in the way. False: there is nothing behind it.
+    /// Jumps over unreadable records. False: there are none behind them.
     fn avoid(&mut self) -> bool {
         if self.limits.records > 1 {
             self.limits.records = 1;

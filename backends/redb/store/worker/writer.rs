@@ -1,4 +1,4 @@
-//! The thread that owns the database.
+//! Writer thread: owns the database.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,37 +17,37 @@ use crate::store::lifecycle::{Action, Step};
 use crate::store::shared::Shared;
 use crate::store::state::{Index, State};
 
-/// How long writes are gathered before they are committed together. A batch is to begin within 100 ms of its
-/// first write, and part of the index may have to be finished first.
+/// Time for which writes are gathered into one commit. A batch has to begin within 100 ms of its first write, and a
+/// listing step may have to finish first.
 const GATHERING: Duration = Duration::from_millis(50);
 
-/// What one transaction takes; more waits for the next one.
+/// Most bytes of one transaction; further writes wait for the next one.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// How long listing gives way to look-ups: as long as a reader waits for the store at most.
+/// Longest time that listing gives way to look-ups: as long as a reader waits for the store.
 const GIVE_WAY: Duration = Duration::from_millis(500);
 
-/// What is listed at a time, so that a write never waits long for it, on a slow disk either.
+/// Limits of one listing step, so that a write never waits long for it, even on a slow disk.
 const LISTED: Limits = Limits {
     records: 256,
     bytes: 1 << 20,
     time: Duration::from_millis(20),
 };
 
-/// A larger store is written to without being verified, since its first batch would begin too late.
+/// Largest store that is verified before its first write; for a larger one the first batch would begin too late.
 const VERIFIED_BYTES: u64 = 8 << 20;
 
-/// A store is written anew at the end when it is larger than this and than twice its records.
+/// Shutdown compacts a store that is larger than this and than twice its records.
 const SMALL_STORE_BYTES: u64 = 1 << 20;
-/// A store whose thread has panicked this often is not tried again.
+/// Panics of the thread after which the store is given up.
 const MOST_PANICS: u32 = 5;
 
-/// With more records than this the end would take too long.
+/// With more records than this, compaction would delay shutdown too long.
 const LARGE_STORE_BYTES: u64 = 1 << 30;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    /// A key for a store that could not be begun yet. In memory records are sealed under it already.
+    /// Key for a store that could not be created yet. The records in memory are sealed under it already.
     drawn: Option<RootKey>,
 }
 
@@ -55,7 +55,7 @@ enum Job {
     Act(Action),
     /// Commit a batch, made at this moment.
     Write(Batch, Timestamp),
-    /// List what comes after this record.
+    /// List the records after this one.
     List(Option<RecordHash>),
 }
 
@@ -64,7 +64,7 @@ impl Writer {
         Self { shared, drawn }
     }
 
-    /// Works until the store is closed. After a panic the store is opened again, like after a failure of the medium.
+    /// Works until the store is closed. After a panic the store is reopened, as after a failure of the medium.
     pub(crate) fn run(mut self) {
         let mut panics = 0;
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
@@ -76,7 +76,7 @@ impl Writer {
                 }));
             }));
             if opened.is_err() || panics == MOST_PANICS {
-                // Nobody shall wait for a thread that is gone.
+                // No caller may wait for a thread that is gone.
                 self.shared
                     .give_up("thread_failed", "the store's thread panicked repeatedly");
                 return self.shared.close_disk();
@@ -106,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// Waits for something to do.
+    /// Waits for a job.
     fn next_job(&self) -> Job {
         let mut state = self.shared.lock();
         let mut gathered = false;
@@ -165,7 +165,7 @@ impl Writer {
         self.shared.publish(state);
     }
 
-    /// Opens the store. True: it is open.
+    /// Opens the store. Returns whether it is open.
     fn open(&mut self) -> bool {
         let sealer = Arc::clone(&self.shared.lock().sealer);
         let keys = match &self.drawn {
@@ -195,8 +195,7 @@ impl Writer {
         }
     }
 
-    /// Does what can be done about a fault. The database is not used again: what redb makes of one after a
-    /// fault is not promised.
+    /// Handles a fault. The database is closed: redb does not promise how it behaves after a fault.
     fn recover(&mut self, fault: Fault) {
         let failure = match fault {
             Fault::Damaged(why) => {
@@ -212,7 +211,7 @@ impl Writer {
             Fault::Gone => {
                 tracing::warn!(
                     store.path = %self.shared.location.path.display(),
-                    "The file of the cache's store was removed or replaced; what is in memory is written anew"
+                    "The file of the cache's store was removed or replaced; rewriting it from memory"
                 );
                 None
             }
@@ -231,7 +230,7 @@ impl Writer {
             Some(failure) => self.shared.fail(failure),
             None => {}
         }
-        // For readers, even if nothing can be written.
+        // Readers can use it even if nothing can be written.
         self.open();
     }
 
@@ -239,8 +238,8 @@ impl Writer {
         self.shared.lock().queue.owes_removals()
     }
 
-    /// The last resort where a removal needs room that there is not: without the file nothing comes back. It is
-    /// to be written anew with what is in memory, maybe in the room that it took. False: it is still there.
+    /// Removes the file so that a removed entry cannot come back: the last resort on a full disk. The file is then
+    /// rewritten from memory, if there is space. False: the file is still there.
     fn give_up_file(&self) -> bool {
         if !salvage(&self.shared) {
             return false;
@@ -257,8 +256,7 @@ impl Writer {
         }
         tracing::warn!(
             store.path = %self.shared.location.path.display(),
-            "The disk is too full to remove an entry from the cache's store; its file was removed and is written \
-             anew with what is in memory"
+            "The disk is too full to remove an entry from the cache's store; its file was removed and is rewritten from memory"
         );
         self.shared.lock().lifecycle.count_failure();
         self.shared.gone();
@@ -312,7 +310,7 @@ impl Writer {
         match self.shared.location.replace(&sealer) {
             Ok(opened) => self.shared.install_replacement(opened),
             Err(failure) => {
-                // The folder cannot be written, maybe. Emptying the store is asked for as well.
+                // The folder may not be writable. The queue also has a request to empty the store.
                 self.shared.lock().lifecycle.replacement_ended();
                 if self.shared.location.file().is_none() {
                     self.shared.gone();
@@ -332,7 +330,7 @@ impl Writer {
         }
     }
 
-    /// Takes over what the store lists, and has what is damaged of it removed.
+    /// Verifies the listed records, indexes them, and removes the damaged ones.
     fn take_listed(&self, listed: Vec<(RecordHash, SealedRecord)>) {
         let sealer = Arc::clone(&self.shared.lock().sealer);
         let count = listed.len() as u64;
@@ -341,7 +339,7 @@ impl Writer {
             let checked = check(&sealer, &hash, &record);
             let mut state = self.shared.lock();
             if state.index == Index::Complete {
-                // Everything was dropped meanwhile.
+                // All records were dropped meanwhile.
                 break;
             }
             if state.queue.waiting(&hash).is_some() {
@@ -380,7 +378,7 @@ impl Writer {
             (works, final_batch)
         };
         if let Some(disk) = self.shared.take_disk() {
-            // The entries were this old when the process ended: they will not be younger in the next one.
+            // The next process must not take the entries for younger than they are now.
             let written = final_batch.map_or(Ok(()), |batch| disk.write(&batch));
             self.shared.publish_written(&self.shared.lock());
             let compacted = if works { self.compact(&disk) } else { Ok(()) };
@@ -391,7 +389,7 @@ impl Writer {
         self.shared.publish_closed(&self.shared.lock());
     }
 
-    /// Gives back what the store takes of the disk beyond its records, if that is much.
+    /// Compacts the store if it is much larger than its records.
     fn compact(&self, disk: &Disk) -> Result<(), Fault> {
         let location = &self.shared.location;
         let bytes = location.bytes();
@@ -405,7 +403,7 @@ impl Writer {
         let sealer = Arc::clone(&self.shared.lock().sealer);
         match location.rewrite(disk, &sealer) {
             Ok(rewritten) => rewritten.disk.close(),
-            // As when the disk is full. Nothing is lost.
+            // For example because the disk is full. Nothing is lost.
             Err(failure) => {
                 tracing::debug!(?failure, "The cache's store could not be compacted");
                 Ok(())
@@ -414,7 +412,7 @@ impl Writer {
     }
 }
 
-/// Whether look-ups wait, and nothing to do that comes before listing.
+/// Returns whether look-ups wait and no work precedes the listing.
 fn is_busy_reading(state: &State) -> bool {
     state.lookups > 0 && state.lifecycle.is_idle() && state.queue.is_empty()
 }

@@ -1,4 +1,4 @@
-//! A store in a temporary folder, and entries to put there.
+//! Store in a temporary folder, and entries to put there.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(
     clippy::expect_used,
@@ -25,10 +25,10 @@ use kms_agent_core::{
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-/// A moment like any other.
+/// Arbitrary moment.
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
-/// Where a store and its key are.
+/// Temporary folder of a store and its key.
 pub(crate) struct Folder {
     folder: TempDir,
 }
@@ -85,7 +85,7 @@ impl Folder {
             .await
     }
 
-    /// A store with the entry `name` in it, closed.
+    /// Creates a closed store with the entry `name` in it.
     pub(crate) async fn filled(name: &str) -> Self {
         let folder = Self::default();
         let backend = folder.open().await.expect("it opens");
@@ -94,7 +94,7 @@ impl Folder {
         folder
     }
 
-    /// What another process would find if this one were killed now.
+    /// Copies the files as another process would find them after a kill.
     pub(crate) fn as_after_a_kill(&self) -> Self {
         let copy = Self::default();
         for (from, to) in [(self.store(), copy.store()), (self.key(), copy.key())] {
@@ -180,13 +180,13 @@ pub(crate) async fn value(backend: &Arc<dyn CacheBackend>, name: &str) -> Option
     found.map(|entry| entry.secret.answer.expose().to_vec())
 }
 
-/// How the store is doing.
+/// Statistics of the store.
 pub(crate) async fn store_stats(backend: &Arc<dyn CacheBackend>) -> StoreStats {
     let stats = backend.stats().await.expect("stats work");
     stats.store.expect("there is a store")
 }
 
-/// What is wrong with the store, in a word.
+/// Fault of the store in one word.
 pub(crate) async fn trouble(backend: &Arc<dyn CacheBackend>) -> Option<&'static str> {
     store_stats(backend).await.trouble
 }

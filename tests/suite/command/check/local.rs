@@ -91,7 +91,7 @@ fn a_store_or_key_that_the_agent_would_not_use() {
     let persistent = "[Cache]\nCacheType = \"Persistent\"\n";
     let check = Check::new(&cloud).config(persistent);
     let said = check.passes();
-    assert!(said.line("cache").contains("will be begun"), "{said:?}");
+    assert!(said.line("cache").contains("will be created"), "{said:?}");
     assert!(!check.path("cache").exists() && !check.path("keys").exists());
 
     let agent = cloud
@@ -150,7 +150,7 @@ fn a_store_that_the_agent_would_be_without() {
         &["sealed under another key", "put that key back"],
     );
     fs::write(&store, "garbage").unwrap();
-    check().fails(78, "cache", &["is damaged", "set it aside"]);
+    check().fails(78, "cache", &["is damaged", "quarantine it"]);
     assert_eq!(fs::read(&store).unwrap(), b"garbage");
     fs::write(&store, &whole).unwrap();
     Check::new(&cloud).config(&persistent(&store)).fails(
