@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use kms_agent_trust::{Kind, Place};
+use kms_agent_trust::{FilePlace, Kind};
 use zeroize::Zeroizing;
 
 use crate::private::{self, Distrust};
@@ -143,12 +143,12 @@ impl KeySource {
     /// Writes `key` durably where there is none yet, never over another key.
     pub fn make(&self, key: &RootKey) -> io::Result<()> {
         // A key that appeared meanwhile is not replaced.
-        self.write(key, Place::put_new)
+        self.write(key, FilePlace::put_new)
     }
 
     /// Replaces the key by `key`, durably and atomically.
     pub fn replace(&self, key: &RootKey) -> io::Result<()> {
-        self.write(key, Place::put)
+        self.write(key, FilePlace::put)
     }
 
     /// Removes the files that a killed process left beside the key file: a copy of the key, or an unused key. Only the
@@ -174,13 +174,13 @@ impl KeySource {
     fn write(
         &self,
         key: &RootKey,
-        put: impl Fn(&Place, &OsStr) -> io::Result<()>,
+        put: impl Fn(&FilePlace, &OsStr) -> io::Result<()>,
     ) -> io::Result<()> {
         let Self::File(path) = self else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         private::make_folder(path)?;
-        let place = Place::find(path)?;
+        let place = FilePlace::find(path)?;
         let (mut file, made) = place.make_beside(&unplaced(&place.path()?))?;
         let written = file
             .write_all(key.expose())

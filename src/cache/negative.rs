@@ -9,18 +9,18 @@ use kms_agent_core::lifetime::Timestamp;
 use kms_agent_core::secret::SecretKey;
 use kms_agent_core::source::SourceError;
 
-use crate::purge::Purged;
+use crate::purge::PurgeTarget;
 
 /// Refusals by key, bounded in number and time. Nothing in here walks over all of them but a purge of
 /// everything.
 #[derive(Debug)]
 pub(crate) struct NegativeMemory {
     capacity: NonZeroUsize,
-    refusals: Mutex<Refusals>,
+    refusals: Mutex<RefusalsByKey>,
 }
 
 #[derive(Debug, Default)]
-struct Refusals {
+struct RefusalsByKey {
     /// By the bare name of the secret, which is what a purge is about.
     by_name: HashMap<Box<str>, HashMap<SecretKey, Remembered>>,
     /// The same, oldest first.
@@ -76,14 +76,14 @@ impl NegativeMemory {
     }
 
     /// Drops the refusals of what was purged.
-    pub(crate) fn purge(&self, purged: &Purged) {
+    pub(crate) fn purge(&self, purged: &PurgeTarget) {
         let mut refusals = self.lock();
         match purged {
-            Purged::Everything => {
+            PurgeTarget::Everything => {
                 refusals.by_name.clear();
                 refusals.by_age.clear();
             }
-            Purged::Name(name) => {
+            PurgeTarget::Name(name) => {
                 for (_, remembered) in refusals.by_name.remove(name).into_iter().flatten() {
                     refusals.by_age.remove(&remembered.age);
                 }
@@ -101,12 +101,12 @@ impl NegativeMemory {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Refusals> {
+    fn lock(&self) -> MutexGuard<'_, RefusalsByKey> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Refusals {
+impl RefusalsByKey {
     fn forget(&mut self, key: &SecretKey) {
         let name = key.secret.id.name();
         let Some(of_name) = self.by_name.get_mut(name) else {
@@ -194,9 +194,9 @@ mod tests {
         ] {
             remember(&memory, key, 0);
         }
-        memory.purge(&Purged::Name("a".into()));
+        memory.purge(&PurgeTarget::Name("a".into()));
         assert_eq!(sizes(&memory), (1, 1));
-        memory.purge(&Purged::Everything);
+        memory.purge(&PurgeTarget::Everything);
         assert_eq!(sizes(&memory), (0, 0));
     }
 }

@@ -35,12 +35,12 @@ pub struct ObservedBackend {
     /// How many of the backend's own failures are counted.
     counted: AtomicU64,
     /// A store that fails every other time has no more lines for that.
-    log: LogGate<Line>,
+    log: LogGate<BackendLine>,
 }
 
 /// What is logged of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Line {
+enum BackendLine {
     Failed,
     Works,
 }
@@ -95,20 +95,20 @@ impl ObservedBackend {
                 if self.failing.load(Ordering::Relaxed) & bit != 0
                     && self.failing.fetch_and(!bit, Ordering::Relaxed) & bit != 0
                 {
-                    self.note(Line::Works, operation, None);
+                    self.note(BackendLine::Works, operation, None);
                 }
             }
             Err(error) => {
                 self.metrics.count(error.kind());
                 if self.failing.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-                    self.note(Line::Failed, operation, Some(error));
+                    self.note(BackendLine::Failed, operation, Some(error));
                 }
             }
         }
         result
     }
 
-    fn note(&self, line: Line, operation: Operation, error: Option<&BackendError>) {
+    fn note(&self, line: BackendLine, operation: Operation, error: Option<&BackendError>) {
         let code = format!("{operation:?}");
         let event = Event {
             code: &code,
@@ -122,13 +122,13 @@ impl ObservedBackend {
         for (line, operation, gathered) in self.log.due(now, |_| TELL_EVERY) {
             let (operation, count) = (&*operation, gathered.count);
             match line {
-                Line::Failed => tracing::warn!(
+                BackendLine::Failed => tracing::warn!(
                     operation,
                     error = gathered.cause.as_deref(),
                     count,
                     "The cache backend failed; going on without it until it works again"
                 ),
-                Line::Works => {
+                BackendLine::Works => {
                     tracing::info!(operation, count, "The cache backend works again");
                 }
             }

@@ -112,12 +112,12 @@ impl Outage {
         state.note(key, failing, self.capacity);
         let others_too = state.suspect.as_ref().is_some_and(|suspect| suspect != key);
         match reach(kind) {
-            Reach::Endpoint => state.endpoint_failed(code, now, retry_after),
-            Reach::Unknown if others_too || state.endpoint.is_some() => {
+            FailureReach::Endpoint => state.endpoint_failed(code, now, retry_after),
+            FailureReach::Unknown if others_too || state.endpoint.is_some() => {
                 state.endpoint_failed(code, now, retry_after);
             }
-            Reach::Unknown => state.suspect = Some(key.clone()),
-            Reach::Nobody => {}
+            FailureReach::Unknown => state.suspect = Some(key.clone()),
+            FailureReach::Nobody => {}
         }
         begins
     }
@@ -189,7 +189,7 @@ impl Failing {
 }
 
 /// Whom a failure concerns.
-enum Reach {
+enum FailureReach {
     /// Every key: nothing gets through to KMS, or it wants nothing to.
     Endpoint,
     /// Perhaps only this key; it takes a second one to tell.
@@ -198,12 +198,12 @@ enum Reach {
     Nobody,
 }
 
-fn reach(kind: SourceErrorKind) -> Reach {
+fn reach(kind: SourceErrorKind) -> FailureReach {
     match kind {
         SourceErrorKind::ServerFailure
         | SourceErrorKind::InvalidAnswer
-        | SourceErrorKind::TimedOut => Reach::Unknown,
-        SourceErrorKind::BudgetSpent => Reach::Nobody,
-        _ => Reach::Endpoint,
+        | SourceErrorKind::TimedOut => FailureReach::Unknown,
+        SourceErrorKind::BudgetSpent => FailureReach::Nobody,
+        _ => FailureReach::Endpoint,
     }
 }

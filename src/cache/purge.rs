@@ -17,18 +17,18 @@ struct PurgeLogState {
     /// How many there have ever been.
     count: u64,
     /// The last ones, the newest at the back.
-    recent: VecDeque<Purged>,
+    recent: VecDeque<PurgeTarget>,
 }
 
 /// What a purge was about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Purged {
+pub(crate) enum PurgeTarget {
     Everything,
     /// Every version of the secret of this name, asked for by name or by ARN.
     Name(Box<str>),
 }
 
-impl Purged {
+impl PurgeTarget {
     pub(crate) fn covers(&self, id: &SecretId) -> bool {
         match self {
             Self::Everything => true,
@@ -43,7 +43,7 @@ impl PurgeLog {
         self.lock().count
     }
 
-    pub(crate) fn note(&self, purged: Purged) {
+    pub(crate) fn note(&self, purged: PurgeTarget) {
         let mut state = self.lock();
         state.count += 1;
         if state.recent.len() == REMEMBERED {
@@ -78,13 +78,13 @@ mod tests {
     fn only_later_purges_of_the_same_secret_count() {
         let id = |text| SecretId::parse(text).unwrap();
         let log = PurgeLog::default();
-        log.note(Purged::Name(id("a").name().into()));
+        log.note(PurgeTarget::Name(id("a").name().into()));
         let mark = log.mark();
         assert!(!log.has_covered_since(mark, &id("a")));
-        log.note(Purged::Name(id("acs:kms:r:1:secret/b").name().into()));
+        log.note(PurgeTarget::Name(id("acs:kms:r:1:secret/b").name().into()));
         assert!(!log.has_covered_since(mark, &id("a")));
         assert!(log.has_covered_since(mark, &id("b")));
-        log.note(Purged::Everything);
+        log.note(PurgeTarget::Everything);
         assert!(log.has_covered_since(mark, &id("a")));
     }
 
@@ -93,7 +93,7 @@ mod tests {
         let id = SecretId::parse("a").unwrap();
         let log = PurgeLog::default();
         for _ in 0..=REMEMBERED {
-            log.note(Purged::Name("b".into()));
+            log.note(PurgeTarget::Name("b".into()));
         }
         assert!(log.has_covered_since(0, &id));
         assert!(!log.has_covered_since(1, &id));

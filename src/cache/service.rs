@@ -29,7 +29,7 @@ pub use self::fetch::MAX_STORED_BYTES;
 pub use self::listing::Listing;
 use self::probe::Probing;
 use self::purge::Purges;
-use self::report::Line;
+use self::report::ServiceLine;
 use self::summary::ReadSummary;
 use crate::call_limit::CallLimit;
 use crate::metric::ReadMetrics;
@@ -95,7 +95,7 @@ pub struct SecretService {
     /// What of it the log is still to be told.
     summary: ReadSummary,
     /// Lines that requests cause.
-    log: LogGate<Line>,
+    log: LogGate<ServiceLine>,
 }
 
 /// Outcome of one fetch.

@@ -11,12 +11,12 @@ use tokio::sync::Mutex;
 pub(crate) struct SharedRun<T> {
     /// How many callers have come.
     arrived: AtomicU64,
-    last: Mutex<Last<T>>,
+    last: Mutex<LastRun<T>>,
 }
 
 /// The last run.
 #[derive(Debug)]
-struct Last<T> {
+struct LastRun<T> {
     /// How many callers had come when it began.
     covers: u64,
     outcome: Option<Arc<T>>,
@@ -26,7 +26,7 @@ impl<T> Default for SharedRun<T> {
     fn default() -> Self {
         Self {
             arrived: AtomicU64::new(0),
-            last: Mutex::new(Last {
+            last: Mutex::new(LastRun {
                 covers: 0,
                 outcome: None,
             }),
@@ -45,7 +45,7 @@ impl<T> SharedRun<T> {
         }
         let covers = self.arrived.load(Ordering::Acquire);
         let outcome = Arc::new(run().await);
-        *last = Last {
+        *last = LastRun {
             covers,
             outcome: Some(Arc::clone(&outcome)),
         };

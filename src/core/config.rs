@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 
 pub use self::raw::{Located, RawTable, RawValue};
 pub use self::report::{KeySpec, Problem, Report};
-use self::variable::Kind;
+use self::variable::ScalarKind;
 pub use self::variable::{Overrides, variable_name};
 
 /// One table while its keys are read. Reading a key marks it as known; [`finish`](Self::finish) reports the
@@ -89,7 +89,12 @@ impl<'r> ConfigTable<'r> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        self.scalar(key, Kind::Boolean, default.to_string(), "true or false");
+        self.scalar(
+            key,
+            ScalarKind::Boolean,
+            default.to_string(),
+            "true or false",
+        );
         match self.take(key) {
             None => default,
             Some(Located {
@@ -114,7 +119,7 @@ impl<'r> ConfigTable<'r> {
         default: u32,
         accept: impl Fn(u32) -> bool,
     ) -> u32 {
-        self.scalar(key, Kind::Integer, default.to_string(), allowed);
+        self.scalar(key, ScalarKind::Integer, default.to_string(), allowed);
         match self.take(key) {
             None => default,
             Some(Located {
@@ -175,7 +180,7 @@ impl<'r> ConfigTable<'r> {
         allowed: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.scalar(key, Kind::String, format!("\"{default}\""), allowed);
+        self.scalar(key, ScalarKind::String, format!("\"{default}\""), allowed);
         let (line, text) = match self.take(key) {
             None => (self.line, default.to_owned()),
             Some(Located {
@@ -330,7 +335,7 @@ impl<'r> ConfigTable<'r> {
     }
 
     /// Marks `key`, which has a single value, as known, and takes that from the environment where it is set there.
-    fn scalar(&mut self, key: &'static str, kind: Kind, default: String, allowed: &str) {
+    fn scalar(&mut self, key: &'static str, kind: ScalarKind, default: String, allowed: &str) {
         if !self.is_in_list {
             let name = variable_name(&self.full(key));
             let set = self.report.borrow().overrides.get(&name, kind);

@@ -196,7 +196,7 @@ impl SourceErrorKind {
 
 /// What KMS itself said when it refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct KmsRefusal {
     /// The HTTP status line's code.
     pub status: u16,
     /// `Code`, such as `Forbidden.ResourceNotFound`.
@@ -210,12 +210,12 @@ pub struct Refusal {
 /// A fetch that gave no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.text())]
-pub struct SourceError(Box<Failure>);
+pub struct SourceError(Box<SourceFailure>);
 
 #[derive(Debug)]
-struct Failure {
+struct SourceFailure {
     kind: SourceErrorKind,
-    refusal: Option<Refusal>,
+    refusal: Option<KmsRefusal>,
     retry_after: Option<Duration>,
     context: Cow<'static, str>,
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -225,7 +225,7 @@ impl SourceError {
     /// An error of `kind`; `context` is a sentence for operators that holds no secret.
     #[must_use]
     pub fn new(kind: SourceErrorKind, context: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Failure {
+        Self(Box::new(SourceFailure {
             kind,
             refusal: None,
             retry_after: None,
@@ -236,7 +236,7 @@ impl SourceError {
 
     /// Adds what KMS said.
     #[must_use]
-    pub fn with_refusal(mut self, refusal: Refusal) -> Self {
+    pub fn with_refusal(mut self, refusal: KmsRefusal) -> Self {
         self.0.refusal = Some(refusal);
         self
     }
@@ -261,7 +261,7 @@ impl SourceError {
     }
 
     /// What KMS said, if it was KMS that failed or refused.
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&KmsRefusal> {
         self.0.refusal.as_ref()
     }
 
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     fn refused(code: &str) -> SourceError {
-        SourceError::new(SourceErrorKind::Refused, "KMS refused").with_refusal(Refusal {
+        SourceError::new(SourceErrorKind::Refused, "KMS refused").with_refusal(KmsRefusal {
             status: 400,
             code: code.to_owned(),
             message: "the message".to_owned(),

@@ -33,12 +33,12 @@ pub struct Finding {
     /// A word that stays the same from version to version, such as `credentials`.
     pub step: &'static str,
     /// How it went.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
 }
 
 /// How a step went. Texts are for a person, fit on a line and hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StepOutcome {
     /// As it should be.
     Passed(String),
     /// It works, but an operator probably means something else.
@@ -54,7 +54,7 @@ pub enum Outcome {
     Skipped(&'static str),
 }
 
-impl Outcome {
+impl StepOutcome {
     fn failed(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Failed {
             what: what.into(),
@@ -105,27 +105,27 @@ pub async fn checkup(
             );
             let name = way.look_up().await;
             let (reached, skew) = if name.is_failed() {
-                (Outcome::Skipped("its name is not known"), None)
+                (StepOutcome::Skipped("its name is not known"), None)
             } else {
                 way.knock().await
             };
             let told = match &reached {
-                Outcome::Passed(_) if known => ask(&source, clock.boot(), secret).await,
-                Outcome::Passed(_) => Outcome::Skipped("there are no credentials"),
-                _ => Outcome::Skipped("KMS cannot be reached"),
+                StepOutcome::Passed(_) if known => ask(&source, clock.boot(), secret).await,
+                StepOutcome::Passed(_) => StepOutcome::Skipped("there are no credentials"),
+                _ => StepOutcome::Skipped("KMS cannot be reached"),
             };
             let time = match &reached {
-                Outcome::Passed(_) => judge_clock(skew),
-                _ => Outcome::Skipped("KMS cannot be reached"),
+                StepOutcome::Passed(_) => judge_clock(skew),
+                _ => StepOutcome::Skipped("KMS cannot be reached"),
             };
             [name, reached, time, told]
         }
-        Err(_) => [(); 4].map(|()| Outcome::Skipped("it is not known where KMS is")),
+        Err(_) => [(); 4].map(|()| StepOutcome::Skipped("it is not known where KMS is")),
     };
     let warned = warnings(settings, environment).into_iter();
     let warned = warned.map(|Warning { message, subject }| Finding {
         step: "environment",
-        outcome: Outcome::Warned(format!("{message}: {subject}")),
+        outcome: StepOutcome::Warned(format!("{message}: {subject}")),
     });
     let steps = [
         ("region", region),
@@ -139,40 +139,40 @@ pub async fn checkup(
     warned.chain(steps).collect()
 }
 
-fn region(source: &KmsSource, located: Result<&Endpoint, &SourceError>) -> Outcome {
+fn region(source: &KmsSource, located: Result<&Endpoint, &SourceError>) -> StepOutcome {
     match (located, source.region()) {
-        (Err(error), _) => Outcome::failed(error.report(), ""),
-        (Ok(_), Some(region)) if source.goes_by_the_store() => Outcome::Passed(format!(
+        (Err(error), _) => StepOutcome::failed(error.report(), ""),
+        (Ok(_), Some(region)) if source.goes_by_the_store() => StepOutcome::Passed(format!(
             "{region}, as the store was last used; better set KMS.Region"
         )),
-        (Ok(_), Some(region)) => Outcome::Passed(region.to_string()),
-        (Ok(_), None) => Outcome::Passed("none needed, since KMS.Endpoint is set".to_owned()),
+        (Ok(_), Some(region)) => StepOutcome::Passed(region.to_string()),
+        (Ok(_), None) => StepOutcome::Passed("none needed, since KMS.Endpoint is set".to_owned()),
     }
 }
 
-async fn credentials(source: &KmsSource) -> Outcome {
+async fn credentials(source: &KmsSource) -> StepOutcome {
     if let Err(why) = source.authenticate().await {
-        return Outcome::failed(why, "");
+        return StepOutcome::failed(why, "");
     }
     let state = source.credentials();
     let provider = state.provider.unwrap_or_default();
-    Outcome::Passed(match state.expires_at.and_then(Timestamp::to_rfc3339) {
+    StepOutcome::Passed(match state.expires_at.and_then(Timestamp::to_rfc3339) {
         Some(end) => format!("{provider}, until {end}"),
         None => format!("{provider}, which does not expire"),
     })
 }
 
-fn judge_clock(skew: Option<Skew>) -> Outcome {
+fn judge_clock(skew: Option<Skew>) -> StepOutcome {
     let Some(skew) = skew else {
-        return Outcome::Skipped("the endpoint does not tell the time");
+        return StepOutcome::Skipped("the endpoint does not tell the time");
     };
     let ahead = skew.ahead_millis();
     let off = Duration::from_millis(ahead.unsigned_abs());
     if off <= TOLERABLE_SKEW {
-        return Outcome::Passed(format!("{} from that of KMS", rounded(off)));
+        return StepOutcome::Passed(format!("{} from that of KMS", rounded(off)));
     }
     let side = if ahead > 0 { "behind" } else { "ahead of" };
-    Outcome::failed(
+    StepOutcome::failed(
         format!(
             "this machine's clock is {} {side} that of KMS",
             rounded(off)
@@ -189,13 +189,13 @@ fn rounded(duration: Duration) -> String {
     }
 }
 
-async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> Outcome {
+async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> StepOutcome {
     let stranger = SecretId::parse(PROBE_SECRET).map(|id| SecretRef {
         id,
         selector: VersionSelector::CURRENT,
     });
     let Some(asked) = secret.or(stranger.as_ref().ok()) else {
-        return Outcome::Skipped("there is nothing to ask for");
+        return StepOutcome::Skipped("there is nothing to ask for");
     };
     let request = FetchRequest {
         secret: asked,
@@ -206,16 +206,16 @@ async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> O
     let error = match source.fetch(request).await {
         Ok(fetched) if secret.is_some() => {
             let version = &fetched.secret.version_id;
-            return Outcome::Passed(format!(
+            return StepOutcome::Passed(format!(
                 "{} can be read, version {version}",
                 asked.id.as_str()
             ));
         }
-        Ok(_) => return Outcome::Passed(RECOGNISED.to_owned()),
+        Ok(_) => return StepOutcome::Passed(RECOGNISED.to_owned()),
         Err(error) => error,
     };
     if secret.is_none() && remedy::shows_recognition(error.code()) {
-        return Outcome::Passed(RECOGNISED.to_owned());
+        return StepOutcome::Passed(RECOGNISED.to_owned());
     }
     let what = match error.refusal() {
         Some(refusal) => format!("KMS answers {} {}", refusal.status, error.code()),
@@ -226,5 +226,5 @@ async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> O
         provider: provider.into_owned(),
         place: source.credential_place(),
     };
-    Outcome::failed(what, remedy::of_failure(&error, &shown))
+    StepOutcome::failed(what, remedy::of_failure(&error, &shown))
 }

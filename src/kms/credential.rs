@@ -28,10 +28,12 @@ use crate::settings::ProviderChoice;
 /// Files that the provider of `choice` may read, wherever the environment says that they are.
 pub(crate) fn files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
     match chain::before_profiles(choice, environment) {
-        ProviderChoice::Default | ProviderChoice::Profile => profile::Place::all(environment)
-            .into_iter()
-            .flat_map(profile::Place::into_files)
-            .collect(),
+        ProviderChoice::Default | ProviderChoice::Profile => {
+            profile::ProfilePlace::all(environment)
+                .into_iter()
+                .flat_map(profile::ProfilePlace::into_files)
+                .collect()
+        }
         decided => named_files(decided, environment),
     }
 }
@@ -40,9 +42,9 @@ pub(crate) fn files(choice: ProviderChoice, environment: &Environment) -> Vec<Pa
 pub(crate) fn deciding_files(choice: ProviderChoice, environment: &Environment) -> Vec<PathBuf> {
     match chain::before_profiles(choice, environment) {
         ProviderChoice::Default | ProviderChoice::Profile => {
-            let places = profile::Place::all(environment);
-            profile::Place::first_configured_now(places)
-                .map_or_else(Vec::new, profile::Place::into_files)
+            let places = profile::ProfilePlace::all(environment);
+            profile::ProfilePlace::first_configured_now(places)
+                .map_or_else(Vec::new, profile::ProfilePlace::into_files)
         }
         decided => named_files(decided, environment),
     }

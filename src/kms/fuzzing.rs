@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::credential;
 use crate::gateway::error;
-use crate::gateway::wire::{Said, decode};
+use crate::gateway::wire::{ErrorBody, decode};
 use crate::http::HttpResponse;
 use crate::location::metadata;
 use crate::location::region::Region;
@@ -40,7 +40,7 @@ pub fn kms_answer(status: u16, body: &[u8]) {
     let error = error::from_response(&response, Some(Duration::from_secs(1)));
     assert!(error.code().len() <= 128);
     assert!(!error.code().contains(char::is_control), "{error}");
-    let Some(said) = Said::parse(body) else {
+    let Some(said) = ErrorBody::parse(body) else {
         return;
     };
     assert!((1..=128).contains(&said.code.len()));
@@ -50,7 +50,7 @@ pub fn kms_answer(status: u16, body: &[u8]) {
 /// An answer of STS.
 pub fn sts_answer(body: &[u8]) {
     credential::fuzz_issued(body);
-    if let Some(said) = Said::parse(body) {
+    if let Some(said) = ErrorBody::parse(body) {
         assert!((1..=128).contains(&said.code.len()));
     }
 }

@@ -210,7 +210,7 @@ impl ReqwestSend {
             _ => None,
         };
         let post_quantum = self.profile.post_quantum;
-        let plan = Plan {
+        let plan = ClientPlan {
             // The file of trust anchors counts for TLS alone.
             anchors: (!is_plain).then_some(anchors),
             proxy,
@@ -309,7 +309,7 @@ impl HttpSend for ReqwestSend {
 }
 
 /// All that a client is built from.
-struct Plan {
+struct ClientPlan {
     /// Trust anchors besides the machine's; `None` for a client without TLS.
     anchors: Option<Vec<CertificateDer<'static>>>,
     proxy: Option<Proxy>,
@@ -324,7 +324,7 @@ struct Plan {
     clippy::disallowed_methods,
     reason = "the one place that builds clients"
 )]
-fn build(plan: Plan) -> Result<Client, HttpError> {
+fn build(plan: ClientPlan) -> Result<Client, HttpError> {
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
         .http1_only()

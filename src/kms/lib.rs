@@ -22,7 +22,7 @@ pub mod settings;
 mod testing;
 mod warning;
 
-pub use checkup::{Finding, Outcome, checkup};
+pub use checkup::{Finding, StepOutcome, checkup};
 pub use client::KmsSource;
 pub use host::Environment;
 pub use location::{endpoint, region};

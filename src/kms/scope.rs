@@ -8,12 +8,12 @@ use kms_agent_core::Scope;
 /// The scope, known once the locator has set the endpoint and the credentials have set the identity.
 #[derive(Debug, Default)]
 pub(crate) struct PublishedScope {
-    parts: Mutex<Parts>,
+    parts: Mutex<ScopeParts>,
     whole: ArcSwapOption<Scope>,
 }
 
 #[derive(Debug, Default)]
-struct Parts {
+struct ScopeParts {
     endpoint: Option<Box<str>>,
     identity: Option<Box<str>>,
 }
@@ -57,7 +57,7 @@ impl PublishedScope {
             })
     }
 
-    fn publish(&self, parts: &Parts) {
+    fn publish(&self, parts: &ScopeParts) {
         let scope = parts.endpoint.as_ref().zip(parts.identity.as_ref());
         self.whole.store(scope.map(|(endpoint, identity)| {
             Arc::new(Scope {
@@ -67,7 +67,7 @@ impl PublishedScope {
         }));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Parts> {
+    fn lock(&self) -> MutexGuard<'_, ScopeParts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

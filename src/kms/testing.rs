@@ -28,14 +28,14 @@ pub(crate) async fn settle() {
     }
 }
 
-pub(crate) type Outcome = Result<HttpResponse, HttpError>;
+pub(crate) type ScriptedOutcome = Result<HttpResponse, HttpError>;
 
 /// An answer with a body.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "it is one of two outcomes of a script"
 )]
-pub(crate) fn answer(status: u16, body: &str) -> Outcome {
+pub(crate) fn answer(status: u16, body: &str) -> ScriptedOutcome {
     Ok(HttpResponse {
         status,
         headers: Vec::new(),
@@ -44,7 +44,7 @@ pub(crate) fn answer(status: u16, body: &str) -> Outcome {
 }
 
 /// The same with a header more.
-pub(crate) fn with_header(outcome: Outcome, name: &str, value: &str) -> Outcome {
+pub(crate) fn with_header(outcome: ScriptedOutcome, name: &str, value: &str) -> ScriptedOutcome {
     outcome.map(|mut response| {
         response.headers.push((name.to_owned(), value.to_owned()));
         response
@@ -54,16 +54,16 @@ pub(crate) fn with_header(outcome: Outcome, name: &str, value: &str) -> Outcome 
 /// A server that knows what it will be asked, in which order, and panics when it is asked anything else.
 #[derive(Default)]
 pub(crate) struct Script {
-    steps: Mutex<VecDeque<Step>>,
+    steps: Mutex<VecDeque<ScriptedStep>>,
     sent: Mutex<Vec<HttpRequest>>,
 }
 
-struct Step {
+struct ScriptedStep {
     method: Method,
     /// How the URL begins.
     url: String,
     /// `None` never answers.
-    outcome: Option<Outcome>,
+    outcome: Option<ScriptedOutcome>,
 }
 
 impl Script {
@@ -75,7 +75,7 @@ impl Script {
         self: Arc<Self>,
         method: Method,
         url: &str,
-        outcome: Outcome,
+        outcome: ScriptedOutcome,
     ) -> Arc<Self> {
         self.step(method, url, Some(outcome))
     }
@@ -85,8 +85,13 @@ impl Script {
         self.step(method, url, None)
     }
 
-    fn step(self: Arc<Self>, method: Method, url: &str, outcome: Option<Outcome>) -> Arc<Self> {
-        lock(&self.steps).push_back(Step {
+    fn step(
+        self: Arc<Self>,
+        method: Method,
+        url: &str,
+        outcome: Option<ScriptedOutcome>,
+    ) -> Arc<Self> {
+        lock(&self.steps).push_back(ScriptedStep {
             method,
             url: url.to_owned(),
             outcome,

@@ -7,7 +7,7 @@ use rustix::process::geteuid;
 
 use crate::acl::Acl;
 use crate::identity::{Owner, is_own_group};
-use crate::{Kind, Refusal, Verdict};
+use crate::{DistrustReason, Kind, Verdict};
 
 const STICKY: u32 = 0o1000;
 const READ: u16 = 4;
@@ -290,7 +290,7 @@ fn chown(path: &Path) -> String {
 }
 
 pub(crate) fn refuse(reason: String, command: String) -> Verdict {
-    Verdict::Refused(Refusal { reason, command })
+    Verdict::Refused(DistrustReason { reason, command })
 }
 
 /// The path as a shell takes it for one word.

@@ -36,9 +36,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 #[cfg(not(unix))]
-pub use self::open_to_all::{Existing, Place, judge, judge_folder_of, make_folder, open};
+pub use self::open_to_all::{FilePlace, judge, judge_folder_of, make_folder, open};
 #[cfg(unix)]
-pub use self::place::{Existing, Place, make_folder};
+pub use self::place::{FilePlace, make_folder};
 #[cfg(unix)]
 pub use self::walk::{judge, judge_folder_of, open};
 pub use self::warned::is_new_warning;
@@ -69,12 +69,12 @@ pub enum Verdict {
     /// Accepted; the text says what the operator should know.
     Warned(String),
     /// Not to be used.
-    Refused(Refusal),
+    Refused(DistrustReason),
 }
 
 impl Verdict {
     /// The refusal, if it is one.
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&DistrustReason> {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Trusted | Self::Warned(_) => None,
@@ -92,14 +92,14 @@ impl Verdict {
 
 /// The reason why a path is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct DistrustReason {
     /// A clause such as `/etc/kms is writable for others`.
     pub reason: String,
     /// The command that mends it.
     pub command: String,
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for DistrustReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}; run `{}`", self.reason, self.command)
     }
@@ -107,11 +107,27 @@ impl std::fmt::Display for Refusal {
 
 /// A file that is open, and the verdict on it and on the way to it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFile {
     /// The file, opened for reading without waiting for a writer. It need not be a regular file.
     pub file: File,
     /// The verdict. A refused file is open all the same, so that callers can tell both faults.
     pub verdict: Verdict,
     /// The path without symbolic links.
     pub path: PathBuf,
+}
+
+/// A file that exists at a [`FilePlace`]. On systems other than Unix user and group are 0 and the mode is 0600.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExistingFile {
+    /// The user it belongs to.
+    pub user: u32,
+    /// The group it belongs to.
+    pub group: u32,
+    /// The permission bits.
+    pub mode: u32,
+    /// It is a regular file.
+    pub is_file: bool,
+    /// A stranger may have put it there: the folder is writable for others, and the file belongs neither to root, to
+    /// this user nor to the folder's owner. Never so on systems other than Unix.
+    pub is_planted: bool,
 }

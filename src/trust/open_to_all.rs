@@ -6,11 +6,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{Kind, Opened, Verdict};
+use crate::{ExistingFile, Kind, OpenedFile, Verdict};
 
 /// Opens the file at `path` for reading.
-pub fn open(path: &Path, _kind: Kind) -> io::Result<Opened> {
-    Ok(Opened {
+pub fn open(path: &Path, _kind: Kind) -> io::Result<OpenedFile> {
+    Ok(OpenedFile {
         file: File::open(path)?,
         verdict: Verdict::Trusted,
         path: path.to_owned(),
@@ -34,26 +34,11 @@ pub fn make_folder(path: &Path, _bits: u32) -> io::Result<()> {
 
 /// A path at which a file is, or will be made.
 #[derive(Debug)]
-pub struct Place {
+pub struct FilePlace {
     path: PathBuf,
 }
 
-/// A file that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Existing {
-    /// Always 0: users have no numbers.
-    pub user: u32,
-    /// Always 0: groups have no numbers.
-    pub group: u32,
-    /// Always 0600: modes do not exist.
-    pub mode: u32,
-    /// It is a regular file.
-    pub is_file: bool,
-    /// Always false.
-    pub is_planted: bool,
-}
-
-impl Place {
+impl FilePlace {
     /// Finds the place that `path` leads to.
     pub fn find(path: &Path) -> io::Result<Self> {
         // A link stays a link; what it points to is replaced.
@@ -75,10 +60,10 @@ impl Place {
     }
 
     /// The file that is there.
-    pub fn existing(&self) -> io::Result<Option<Existing>> {
+    pub fn existing(&self) -> io::Result<Option<ExistingFile>> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            found => Ok(Some(Existing {
+            found => Ok(Some(ExistingFile {
                 user: 0,
                 group: 0,
                 mode: 0o600,

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, OFlags, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::Verdict;
 use crate::judge::{self, Facts};
-use crate::walk::{End, Walk, mode};
+use crate::walk::{Walk, WalkEnd, mode};
+use crate::{ExistingFile, Verdict};
 
 /// How often a name that turns out to be taken is drawn again.
 const ATTEMPTS: u32 = 16;
@@ -19,42 +19,26 @@ const ATTEMPTS: u32 = 16;
 /// A path at which a file is, or will be made. Links on the way were followed only where no stranger could have
 /// planted them, and the folder stays the same whatever happens to its path meanwhile.
 #[derive(Debug)]
-pub struct Place {
+pub struct FilePlace {
     walk: Walk,
     name: OsString,
 }
 
-/// A file that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Existing {
-    /// The user it belongs to.
-    pub user: u32,
-    /// The group it belongs to.
-    pub group: u32,
-    /// The permission bits.
-    pub mode: u32,
-    /// It is a regular file.
-    pub is_file: bool,
-    /// A stranger may have put it there: the folder is writable for others, and the file belongs neither to root, to
-    /// this user nor to the folder's owner.
-    pub is_planted: bool,
-}
-
-impl Place {
+impl FilePlace {
     /// Finds the place that `path` leads to. A link that a stranger could have planted is an error of the kind
     /// `PermissionDenied`, whose text says why.
     pub fn find(path: &Path) -> io::Result<Self> {
         let mut walk = Walk::start_warily(path, None)?;
         match walk.follow()? {
-            End::File {
+            WalkEnd::File {
                 name,
                 is_magic: false,
             } => Ok(Self { walk, name }),
-            End::File { .. } => Err(io::Error::new(
+            WalkEnd::File { .. } => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "it is an open file of a process",
             )),
-            End::Folder => Err(Errno::ISDIR.into()),
+            WalkEnd::Folder => Err(Errno::ISDIR.into()),
         }
     }
 
@@ -69,14 +53,14 @@ impl Place {
     }
 
     /// The file that is there.
-    pub fn existing(&self) -> io::Result<Option<Existing>> {
+    pub fn existing(&self) -> io::Result<Option<ExistingFile>> {
         let folder = self.walk.folder()?;
         match statat(&folder.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             stat => {
                 let stat = stat?;
                 let facts = Facts::of(&stat);
-                Ok(Some(Existing {
+                Ok(Some(ExistingFile {
                     user: facts.user,
                     group: facts.group,
                     mode: facts.mode & 0o7777,
@@ -170,10 +154,10 @@ impl Place {
 }
 
 /// Makes the folder `path` and what is missing above it, with the permissions `bits`. Links on the way are followed
-/// as in [`Place::find`].
+/// as in [`FilePlace::find`].
 pub fn make_folder(path: &Path, bits: u32) -> io::Result<()> {
     match Walk::start_warily(path, Some(bits))?.follow()? {
-        End::Folder => Ok(()),
-        End::File { .. } => Err(Errno::NOTDIR.into()),
+        WalkEnd::Folder => Ok(()),
+        WalkEnd::File { .. } => Err(Errno::NOTDIR.into()),
     }
 }

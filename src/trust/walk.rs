@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::acl::Acl;
 use crate::judge::{self, Facts, Taken};
-use crate::{Kind, Opened, Verdict, identity};
+use crate::{Kind, OpenedFile, Verdict, identity};
 
 /// As many as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -28,12 +28,12 @@ const THROUGH: OFlags = OFlags::RDONLY;
 
 /// Opens the file at `path` for reading and judges it as `kind`. Symbolic links are followed; a pipe is opened
 /// without waiting for its other end.
-pub fn open(path: &Path, kind: Kind) -> io::Result<Opened> {
+pub fn open(path: &Path, kind: Kind) -> io::Result<OpenedFile> {
     let mut walk = Walk::start(path)?;
     let end = walk.follow()?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let (file, facts, path) = match end {
-        End::File { name, is_magic } => {
+        WalkEnd::File { name, is_magic } => {
             let no_follow = if is_magic {
                 OFlags::empty()
             } else {
@@ -50,7 +50,7 @@ pub fn open(path: &Path, kind: Kind) -> io::Result<Opened> {
             }
             (file, facts, path)
         }
-        End::Folder => {
+        WalkEnd::Folder => {
             let folder = walk.pop()?;
             let file = openat(&folder.fd, ".", flags, Mode::empty())?;
             (file, folder.facts, folder.path)
@@ -60,8 +60,8 @@ pub fn open(path: &Path, kind: Kind) -> io::Result<Opened> {
     Ok(opened(file, verdict, path))
 }
 
-fn opened(file: OwnedFd, verdict: Verdict, path: PathBuf) -> Opened {
-    Opened {
+fn opened(file: OwnedFd, verdict: Verdict, path: PathBuf) -> OpenedFile {
+    OpenedFile {
         file: file.into(),
         verdict,
         path,
@@ -72,7 +72,7 @@ fn opened(file: OwnedFd, verdict: Verdict, path: PathBuf) -> Opened {
 pub fn judge(path: &Path, kind: Kind) -> io::Result<Verdict> {
     let mut walk = Walk::start(path)?;
     let (facts, path) = match walk.follow()? {
-        End::File { name, .. } => {
+        WalkEnd::File { name, .. } => {
             let folder = walk.folder()?;
             let path = folder.path.join(&name);
             let stat = statat(&folder.fd, &name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -83,7 +83,7 @@ pub fn judge(path: &Path, kind: Kind) -> io::Result<Verdict> {
             };
             (facts, path)
         }
-        End::Folder => {
+        WalkEnd::Folder => {
             let folder = walk.pop()?;
             (folder.facts, folder.path)
         }
@@ -94,7 +94,7 @@ pub fn judge(path: &Path, kind: Kind) -> io::Result<Verdict> {
 /// Judges the folder that a file of this process at `path` would be made in. The file need not exist.
 pub fn judge_folder_of(path: &Path) -> io::Result<Verdict> {
     let mut walk = Walk::start(path)?;
-    if matches!(walk.follow()?, End::Folder) {
+    if matches!(walk.follow()?, WalkEnd::Folder) {
         walk.pop()?;
     }
     Ok(walk.verdict_on_folders(None))
@@ -120,7 +120,7 @@ fn facts_of(file: BorrowedFd<'_>, path: &Path) -> io::Result<Facts> {
 }
 
 /// Where a path leads.
-pub(crate) enum End {
+pub(crate) enum WalkEnd {
     /// To an entry of the walk's last folder that is not a link, or to nothing.
     File {
         name: OsString,
@@ -222,7 +222,7 @@ impl Walk {
     }
 
     /// Walks to the last component, which need not exist. Links are followed.
-    pub(crate) fn follow(&mut self) -> io::Result<End> {
+    pub(crate) fn follow(&mut self) -> io::Result<WalkEnd> {
         while let Some(name) = self.pending.pop_front() {
             if name == ".." {
                 if self.chain.len() > 1 {
@@ -240,7 +240,7 @@ impl Walk {
                     continue;
                 }
                 Err(Errno::NOENT) if is_last => {
-                    return Ok(End::File {
+                    return Ok(WalkEnd::File {
                         name,
                         is_magic: false,
                     });
@@ -249,7 +249,7 @@ impl Walk {
             };
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Symlink if is_last && is_proc(folder.fd.as_fd()) => {
-                    return Ok(End::File {
+                    return Ok(WalkEnd::File {
                         name,
                         is_magic: true,
                     });
@@ -257,7 +257,7 @@ impl Walk {
                 FileType::Symlink => self.follow_link(&name, &Facts::of(&stat))?,
                 FileType::Directory => self.enter(&name)?,
                 _ if is_last => {
-                    return Ok(End::File {
+                    return Ok(WalkEnd::File {
                         name,
                         is_magic: false,
                     });
@@ -265,7 +265,7 @@ impl Walk {
                 _ => return Err(Errno::NOTDIR.into()),
             }
         }
-        Ok(End::Folder)
+        Ok(WalkEnd::Folder)
     }
 
     fn follow_link(&mut self, name: &OsStr, link: &Facts) -> io::Result<()> {

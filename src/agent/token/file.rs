@@ -6,7 +6,9 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use kms_agent_trust::{Existing, Kind, Place, Refusal, Verdict, folder_of, judge_folder_of};
+use kms_agent_trust::{
+    DistrustReason, ExistingFile, FilePlace, Kind, Verdict, folder_of, judge_folder_of,
+};
 use zeroize::Zeroizing;
 
 use crate::platform;
@@ -83,7 +85,7 @@ pub(crate) enum Unusable {
     /// It cannot be read or made, or is not a small regular file.
     Failed(io::Error),
     /// Others may write it, or a folder above it.
-    Untrusted(Refusal),
+    Untrusted(DistrustReason),
 }
 
 impl Unusable {
@@ -150,7 +152,7 @@ fn read_small(file: File) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
 /// Makes the file at `path` with `token` in it, or leaves the one that is there. Readers see the whole token
 /// or no file.
 pub(crate) fn create(path: &Path, token: &str) -> Result<(), Unusable> {
-    let place = Place::find(path)?;
+    let place = FilePlace::find(path)?;
     if let Verdict::Refused(refusal) = place.verdict() {
         return Err(Unusable::Untrusted(refusal));
     }
@@ -180,7 +182,7 @@ pub(crate) fn may_be_made(path: &Path) -> Result<(), Unusable> {
 /// renamed, or, where the file is a mount point or its folder may not be written, in place. Returns what the
 /// operator should know.
 pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<Vec<String>> {
-    let place = Place::find(path)?;
+    let place = FilePlace::find(path)?;
     let existing = place.existing()?;
     if existing.is_some_and(|existing| !existing.is_file) {
         // A device, a pipe or a socket that others need.
@@ -220,7 +222,7 @@ pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<Ve
     Ok(notes)
 }
 
-fn mode(path: &Path, access: Access, kept: Option<Existing>, notes: &mut Vec<String>) -> u32 {
+fn mode(path: &Path, access: Access, kept: Option<ExistingFile>, notes: &mut Vec<String>) -> u32 {
     let mut mode = access
         .mode
         .or(kept.map(|kept| kept.mode & 0o777))
@@ -242,10 +244,10 @@ fn mode(path: &Path, access: Access, kept: Option<Existing>, notes: &mut Vec<Str
 }
 
 fn rename_over(
-    place: &Place,
+    place: &FilePlace,
     token: &str,
     access: Access,
-    kept: Option<Existing>,
+    kept: Option<ExistingFile>,
     mode: u32,
 ) -> io::Result<()> {
     let (mut file, unplaced) = place.make_beside(UNPLACED)?;
@@ -264,7 +266,7 @@ fn rename_over(
     placed
 }
 
-fn overwrite(place: &Place, token: &str, access: Access, mode: u32) -> io::Result<()> {
+fn overwrite(place: &FilePlace, token: &str, access: Access, mode: u32) -> io::Result<()> {
     let mut file = place.open_existing()?;
     let metadata = file.metadata()?;
     if access.owner.is_some() || access.group.is_some() || !platform::has_mode(&metadata, mode) {

@@ -10,7 +10,7 @@ use kms_agent_core::source::{
     FetchRequest, OVERALL_TIMEOUT, Purpose, SendGate, SourceError, SourceErrorKind,
 };
 
-use super::report::Line;
+use super::report::ServiceLine;
 use super::{FetchOutcome, FetchedAnswer, SecretService, UpstreamState};
 use crate::call_limit::{LimitReached, MAX_CALLS};
 use crate::policy::Freshness;
@@ -98,7 +98,7 @@ impl SecretService {
                     // A failed removal is counted and logged by the backend's wrapper.
                     let _ = self.backend.remove(&key).await;
                 }
-                self.report(Line::Refused, &key, error.code());
+                self.report(ServiceLine::Refused, &key, error.code());
                 let error = Arc::new(error);
                 self.negative
                     .remember(key, Arc::clone(&error), self.timeline.now());
@@ -156,7 +156,7 @@ impl SecretService {
     /// KMS said something about `key`.
     fn answered(&self, key: &SecretKey) {
         if self.outage.answered(key, self.boot()) {
-            self.report(Line::Recovered, key, "");
+            self.report(ServiceLine::Recovered, key, "");
         }
         self.note_answer();
     }

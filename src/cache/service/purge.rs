@@ -7,9 +7,9 @@ use kms_agent_core::backend::{BackendError, BackendErrorKind};
 use kms_agent_core::secret::{Scope, SecretId, SecretKey, SecretRef, VersionSelector};
 
 use super::listing::SCAN_PAGE;
-use super::report::Line;
+use super::report::ServiceLine;
 use super::{SecretService, key_in};
-use crate::purge::Purged;
+use crate::purge::PurgeTarget;
 use crate::shared_run::SharedRun;
 
 /// Purges by name that wait for the next walk.
@@ -72,7 +72,7 @@ impl SecretService {
             let key = key_in(self.scope(), current);
             outcome.failure = self.remove(&key).await.err();
         }
-        self.report_purge(Line::Purged, &name, outcome.count);
+        self.report_purge(ServiceLine::Purged, &name, outcome.count);
         outcome.failure.map_or(Ok(outcome.count), error)
     }
 
@@ -84,7 +84,7 @@ impl SecretService {
             // Alone for a moment, so that every fetch either was stored before or knows that it must not be.
             let _alone = self.writing.write().await;
             for name in names.keys() {
-                let purged = Purged::Name(name.clone());
+                let purged = PurgeTarget::Name(name.clone());
                 self.negative.purge(&purged);
                 self.purge_log.note(purged);
             }
@@ -113,15 +113,15 @@ impl SecretService {
     pub async fn purge_all(&self) -> Result<usize, BackendError> {
         {
             let _alone = self.writing.write().await;
-            self.purge_log.note(Purged::Everything);
-            self.negative.purge(&Purged::Everything);
+            self.purge_log.note(PurgeTarget::Everything);
+            self.negative.purge(&PurgeTarget::Everything);
         }
         // Nobody writes an entry back meanwhile.
         let _together = self.writing.read().await;
         let stats = self.backend.stats().await;
         self.backend.clear().await?;
         let count = stats.map_or(0, |stats| stats.entries);
-        self.report_purge(Line::AllPurged, "", count);
+        self.report_purge(ServiceLine::AllPurged, "", count);
         Ok(count)
     }
 

@@ -10,7 +10,7 @@ use super::SecretService;
 
 /// A kind of line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Line {
+pub(crate) enum ServiceLine {
     /// KMS could not be asked.
     Failed,
     /// KMS was not asked, because the agent makes no more calls for the time being.
@@ -25,22 +25,24 @@ pub(crate) enum Line {
     AllPurged,
 }
 
-impl Line {
+impl ServiceLine {
     /// How often a line of one kind and code is written at most.
     fn pause(self) -> Duration {
         match self {
             // A state of the agent that may last, whichever secrets it shows at.
             Self::BudgetSpent => Duration::from_mins(1),
-            Self::Failed | Self::Refused | Self::Recovered | Self::Purged | Self::AllPurged => {
-                Duration::from_secs(1)
-            }
+            Self::Failed
+            | Self::Refused
+            | Self::Recovered
+            | Self::PurgeTarget
+            | Self::AllPurged => Duration::from_secs(1),
         }
     }
 }
 
 impl SecretService {
     /// Notes something about `key` for the next line of its kind.
-    pub(super) fn report(&self, line: Line, key: &SecretKey, code: &str) {
+    pub(super) fn report(&self, line: ServiceLine, key: &SecretKey, code: &str) {
         let event = Event {
             code,
             sample: key.secret.id.name(),
@@ -50,7 +52,7 @@ impl SecretService {
     }
 
     /// Notes that entries were purged.
-    pub(super) fn report_purge(&self, line: Line, name: &str, entries: usize) {
+    pub(super) fn report_purge(&self, line: ServiceLine, name: &str, entries: usize) {
         let event = Event {
             code: "",
             sample: name,
@@ -64,9 +66,9 @@ impl SecretService {
         let code = error.code();
         if first {
             let line = if error.kind() == SourceErrorKind::BudgetSpent {
-                Line::BudgetSpent
+                ServiceLine::BudgetSpent
             } else {
-                Line::Failed
+                ServiceLine::Failed
             };
             let event = Event {
                 code,
@@ -86,7 +88,7 @@ impl SecretService {
 
     /// Writes the lines that are due.
     pub(super) fn tell(&self) {
-        for (line, code, gathered) in self.log.due(self.boot(), Line::pause) {
+        for (line, code, gathered) in self.log.due(self.boot(), ServiceLine::pause) {
             write(line, &code, &gathered);
         }
         self.summary.tell(self.boot());
@@ -100,22 +102,22 @@ impl SecretService {
     }
 }
 
-fn write(line: Line, code: &str, gathered: &Gathered) {
+fn write(line: ServiceLine, code: &str, gathered: &Gathered) {
     let (secret, count, entries) = (gathered.names(), gathered.count, gathered.amount);
     let cause = gathered.cause.as_deref();
     match line {
-        Line::Failed | Line::BudgetSpent => tracing::warn!(
+        ServiceLine::Failed | ServiceLine::BudgetSpent => tracing::warn!(
             secret,
             code,
             cause,
             count,
             "KMS could not be asked for a secret"
         ),
-        Line::Refused => tracing::info!(secret, code, count, "KMS refused a secret"),
-        Line::Recovered => {
+        ServiceLine::Refused => tracing::info!(secret, code, count, "KMS refused a secret"),
+        ServiceLine::Recovered => {
             tracing::info!(secret, count, "KMS answers for this secret again");
         }
-        Line::Purged => tracing::info!(secret, entries, count, "A secret was purged"),
-        Line::AllPurged => tracing::info!(entries, count, "All secrets were purged"),
+        ServiceLine::Purged => tracing::info!(secret, entries, count, "A secret was purged"),
+        ServiceLine::AllPurged => tracing::info!(entries, count, "All secrets were purged"),
     }
 }

@@ -40,10 +40,10 @@ pub fn variable_name(key: &str) -> String {
 
 /// The variables that set keys, as they were when the process started. They override the file.
 #[derive(Clone, Default)]
-pub struct Overrides(BTreeMap<String, Value>);
+pub struct Overrides(BTreeMap<String, VariableText>);
 
 /// The text of a variable; `None` where it is not UTF-8.
-type Value = Option<String>;
+type VariableText = Option<String>;
 
 impl Overrides {
     /// Keeps the variables that have the prefix. Those that Kubernetes makes for a service whose name begins with
@@ -64,7 +64,7 @@ impl Overrides {
     }
 
     /// The value of `name` for a key that is read as `kind`; `None` where the variable is not set.
-    pub(super) fn get(&self, name: &str, kind: Kind) -> Option<RawValue> {
+    pub(super) fn get(&self, name: &str, kind: ScalarKind) -> Option<RawValue> {
         Some(match self.0.get(name)? {
             Some(text) => kind.parse(unquoted(text.trim())),
             None => RawValue::Other,
@@ -80,13 +80,13 @@ impl fmt::Debug for Overrides {
 
 /// The type that a key has.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum ScalarKind {
     Boolean,
     Integer,
     String,
 }
 
-impl Kind {
+impl ScalarKind {
     /// Text of another type stays text, which the reader of the key then refuses.
     fn parse(self, text: &str) -> RawValue {
         let other = || RawValue::String(text.to_owned());
@@ -198,11 +198,11 @@ mod tests {
     fn white_space_and_quotes_around_a_value_do_not_count() {
         for text in ["60", " 60\n", "\"60\"", "'60'"] {
             let set = overrides(&[("KMS_AGENT_X", text)]);
-            let value = set.get("KMS_AGENT_X", Kind::Integer);
+            let value = set.get("KMS_AGENT_X", ScalarKind::Integer);
             assert!(matches!(value, Some(RawValue::Integer(60))), "{text}");
         }
         let set = overrides(&[("KMS_AGENT_X", "\"60")]);
-        let value = set.get("KMS_AGENT_X", Kind::Integer);
+        let value = set.get("KMS_AGENT_X", ScalarKind::Integer);
         assert!(matches!(value, Some(RawValue::String(_))));
     }
 

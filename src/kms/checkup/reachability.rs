@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kms_agent_core::Clock;
 
-use super::Outcome;
+use super::StepOutcome;
 use super::remedy;
 use crate::client::KmsSource;
 use crate::gateway::skew::Skew;
@@ -56,34 +56,34 @@ impl<'a> Way<'a> {
         }
     }
 
-    pub(super) async fn look_up(&self) -> Outcome {
+    pub(super) async fn look_up(&self) -> StepOutcome {
         if self.proxy_is_broken {
-            return Outcome::Skipped("left to a proxy that cannot be used");
+            return StepOutcome::Skipped("left to a proxy that cannot be used");
         }
         if let Some(proxy) = &self.proxy {
-            return Outcome::Passed(format!("left to the proxy {proxy}"));
+            return StepOutcome::Passed(format!("left to the proxy {proxy}"));
         }
         let Some(name) = self.endpoint.name() else {
-            return Outcome::Passed(format!("{} is an address", self.endpoint.authority()));
+            return StepOutcome::Passed(format!("{} is an address", self.endpoint.authority()));
         };
         let why = match look_up(name, self.look_up_timeout).await {
             Ok(addresses) => {
                 let addresses: BTreeSet<String> =
                     addresses.iter().map(ToString::to_string).collect();
                 let shown: Vec<String> = addresses.into_iter().take(MOST_ADDRESSES).collect();
-                return Outcome::Passed(format!("{name} is {}", shown.join(", ")));
+                return StepOutcome::Passed(format!("{name} is {}", shown.join(", ")));
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => "no answer in time".to_owned(),
             Err(error) => error.to_string(),
         };
-        Outcome::failed(
+        StepOutcome::failed(
             format!("{name} is not known here: {why}"),
             self.another_way().await,
         )
     }
 
     /// Asks for nothing, unsigned. Any answer will do; its date tells the clock of KMS.
-    pub(super) async fn knock(&self) -> (Outcome, Option<Skew>) {
+    pub(super) async fn knock(&self) -> (StepOutcome, Option<Skew>) {
         let authority = self.endpoint.authority();
         let error = match self.source.knock(self.endpoint).await {
             Ok(response) => {
@@ -98,13 +98,13 @@ impl<'a> Way<'a> {
                     "in plain HTTP"
                 };
                 let said = format!("{authority} answers {how}{by}");
-                return (Outcome::Passed(said), skew);
+                return (StepOutcome::Passed(said), skew);
             }
             Err(error) => error,
         };
         let remedy = match error.kind() {
             // Says itself what to do.
-            HttpErrorKind::Setup => return (Outcome::failed(error.to_string(), ""), None),
+            HttpErrorKind::Setup => return (StepOutcome::failed(error.to_string(), ""), None),
             HttpErrorKind::Tls(TlsFault::Cut) if self.answers_without_post_quantum().await => {
                 "set KMS.PostQuantum = false, with which it answers here: something in between does not take a first TLS message of two packets"
                     .to_owned()
@@ -114,7 +114,7 @@ impl<'a> Way<'a> {
             _ => "check KMS.Endpoint, and what sits in between".to_owned(),
         };
         (
-            Outcome::failed(format!("{authority}: {error}"), remedy),
+            StepOutcome::failed(format!("{authority}: {error}"), remedy),
             None,
         )
     }

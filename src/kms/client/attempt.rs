@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::KmsSource;
 use crate::gateway::retry::asked_pause;
-use crate::gateway::sign::{Call, Stamp, nonce, sign};
+use crate::gateway::sign::{CallStamp, CallToSign, nonce, sign};
 use crate::gateway::skew::{Skew, server_date};
 use crate::gateway::wire::{
-    self, Answer, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, is_word,
+    self, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, SecretAnswer, is_word,
 };
 use crate::gateway::{Credential, error};
 use crate::http::{HttpErrorKind, HttpRequest, HttpResponse, Method};
@@ -48,7 +48,10 @@ impl From<SourceError> for AttemptFailure {
 
 impl KmsSource {
     /// Signs, sends, reads, counts and logs one request.
-    pub(super) async fn attempt(&self, attempt: Attempt<'_>) -> Result<Answer, AttemptFailure> {
+    pub(super) async fn attempt(
+        &self,
+        attempt: Attempt<'_>,
+    ) -> Result<SecretAnswer, AttemptFailure> {
         let began_at = self.clock.boot();
         let mut status = None;
         let outcome = match self.request(attempt) {
@@ -100,7 +103,7 @@ impl KmsSource {
         };
         let authority = attempt.endpoint.authority();
         let mut signed = sign(
-            Call {
+            CallToSign {
                 host: &authority,
                 action: GET_SECRET_VALUE,
                 version: KMS_VERSION,
@@ -109,7 +112,7 @@ impl KmsSource {
                 body: b"",
             },
             attempt.credential,
-            Stamp {
+            CallStamp {
                 date: &date,
                 nonce: &nonce,
             },
@@ -131,7 +134,7 @@ impl KmsSource {
         &self,
         question: &SecretRef,
         response: HttpResponse,
-    ) -> Result<Answer, AttemptFailure> {
+    ) -> Result<SecretAnswer, AttemptFailure> {
         let error = if response.status == 200 {
             let error = match wire::decode(response.body) {
                 Some(answer) if answer.is_for(question) => return Ok(answer),
@@ -152,8 +155,8 @@ impl KmsSource {
     fn keep_time(
         &self,
         date: Option<Timestamp>,
-        outcome: Result<Answer, AttemptFailure>,
-    ) -> Result<Answer, AttemptFailure> {
+        outcome: Result<SecretAnswer, AttemptFailure>,
+    ) -> Result<SecretAnswer, AttemptFailure> {
         let clock = &*self.clock;
         if date.is_some_and(|date| Skew::between(date, clock.wall()).is_slight()) {
             self.clock_is_confirmed.store(true, Ordering::Relaxed);

@@ -23,7 +23,7 @@ use super::ecs::{self, EcsRamRoleProvider};
 use super::environment;
 use super::misconfigured::Misconfigured;
 use super::oidc::{self, OidcProvider};
-use super::profile::{Place, ProfileProvider};
+use super::profile::{ProfilePlace, ProfileProvider};
 use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
 use super::uri::{self, UriProvider};
 use crate::host::Environment;
@@ -84,7 +84,7 @@ fn boxed<P: CredentialProvider>(
 /// A profile where one of the files exists, else a fallback. Only looking for the files tells.
 #[derive(Debug)]
 struct ProfileFirst {
-    places: Vec<Place>,
+    places: Vec<ProfilePlace>,
     context: ProviderContext,
     fallback: Arc<dyn CredentialProvider>,
     /// Whether the fallback is configured and thus chosen as soon as no file is found. Another is chosen once it has
@@ -115,7 +115,7 @@ impl ProfileFirst {
 
     /// With an error as the fallback.
     fn or_nothing(context: &ProviderContext) -> Self {
-        let what = Place::none_of(&Place::all(&context.environment));
+        let what = ProfilePlace::none_of(&ProfilePlace::all(&context.environment));
         let nothing = Misconfigured::new("profile", Origin::new("from a profile").error(what));
         Self::new(context, Box::new(nothing), false)
     }
@@ -126,7 +126,7 @@ impl ProfileFirst {
         fallback_is_configured: bool,
     ) -> Self {
         Self {
-            places: Place::all(&context.environment),
+            places: ProfilePlace::all(&context.environment),
             context: context.clone(),
             fallback: fallback.into(),
             fallback_is_configured,
@@ -139,7 +139,7 @@ impl ProfileFirst {
         if let Some(chosen) = self.chosen.get() {
             return chosen;
         }
-        if let Some(place) = Place::first_configured(&self.places).await {
+        if let Some(place) = ProfilePlace::first_configured(&self.places).await {
             let provider = ProfileProvider::new(place.clone(), self.context.clone());
             return self.chosen.get_or_init(|| Arc::new(provider));
         }
@@ -183,7 +183,7 @@ impl CredentialProvider for ProfileFirst {
     async fn changed(&self) {
         match self.chosen.get() {
             Some(chosen) => chosen.changed().await,
-            None => Place::appearance(&self.places, self.clock()).await,
+            None => ProfilePlace::appearance(&self.places, self.clock()).await,
         }
     }
 }

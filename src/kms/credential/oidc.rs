@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::provider::{CredentialError, CredentialProvider, Obtained, Origin};
-use super::role::{Role, Wish};
+use super::role::{Role, RoleOptions};
 use super::sts::{Gateway, Sts};
 use crate::gateway::QUOTED;
 use crate::host::Environment;
@@ -56,7 +56,7 @@ impl OidcProvider {
             gateway: sts
                 .gateway(None, None, environment)
                 .map_err(|what| origin.error(what))?,
-            role: Role::new(required(ROLE)?, Wish::default(), environment),
+            role: Role::new(required(ROLE)?, RoleOptions::default(), environment),
             identity_provider: required(IDENTITY_PROVIDER)?.to_owned(),
             token_file: required(TOKEN_FILE)?.into(),
             origin,

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use kms_agent_core::Clock;
 use zeroize::Zeroizing;
 
-pub(super) use self::place::Place;
-use self::plan::Plan;
+pub(super) use self::place::ProfilePlace;
+use self::plan::ProfilePlan;
 use super::context::ProviderContext;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use crate::host::digest::fingerprint;
@@ -24,7 +24,7 @@ const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Who the chosen profile of a file says the agent is. The file is read anew each time.
 #[derive(Debug)]
 pub(super) struct ProfileProvider {
-    place: Place,
+    place: ProfilePlace,
     context: ProviderContext,
     clock: Arc<dyn Clock>,
     seen: Mutex<Seen>,
@@ -52,7 +52,7 @@ enum Who {
 }
 
 impl Who {
-    fn of(plan: &Plan, profile: &str) -> Self {
+    fn of(plan: &ProfilePlan, profile: &str) -> Self {
         plan.identity(profile).map_or(Self::Instance, Self::Named)
     }
 }
@@ -61,7 +61,7 @@ impl Who {
 const UNKNOWN_ROLE: &str = "ecs_ram_role";
 
 impl ProfileProvider {
-    pub(super) fn new(place: Place, context: ProviderContext) -> Self {
+    pub(super) fn new(place: ProfilePlace, context: ProviderContext) -> Self {
         Self {
             place,
             clock: Arc::clone(&context.sts.clock),
@@ -102,7 +102,7 @@ impl ProfileProvider {
     fn provider(
         &self,
         profile: &str,
-        plan: Plan,
+        plan: ProfilePlan,
     ) -> Result<Box<dyn CredentialProvider>, CredentialError> {
         plan.provider(
             self.place.form.name(),

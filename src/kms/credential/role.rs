@@ -23,7 +23,7 @@ pub(super) struct Role {
 
 /// What may be said of a role besides its name.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wish<'a> {
+pub(super) struct RoleOptions<'a> {
     pub(super) session_name: Option<&'a str>,
     pub(super) duration_seconds: Option<u32>,
     pub(super) policy: Option<&'a str>,
@@ -31,7 +31,7 @@ pub(super) struct Wish<'a> {
 }
 
 impl Role {
-    pub(super) fn new(arn: &str, wish: Wish<'_>, environment: &Environment) -> Self {
+    pub(super) fn new(arn: &str, wish: RoleOptions<'_>, environment: &Environment) -> Self {
         let session_name = wish
             .session_name
             .or_else(|| environment.given(SESSION_NAME));
@@ -120,14 +120,14 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join("&")
         };
-        let plain = said(Wish::default(), &[]);
+        let plain = said(RoleOptions::default(), &[]);
         let (rest, drawn) = plain.split_once("kms-agent-").expect("a drawn name");
         assert_eq!(rest, "RoleArn=acs:ram::1:role/a&RoleSessionName=");
         assert_eq!(drawn.len(), 8 + "&DurationSeconds=3600".len());
 
         let told = [(SESSION_NAME, "me")];
-        assert!(said(Wish::default(), &told).contains("RoleSessionName=me&"));
-        let wish = Wish {
+        assert!(said(RoleOptions::default(), &told).contains("RoleSessionName=me&"));
+        let wish = RoleOptions {
             session_name: Some("you"),
             duration_seconds: Some(900),
             policy: Some("{}"),

@@ -11,9 +11,9 @@ use super::response::{issuer_time, parse_sts};
 use super::role::Role;
 use crate::gateway::Credential;
 use crate::gateway::error::is_clock_skew;
-use crate::gateway::sign::{Call, Stamp, encode_pairs, nonce, sign};
+use crate::gateway::sign::{CallStamp, CallToSign, encode_pairs, nonce, sign};
 use crate::gateway::skew::{ServerClock, server_date};
-use crate::gateway::wire::{MAX_CREDENTIAL_BYTES, Said, is_word};
+use crate::gateway::wire::{ErrorBody, MAX_CREDENTIAL_BYTES, is_word};
 use crate::host::Environment;
 use crate::http::{HttpRequest, HttpResponse, HttpSend, Method};
 use crate::location::endpoint::Endpoint;
@@ -84,7 +84,7 @@ impl Gateway {
             let date = self.date()?;
             let authority = self.endpoint.authority();
             let signed = sign(
-                Call {
+                CallToSign {
                     host: &authority,
                     action: ASSUME_ROLE,
                     version: VERSION,
@@ -93,7 +93,7 @@ impl Gateway {
                     body: form.as_bytes(),
                 },
                 caller,
-                Stamp {
+                CallStamp {
                     date: &date,
                     nonce: &nonce()?,
                 },
@@ -199,7 +199,7 @@ impl Gateway {
 
 /// What STS calls its refusal, where that is a word.
 fn code(response: &HttpResponse) -> Option<String> {
-    let said = Said::parse(&response.body)?;
+    let said = ErrorBody::parse(&response.body)?;
     is_word(&said.code).then_some(said.code)
 }
 

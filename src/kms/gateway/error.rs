@@ -5,7 +5,7 @@ use std::time::Duration;
 use kms_agent_core::SourceError;
 use kms_agent_core::source::SourceErrorKind;
 
-use crate::gateway::wire::Said;
+use crate::gateway::wire::ErrorBody;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
 
 /// How a code of the table is compared.
@@ -91,7 +91,7 @@ pub(crate) fn from_response(response: &HttpResponse, asked_pause: Option<Duratio
     let said = if status < 400 {
         None
     } else {
-        Said::parse(&response.body)
+        ErrorBody::parse(&response.body)
     };
     let Some(said) = said else {
         return match status {

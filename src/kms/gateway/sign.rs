@@ -15,7 +15,7 @@ const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
 /// A call of an RPC-style API, before it is signed. RPC calls are all `POST /`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct CallToSign<'a> {
     /// The host as it is sent: with its port where that is not the default.
     pub(crate) host: &'a str,
     pub(crate) action: &'a str,
@@ -29,7 +29,7 @@ pub(crate) struct Call<'a> {
 
 /// What must differ between two sendings of the same call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamp<'a> {
+pub(crate) struct CallStamp<'a> {
     /// `YYYY-MM-DDTHH:MM:SSZ`.
     pub(crate) date: &'a str,
     /// Never used before.
@@ -51,7 +51,7 @@ pub(crate) fn nonce() -> Option<String> {
 }
 
 /// Signs `call` as `credential`.
-pub(crate) fn sign(call: Call<'_>, credential: &Credential, stamp: Stamp<'_>) -> Signed {
+pub(crate) fn sign(call: CallToSign<'_>, credential: &Credential, stamp: CallStamp<'_>) -> Signed {
     let body_hash = sha256_hex(call.body);
     let mut headers = vec![
         ("host", own(call.host)),

@@ -10,8 +10,8 @@ use kms_agent_core::secret::CURRENT_STAGE;
 use kms_agent_core::{SecretRef, Timestamp, VersionSelector};
 use serde::Deserialize;
 
-pub(crate) use self::answer::{Answer, decode};
-pub(crate) use self::refusal::{Said, is_word};
+pub(crate) use self::answer::{SecretAnswer, decode};
+pub(crate) use self::refusal::{ErrorBody, is_word};
 pub(crate) use self::text::Text;
 
 pub(crate) const KMS_VERSION: &str = "2016-01-20";

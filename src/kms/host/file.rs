@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kms_agent_core::run_blocking;
-use kms_agent_trust::{Kind, Refusal, Verdict};
+use kms_agent_trust::{DistrustReason, Kind, Verdict};
 use zeroize::Zeroizing;
 
 /// How often files that others may write anew are looked at.
@@ -55,7 +55,7 @@ fn read_judged(path: &Path, limit: usize) -> Result<Judged, FileError> {
 type Judged = (Zeroizing<Vec<u8>>, Option<String>);
 
 /// Why the file at `path` must not be believed, if it is there and others may change it.
-pub(crate) fn distrust(path: &Path) -> Option<Refusal> {
+pub(crate) fn distrust(path: &Path) -> Option<DistrustReason> {
     let verdict = kms_agent_trust::judge(path, Kind::Setting).ok()?;
     verdict.refusal().cloned()
 }
@@ -98,7 +98,7 @@ pub(crate) enum FileError {
     /// A folder, a pipe or a device.
     NoFile,
     /// Others may change it.
-    Untrusted(Refusal),
+    Untrusted(DistrustReason),
     Other(String),
 }
 

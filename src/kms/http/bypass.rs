@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 /// The entries of `NO_PROXY`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bypass(Vec<Entry>);
+pub(super) struct Bypass(Vec<BypassEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+enum BypassEntry {
     Everything,
     Network(IpAddr, u8),
     Address(IpAddr, Option<u16>),
@@ -39,14 +39,16 @@ impl Bypass {
         let host = host.to_ascii_lowercase();
         let address: Option<IpAddr> = unbracketed(&host).parse().ok();
         self.0.iter().any(|entry| match (entry, address) {
-            (Entry::Everything, _) => true,
-            (Entry::Network(network, bits), Some(address)) => is_within(address, *network, *bits),
-            (Entry::Address(other, only), Some(address)) => {
+            (BypassEntry::Everything, _) => true,
+            (BypassEntry::Network(network, bits), Some(address)) => {
+                is_within(address, *network, *bits)
+            }
+            (BypassEntry::Address(other, only), Some(address)) => {
                 other.to_canonical() == address.to_canonical()
                     && only.is_none_or(|only| only == port)
             }
             (
-                Entry::Domain {
+                BypassEntry::Domain {
                     suffix,
                     itself,
                     port: only,
@@ -63,14 +65,14 @@ impl Bypass {
 }
 
 /// Each entry as it is written, and what it means; `None` where it can never match.
-fn entries(text: &str) -> impl Iterator<Item = (&str, Option<Entry>)> {
+fn entries(text: &str) -> impl Iterator<Item = (&str, Option<BypassEntry>)> {
     text.split(',')
         .map(str::trim)
         .filter(|text| !text.is_empty())
-        .map(|text| (text, Entry::parse(text)))
+        .map(|text| (text, BypassEntry::parse(text)))
 }
 
-impl Entry {
+impl BypassEntry {
     fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::Everything);

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use self::queue::Queue;
+use self::queue::LookupQueue;
 
 /// The queue of the process: its threads are few because there is one queue for all clients.
-static QUEUE: LazyLock<Queue> = LazyLock::new(|| Queue::new(system));
+static QUEUE: LazyLock<LookupQueue> = LazyLock::new(|| LookupQueue::new(system));
 
 /// Asks the system, `/etc/hosts` and the like included.
 fn system(name: &str) -> io::Result<Vec<IpAddr>> {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use kms_agent_trust::{Kind, Place, Verdict, judge_folder_of, make_folder, open};
+use kms_agent_trust::{FilePlace, Kind, Verdict, judge_folder_of, make_folder, open};
 
 fn text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -94,7 +94,7 @@ fn an_open_file_of_this_process_is_found_by_its_number() {
     let mut text = String::new();
     opened.file.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), opened.verdict), ("text", Verdict::Trusted));
-    assert!(Place::find(Path::new(&path)).is_err());
+    assert!(FilePlace::find(Path::new(&path)).is_err());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_file_is_made_beside_its_place_and_put_there() {
     symlink("file", folder.path().join("link")).unwrap();
     let names = || fs::read_dir(folder.path()).unwrap().count();
 
-    let place = Place::find(&path).unwrap();
+    let place = FilePlace::find(&path).unwrap();
     assert_eq!(place.existing().unwrap(), None);
     let (mut file, made) = place.make_beside(".new-").unwrap();
     file.write_all(b"one").unwrap();
@@ -152,7 +152,7 @@ fn a_file_is_made_beside_its_place_and_put_there() {
     file.write_all(b"two").unwrap();
     let refused = place.put_new(&made).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-    let place = Place::find(&folder.path().join("link")).unwrap();
+    let place = FilePlace::find(&folder.path().join("link")).unwrap();
     place.put(&made).unwrap();
     assert_eq!(
         (fs::read_to_string(&path).unwrap().as_str(), names()),

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kms_agent_trust::{Kind, Place, Verdict, judge, open};
+use kms_agent_trust::{FilePlace, Kind, Verdict, judge, open};
 
 const SECRET: &str = "secret";
 const TOKEN: &str = "token";
@@ -286,7 +286,7 @@ fn tells_its_verdict() {
         TOKEN => Kind::Token,
         SETTING => Kind::Setting,
         _ => {
-            match Place::find(path) {
+            match FilePlace::find(path) {
                 Ok(_) => println!("VERDICT ok"),
                 Err(error) => println!("VERDICT error {error}"),
             }

@@ -1,7 +1,7 @@
 //! What `check` says in the end.
 
 use kms_agent_core::config::Problem;
-use kms_agent_kms::{Finding, Outcome};
+use kms_agent_kms::{Finding, StepOutcome};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -25,7 +25,7 @@ impl Report {
             problems: problems.to_vec(),
             findings: vec![Finding {
                 step: "config",
-                outcome: Outcome::Failed {
+                outcome: StepOutcome::Failed {
                     what: config,
                     remedy: "fix what `problems` lists".to_owned(),
                 },
@@ -39,7 +39,7 @@ impl Report {
         let mut report = Self::default();
         report.add(vec![Finding {
             step: "config",
-            outcome: Outcome::Passed(config),
+            outcome: StepOutcome::Passed(config),
         }]);
         report
     }
@@ -56,10 +56,10 @@ impl Report {
     ) {
         for (step, result) in steps {
             let outcome = match result {
-                Ok(found) => Outcome::Passed(found),
+                Ok(found) => StepOutcome::Passed(found),
                 Err(failure) => {
                     self.bars_start |= failure.is_config();
-                    Outcome::Failed {
+                    StepOutcome::Failed {
                         what: failure.message().to_owned(),
                         remedy: String::new(),
                     }
@@ -92,13 +92,13 @@ impl Report {
             .iter()
             .map(|Finding { step, outcome }| {
                 let (state, told) = match outcome {
-                    Outcome::Passed(found) => ("ok", found.clone()),
-                    Outcome::Warned(what) => ("warning", what.clone()),
-                    Outcome::Failed { what, remedy } if remedy.is_empty() => {
+                    StepOutcome::Passed(found) => ("ok", found.clone()),
+                    StepOutcome::Warned(what) => ("warning", what.clone()),
+                    StepOutcome::Failed { what, remedy } if remedy.is_empty() => {
                         ("FAILED", what.clone())
                     }
-                    Outcome::Failed { what, remedy } => ("FAILED", format!("{what}; {remedy}")),
-                    Outcome::Skipped(why) => ("skipped", (*why).to_owned()),
+                    StepOutcome::Failed { what, remedy } => ("FAILED", format!("{what}; {remedy}")),
+                    StepOutcome::Skipped(why) => ("skipped", (*why).to_owned()),
                 };
                 format!("{state:<8} {step:<12} {}", shown(&told))
             })
@@ -149,21 +149,21 @@ impl Report {
     fn failures(&self) -> usize {
         self.findings
             .iter()
-            .filter(|finding| matches!(finding.outcome, Outcome::Failed { .. }))
+            .filter(|finding| matches!(finding.outcome, StepOutcome::Failed { .. }))
             .count()
     }
 }
 
 fn step(Finding { step, outcome }: &Finding) -> Value {
     match outcome {
-        Outcome::Passed(found) => json!({"step": step, "state": "ok", "detail": found}),
-        Outcome::Warned(what) => json!({"step": step, "state": "warning", "detail": what}),
-        Outcome::Failed { what, remedy } if remedy.is_empty() => {
+        StepOutcome::Passed(found) => json!({"step": step, "state": "ok", "detail": found}),
+        StepOutcome::Warned(what) => json!({"step": step, "state": "warning", "detail": what}),
+        StepOutcome::Failed { what, remedy } if remedy.is_empty() => {
             json!({"step": step, "state": "failed", "detail": what})
         }
-        Outcome::Failed { what, remedy } => {
+        StepOutcome::Failed { what, remedy } => {
             json!({"step": step, "state": "failed", "detail": what, "remedy": remedy})
         }
-        Outcome::Skipped(why) => json!({"step": step, "state": "skipped", "detail": why}),
+        StepOutcome::Skipped(why) => json!({"step": step, "state": "skipped", "detail": why}),
     }
 }

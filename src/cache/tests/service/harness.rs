@@ -8,7 +8,7 @@ use kms_agent_cache::answer::ForwardReason;
 use kms_agent_cache::metric::ReadMetrics;
 use kms_agent_cache::{Answer, CacheStatus, Demand, Policy, SecretService};
 use kms_agent_core::registry::BackendContext;
-use kms_agent_core::source::Refusal;
+use kms_agent_core::source::KmsRefusal;
 use kms_agent_core::{CacheBackend, SourceError, SourceErrorKind, Timeline};
 use kms_agent_test_support::{FaultyBackend, ManualClock, ScriptedSource, secret_ref};
 
@@ -92,7 +92,7 @@ pub(crate) fn secs(n: u64) -> Duration {
 }
 
 pub(crate) fn refused(kind: SourceErrorKind, code: &str) -> SourceError {
-    SourceError::new(kind, "KMS refused").with_refusal(Refusal {
+    SourceError::new(kind, "KMS refused").with_refusal(KmsRefusal {
         status: 404,
         code: code.to_owned(),
         message: String::new(),

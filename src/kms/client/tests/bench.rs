@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use super::super::*;
 use crate::http::{HttpError, HttpErrorKind, Method};
 use crate::settings::KmsSettings;
-use crate::testing::{ManualClock, Outcome, Script, answer, manual_clock, settle};
+use crate::testing::{ManualClock, Script, ScriptedOutcome, answer, manual_clock, settle};
 
 pub(super) const KMS: &str =
     "https://kms.cn-hangzhou.aliyuncs.com/?SecretName=app%2Fdb&VersionStage=ACSCurrent";
@@ -127,18 +127,18 @@ pub(super) fn read(
     })
 }
 
-pub(super) fn refusal(status: u16, code: &str) -> Outcome {
+pub(super) fn refusal(status: u16, code: &str) -> ScriptedOutcome {
     answer(
         status,
         &format!(r#"{{"Code":"{code}","Message":"m","RequestId":"r-2"}}"#),
     )
 }
 
-pub(super) fn lost() -> Outcome {
+pub(super) fn lost() -> ScriptedOutcome {
     Err(HttpError::new(HttpErrorKind::Connect, "refused"))
 }
 
-pub(super) fn issued(id: &str) -> Outcome {
+pub(super) fn issued(id: &str) -> ScriptedOutcome {
     answer(
         200,
         &format!(
@@ -148,13 +148,13 @@ pub(super) fn issued(id: &str) -> Outcome {
     )
 }
 
-pub(super) fn kms(outcomes: Vec<Outcome>) -> Arc<Script> {
+pub(super) fn kms(outcomes: Vec<ScriptedOutcome>) -> Arc<Script> {
     outcomes.into_iter().fold(Script::new(), |script, outcome| {
         script.expect(Method::Post, KMS, outcome)
     })
 }
 
-pub(super) fn sts(outcomes: Vec<Outcome>) -> Arc<Script> {
+pub(super) fn sts(outcomes: Vec<ScriptedOutcome>) -> Arc<Script> {
     outcomes.into_iter().fold(Script::new(), |script, outcome| {
         script.expect(Method::Post, STS, outcome)
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::{HttpError, HttpErrorKind, Method};
-use crate::testing::{Outcome, Script, answer, manual_clock, with_header};
+use crate::testing::{Script, ScriptedOutcome, answer, manual_clock, with_header};
 
 const ARN: &str = "acs:ram::1:role/agent";
 const PROVIDER_ARN: &str = "acs:ram::1:oidc-provider/ack";
@@ -44,7 +44,7 @@ fn sts(script: &Arc<Script>) -> Sts {
     }
 }
 
-async fn refused(outcome: Outcome) -> String {
+async fn refused(outcome: ScriptedOutcome) -> String {
     let file = token_file("ey.JhbGci");
     let script = Script::new().expect(Method::Post, "https://sts.aliyuncs.com/", outcome);
     let provider = provider(&script, file.path(), &[]).expect("configured");

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use self::members::ProfileMembers;
 use super::decode;
-use super::plan::{Base, Plan, RolePlan};
+use super::plan::{Base, ProfilePlan, RolePlan};
 use crate::gateway::{Credential, Part, UNSENDABLE};
 
 const MODES: &str = "AK, StsToken, RamRoleArn, EcsRamRole, OIDC or ChainableRamRoleArn";
@@ -38,7 +38,7 @@ struct Profile<'a> {
 }
 
 /// The profile called `wanted`, else the current one, and what it says.
-pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, Plan), String> {
+pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, ProfilePlan), String> {
     let members = ProfileMembers::parse(decode(bytes)?)
         .ok_or("it is not the JSON that `aliyun configure` writes")?;
     let configuration = Configuration {
@@ -59,7 +59,7 @@ pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, Plan)
 
 impl<'a> Configuration<'a> {
     /// Follows the profile `name` to those it builds on.
-    fn plan(&self, name: &str) -> Result<Plan, String> {
+    fn plan(&self, name: &str) -> Result<ProfilePlan, String> {
         let mut followed = vec![name.to_owned()];
         let mut roles = Vec::new();
         let base = loop {
@@ -86,7 +86,7 @@ impl<'a> Configuration<'a> {
             }
         };
         roles.reverse();
-        Ok(Plan { base, roles })
+        Ok(ProfilePlan { base, roles })
     }
 
     fn find<'b>(&self, name: &'b str) -> Result<Profile<'b>, String>

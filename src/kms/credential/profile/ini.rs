@@ -4,16 +4,16 @@ mod parser;
 
 use zeroize::Zeroizing;
 
-use self::parser::{Document, Section};
+use self::parser::{Document, IniSection};
 use super::decode;
-use super::plan::{Base, Plan, RolePlan};
+use super::plan::{Base, ProfilePlan, RolePlan};
 use crate::gateway::{Credential, UNSENDABLE};
 
 const DEFAULT_PROFILE: &str = "default";
 const TYPES: &str = "access_key, ecs_ram_role, ram_role_arn or oidc_role_arn";
 
 /// The profile called `wanted`, else `default`, and what it says.
-pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, Plan), String> {
+pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, ProfilePlan), String> {
     let document = Document::parse(decode(bytes)?);
     let name = wanted.unwrap_or(DEFAULT_PROFILE);
     let section = document
@@ -24,7 +24,7 @@ pub(super) fn parse(bytes: &[u8], wanted: Option<&str>) -> Result<(String, Plan)
     Ok((name.to_owned(), plan))
 }
 
-fn plan(section: &Section<'_>) -> Result<Plan, String> {
+fn plan(section: &IniSection<'_>) -> Result<ProfilePlan, String> {
     let given = |key: &str| section.value(key);
     let required = |key: &str| given(key).ok_or_else(|| format!("has no {key}"));
     let key = || -> Result<Base, String> {
@@ -50,13 +50,13 @@ fn plan(section: &Section<'_>) -> Result<Plan, String> {
         return Err("is switched off by enable = false".to_owned());
     }
     match required("type")?.as_str() {
-        "access_key" => Ok(Plan::new(key()?)),
-        "ecs_ram_role" => Ok(Plan::new(Base::Instance(given("role_name")))),
-        "ram_role_arn" => Ok(Plan {
+        "access_key" => Ok(ProfilePlan::new(key()?)),
+        "ecs_ram_role" => Ok(ProfilePlan::new(Base::Instance(given("role_name")))),
+        "ram_role_arn" => Ok(ProfilePlan {
             base: key()?,
             roles: vec![role()?],
         }),
-        "oidc_role_arn" => Ok(Plan::new(Base::Token {
+        "oidc_role_arn" => Ok(ProfilePlan::new(Base::Token {
             role: role()?,
             identity_provider: required("oidc_provider_arn")?,
             token_file: required("oidc_token_file_path")?.into(),

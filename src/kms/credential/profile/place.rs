@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use kms_agent_core::Clock;
 
-use super::plan::{Base, Plan};
+use super::plan::{Base, ProfilePlan};
 use super::{MAX_FILE_BYTES, cli, ini};
 use crate::credential::provider::Origin;
 use crate::host::Environment;
@@ -21,7 +21,7 @@ const INI_DEFAULTS: [&str; 2] = [".alibabacloud/credentials.ini", ".alibabacloud
 
 /// A file that may hold profiles.
 #[derive(Clone, Debug)]
-pub(in crate::credential) struct Place {
+pub(in crate::credential) struct ProfilePlace {
     pub(super) form: Form,
     pub(super) path: PathBuf,
     /// The variable that names the file, so that it counts whether or not it is there.
@@ -51,7 +51,7 @@ impl Form {
         self,
         bytes: &[u8],
         profile: Option<&str>,
-    ) -> Result<(String, Plan), String> {
+    ) -> Result<(String, ProfilePlan), String> {
         match self {
             Self::Cli => cli::parse(bytes, profile),
             Self::Ini => ini::parse(bytes, profile),
@@ -59,7 +59,7 @@ impl Form {
     }
 }
 
-impl Place {
+impl ProfilePlace {
     /// Where profiles may be, in the order in which they count.
     pub(in crate::credential) fn all(environment: &Environment) -> Vec<Self> {
         let profile = environment.given(PROFILE).map(str::to_owned);

@@ -6,13 +6,13 @@ use crate::credential::ecs::EcsRamRoleProvider;
 use crate::credential::fixed::FixedProvider;
 use crate::credential::oidc::OidcProvider;
 use crate::credential::provider::{CredentialError, CredentialProvider, Origin};
-use crate::credential::role::{Role, RoleProvider, Wish};
+use crate::credential::role::{Role, RoleOptions, RoleProvider};
 use crate::credential::sts::Gateway;
 use crate::gateway::Credential;
 
 /// How a profile says that credentials are come by.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ProfilePlan {
     pub(super) base: Base,
     /// Assumed one after the other, each with the credentials of the one before.
     pub(super) roles: Vec<RolePlan>,
@@ -48,7 +48,7 @@ pub(super) struct RolePlan {
     pub(super) inner: Option<bool>,
 }
 
-impl Plan {
+impl ProfilePlan {
     pub(super) fn new(base: Base) -> Self {
         Self {
             base,
@@ -137,7 +137,7 @@ impl RolePlan {
     }
 
     fn role(&self, context: &ProviderContext) -> Role {
-        let wish = Wish {
+        let wish = RoleOptions {
             session_name: self.session_name.as_deref(),
             duration_seconds: self.duration_seconds,
             policy: self.policy.as_deref(),

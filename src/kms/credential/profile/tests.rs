@@ -31,7 +31,7 @@ fn provider(path: &Path, script: &Arc<Script>) -> (Arc<ProfileProvider>, Arc<Man
         uri: http,
         metadata: None,
     };
-    let mut places = Place::all(&context.environment);
+    let mut places = ProfilePlace::all(&context.environment);
     let provider = ProfileProvider::new(places.remove(0), context);
     (Arc::new(provider), clock)
 }

@@ -46,7 +46,7 @@ fn request_hash(signed: &Signed) -> String {
 #[test]
 fn the_vector_of_the_official_documentation() {
     let signed = sign(
-        Call {
+        CallToSign {
             host: "ecs.cn-shanghai.aliyuncs.com",
             action: "RunInstances",
             version: "2014-05-26",
@@ -61,7 +61,7 @@ fn the_vector_of_the_official_documentation() {
             body: b"",
         },
         &Credential::new("YourAccessKeyId", "YourAccessKeySecret"),
-        Stamp {
+        CallStamp {
             date: "2023-10-26T10:22:32Z",
             nonce: "3156853299f313e23d1673dc12e1703d",
         },
@@ -79,7 +79,7 @@ fn the_vector_of_the_official_documentation() {
 #[test]
 fn a_secret_is_asked_for_with_a_static_key() {
     let signed = sign(
-        Call {
+        CallToSign {
             host: "kms.cn-hangzhou.aliyuncs.com",
             action: "GetSecretValue",
             version: "2016-01-20",
@@ -91,7 +91,7 @@ fn a_secret_is_asked_for_with_a_static_key() {
             body: b"",
         },
         &plain(),
-        Stamp {
+        CallStamp {
             date: "2026-01-02T03:04:05Z",
             nonce: "00000000000000000000000000000001",
         },
@@ -121,7 +121,7 @@ fn a_security_token_is_signed_with_the_rest() {
     let credential = Credential::new("STS.TestAccessKeyId", "TestAccessKeySecret0123456789")
         .with_security_token("CAISTestSecurityToken==");
     let signed = sign(
-        Call {
+        CallToSign {
             host: "kms.cn-hangzhou.aliyuncs.com",
             action: "GetSecretValue",
             version: "2016-01-20",
@@ -134,7 +134,7 @@ fn a_security_token_is_signed_with_the_rest() {
             body: b"",
         },
         &credential,
-        Stamp {
+        CallStamp {
             date: "2026-01-02T03:04:05Z",
             nonce: "00000000000000000000000000000002",
         },
@@ -152,7 +152,7 @@ fn a_security_token_is_signed_with_the_rest() {
 #[test]
 fn a_form_is_signed_with_its_type() {
     let signed = sign(
-        Call {
+        CallToSign {
             host: "sts.cn-hangzhou.aliyuncs.com",
             action: "AssumeRole",
             version: "2015-04-01",
@@ -162,7 +162,7 @@ fn a_form_is_signed_with_its_type() {
                 &RoleSessionName=kms-agent&DurationSeconds=3600",
         },
         &plain(),
-        Stamp {
+        CallStamp {
             date: "2026-01-02T03:04:05Z",
             nonce: "00000000000000000000000000000003",
         },

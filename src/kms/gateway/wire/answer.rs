@@ -17,7 +17,7 @@ const MAX_STAGES: usize = 64;
 
 /// A GetSecretValue answer and what the agent must know of it.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct SecretAnswer {
     pub(crate) secret: Secret,
     /// The secret that it says it is of.
     secret_name: Box<str>,
@@ -26,7 +26,7 @@ pub(crate) struct Answer {
     pub(crate) request_id: Option<String>,
 }
 
-impl Answer {
+impl SecretAnswer {
     /// Whether this answers `question`. An answer that got onto the wrong connection is about another secret or
     /// stage. Another version of the right secret is a fact about the secret, which the caller judges.
     pub(crate) fn is_for(&self, question: &SecretRef) -> bool {
@@ -84,7 +84,7 @@ struct StageList<'a> {
 
 /// Takes over the bytes of an answer; `None` when it is no answer to GetSecretValue. Why is not said: the
 /// reason would quote the answer.
-pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
+pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<SecretAnswer> {
     let members: AnswerMembers<'_> = parse_object(&body)?;
     if !(1..=MAX_ID_BYTES).contains(&members.secret_name.len())
         || !is_version_id(&members.version_id)
@@ -104,7 +104,7 @@ pub(crate) fn decode(body: Zeroizing<Vec<u8>>) -> Option<Answer> {
         .next_rotation_date
         .and_then(|date| Timestamp::parse_rfc3339(&date));
     let request_id = members.request_id.map(|id| id.to_owned());
-    Some(Answer {
+    Some(SecretAnswer {
         secret: Secret {
             answer: SecretValue::new(body),
             version_id,
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    fn answer(text: &str) -> Option<Answer> {
+    fn answer(text: &str) -> Option<SecretAnswer> {
         decode(Zeroizing::new(text.as_bytes().to_vec()))
     }
 

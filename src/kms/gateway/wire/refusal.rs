@@ -1,4 +1,4 @@
-use kms_agent_core::source::Refusal;
+use kms_agent_core::source::KmsRefusal;
 use serde::Deserialize;
 
 use super::parse_object;
@@ -13,7 +13,7 @@ const MAX_MESSAGE_BYTES: usize = 4096;
 /// What the body of an error says. Every member is optional on the wire; an error without a code is no error
 /// of KMS or STS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct ErrorBody {
     pub(crate) code: String,
     pub(crate) message: String,
     pub(crate) request_id: Option<String>,
@@ -36,7 +36,7 @@ struct ErrorMembers<'a> {
     lower_request_id: Option<Text<'a>>,
 }
 
-impl Said {
+impl ErrorBody {
     /// Reads the JSON or XML body of an error; `None` when it is neither.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
@@ -74,8 +74,8 @@ impl Said {
     }
 
     /// With the status of the status line, which counts whatever the body says.
-    pub(crate) fn into_refusal(self, status: u16) -> Refusal {
-        Refusal {
+    pub(crate) fn into_refusal(self, status: u16) -> KmsRefusal {
+        KmsRefusal {
             status,
             code: self.code,
             message: self.message,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn said(body: &str) -> Option<(String, String, Option<String>)> {
-        Said::parse(body.as_bytes()).map(|said| (said.code, said.message, said.request_id))
+        ErrorBody::parse(body.as_bytes()).map(|said| (said.code, said.message, said.request_id))
     }
 
     #[test]

@@ -27,9 +27,9 @@ type LookupOutcome = Result<Arc<[IpAddr]>, LookupFailure>;
 type Ask = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Look-ups that wait or run: each name at most once, however many callers wait for it.
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct LookupQueue(Arc<SharedQueue>);
 
-struct Shared {
+struct SharedQueue {
     /// Asks for the addresses of a name, and blocks meanwhile.
     ask: Box<Ask>,
     state: Mutex<QueueState>,
@@ -69,12 +69,12 @@ impl From<LookupFailure> for io::Error {
     }
 }
 
-impl Queue {
+impl LookupQueue {
     /// A queue without threads: they start when there is work.
     pub(super) fn new(
         ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedQueue {
             ask: Box::new(ask),
             state: Mutex::default(),
             work: Condvar::new(),
@@ -130,9 +130,9 @@ impl Queue {
     }
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for LookupQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("LookupQueue").finish_non_exhaustive()
     }
 }
 
@@ -155,7 +155,7 @@ impl QueueState {
     }
 }
 
-impl Shared {
+impl SharedQueue {
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::{HttpError, HttpErrorKind, HttpSend, Method};
-use crate::testing::{ManualClock, Outcome, Script, answer, manual_clock};
+use crate::testing::{ManualClock, Script, ScriptedOutcome, answer, manual_clock};
 
 const BASE: &str = "http://100.100.100.200/latest/";
 
@@ -38,7 +38,7 @@ fn locator(case: &Case, script: Option<&Arc<Script>>, clock: &Arc<ManualClock>) 
     )
 }
 
-fn lost() -> Outcome {
+fn lost() -> ScriptedOutcome {
     Err(HttpError::new(HttpErrorKind::Connect, "timed out"))
 }
 

@@ -1,11 +1,11 @@
 use super::*;
 
-fn parsed(text: &str, wanted: Option<&str>) -> Result<(String, Plan), String> {
+fn parsed(text: &str, wanted: Option<&str>) -> Result<(String, ProfilePlan), String> {
     parse(text.as_bytes(), wanted)
 }
 
 /// A file whose only profile has these members.
-fn profile(members: &str) -> Result<(String, Plan), String> {
+fn profile(members: &str) -> Result<(String, ProfilePlan), String> {
     let text = format!(r#"{{"current":"dev","profiles":[{{"name":"dev",{members}}}]}}"#);
     parsed(&text, None)
 }

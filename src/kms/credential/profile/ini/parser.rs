@@ -28,18 +28,18 @@ const OPTIONS: [&str; 14] = [
 ];
 
 /// The lines of each option, by its name in lower case.
-type Options<'a> = BTreeMap<String, Vec<&'a str>>;
+type IniOptions<'a> = BTreeMap<String, Vec<&'a str>>;
 
 /// All sections of a file.
 #[derive(Default)]
 pub(super) struct Document<'a> {
-    sections: BTreeMap<&'a str, Options<'a>>,
+    sections: BTreeMap<&'a str, IniOptions<'a>>,
 }
 
 /// One section, with what it inherits.
-pub(super) struct Section<'a> {
-    own: &'a Options<'a>,
-    inherited: Option<&'a Options<'a>>,
+pub(super) struct IniSection<'a> {
+    own: &'a IniOptions<'a>,
+    inherited: Option<&'a IniOptions<'a>>,
 }
 
 impl<'a> Document<'a> {
@@ -53,19 +53,19 @@ impl<'a> Document<'a> {
     }
 
     /// The section `name`. White space in the brackets does not count where no other section is called so.
-    pub(super) fn section(&'a self, name: &str) -> Option<Section<'a>> {
+    pub(super) fn section(&'a self, name: &str) -> Option<IniSection<'a>> {
         let own = self.sections.get(name).or_else(|| {
             let trimmed = |(other, _): &(&&str, _)| other.trim() == name;
             self.sections.iter().find(trimmed).map(|(_, own)| own)
         });
-        Some(Section {
+        Some(IniSection {
             own: own.filter(|_| name != DEFAULTS)?,
             inherited: self.sections.get(DEFAULTS),
         })
     }
 }
 
-impl Section<'_> {
+impl IniSection<'_> {
     /// The value of the option `name`; `None` where it is not set, or empty. What follows a `#` is a comment.
     pub(super) fn value(&self, name: &str) -> Option<String> {
         let mut left = MAX_REFERENCES;

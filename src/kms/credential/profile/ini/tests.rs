@@ -38,7 +38,7 @@ type = hunter2
 [empty]
 ";
 
-fn parsed(wanted: Option<&str>) -> Result<(String, Plan), String> {
+fn parsed(wanted: Option<&str>) -> Result<(String, ProfilePlan), String> {
     parse(FILE.as_bytes(), wanted)
 }
 

@@ -8,9 +8,9 @@ use super::*;
 struct Gate(Arc<(Mutex<bool>, Condvar, AtomicUsize)>);
 
 impl Gate {
-    fn queue(&self) -> Queue {
+    fn queue(&self) -> LookupQueue {
         let gate = self.clone();
-        Queue::new(move |name| {
+        LookupQueue::new(move |name| {
             let (open, opened, asked) = &*gate.0;
             asked.fetch_add(1, Ordering::SeqCst);
             drop(opened.wait_while(open.lock().expect("a lock"), |open| !*open));
