@@ -7,20 +7,17 @@
 //! A read begins at [`SecretService::read`]; everything else in here is something it uses.
 
 pub mod answer;
-mod call_limit;
 pub mod metric;
-mod negative;
 pub mod observed;
-mod outage;
 pub mod policy;
 pub mod prefetch;
 mod purge;
 mod refresh;
 pub mod service;
 mod shared_run;
-mod single_flight;
 mod system_clock;
 pub mod task;
+mod upstream;
 
 pub use answer::{Answer, CacheStatus, Demand};
 pub use policy::Policy;

@@ -31,14 +31,14 @@ use self::probe::Probing;
 use self::purge::Purges;
 use self::report::ServiceLine;
 use self::summary::ReadSummary;
-use crate::call_limit::CallLimit;
 use crate::metric::ReadMetrics;
-use crate::negative::NegativeMemory;
-use crate::outage::Outage;
 use crate::policy::{Freshness, Policy};
 use crate::purge::PurgeLog;
 use crate::shared_run::SharedRun;
-use crate::single_flight::SingleFlight;
+use crate::upstream::call_limit::CallLimit;
+use crate::upstream::negative::NegativeMemory;
+use crate::upstream::outage::Outage;
+use crate::upstream::single_flight::SingleFlight;
 
 /// How the calls to KMS went lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

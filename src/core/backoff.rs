@@ -1,8 +1,8 @@
 //! Exponential back-off: when something that failed is tried again.
 
-use std::time::Duration;
+pub mod jitter;
 
-use crate::jitter;
+use std::time::Duration;
 
 /// Pauses that double with each failure in a row, from `first` to `longest`.
 #[derive(Clone, Copy, Debug)]

@@ -6,24 +6,22 @@
 
 pub mod backend;
 pub mod backoff;
-pub mod blocking;
 pub mod clock;
 pub mod config;
-pub mod jitter;
 pub mod lifetime;
 pub mod log_gate;
-pub mod panic;
 pub mod registry;
 pub mod secret;
-pub mod shortage;
 pub mod source;
+pub mod system;
 pub mod value;
 
 pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed};
-pub use backoff::{Backoff, Retry};
-pub use blocking::{BlockingError, run_blocking};
+pub use backoff::{Backoff, Retry, jitter};
 pub use clock::{Clock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};
 pub use secret::{Scope, Secret, SecretId, SecretKey, SecretRef, VersionSelector};
 pub use source::{SecretSource, SourceError, SourceErrorKind};
+pub use system::blocking::{BlockingError, run_blocking};
+pub use system::{panic, shortage};
 pub use value::SecretValue;

@@ -12,9 +12,9 @@ use kms_agent_core::source::{
 
 use super::report::ServiceLine;
 use super::{FetchOutcome, FetchedAnswer, SecretService, UpstreamState};
-use crate::call_limit::{LimitReached, MAX_CALLS};
 use crate::policy::Freshness;
 use crate::refresh;
+use crate::upstream::call_limit::{LimitReached, MAX_CALLS};
 
 /// Longer answers are served and not stored.
 pub const MAX_STORED_BYTES: usize = 256 * 1024;

@@ -12,7 +12,7 @@ use super::{FetchOutcome, SecretService, key_in};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
-use crate::single_flight::{Abandonment, Join, Waiter};
+use crate::upstream::single_flight::{Abandonment, Join, Waiter};
 
 /// The longest that a reader waits for KMS when there is a copy that may be served instead.
 const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);

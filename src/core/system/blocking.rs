@@ -2,7 +2,7 @@
 
 use tokio::task::spawn_blocking;
 
-use crate::panic::contained;
+use super::panic::contained;
 
 /// Why blocking work did not happen. The work may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
