@@ -1,4 +1,4 @@
-//! A fetch, from the call to KMS to the cache.
+//! A fetch: how callers join or lead it, and its way from the call to KMS into the cache.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::{FetchOutcome, FetchedAnswer, SecretService, UpstreamState};
 use crate::policy::Freshness;
 use crate::refresh;
 use crate::upstream::call_limit::{LimitReached, MAX_CALLS};
+use crate::upstream::single_flight::{Abandonment, Join, Waiter};
 
 /// Longer answers are served and not stored.
 pub const MAX_STORED_BYTES: usize = 256 * 1024;
@@ -23,8 +24,33 @@ pub const MAX_STORED_BYTES: usize = 256 * 1024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl SecretService {
+    /// Joins the fetch of `key` that is under way, or leads one that outlives its readers as far as `purpose` says.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        key: SecretKey,
+        purpose: Purpose,
+        join: Join,
+        arrived_at: Duration,
+    ) -> Waiter<FetchOutcome> {
+        let service = Arc::clone(self);
+        let order = key.clone();
+        let abandonment = match purpose {
+            Purpose::Refresh => Abandonment::Continue,
+            Purpose::Read | Purpose::RefreshNow => Abandonment::Drop,
+        };
+        self.single_flight
+            .join(&key, join, abandonment, move |gate| async move {
+                service.run_fetch(order, purpose, arrived_at, gate).await
+            })
+    }
+
+    /// Sets off a fetch that nobody waits for; one that is under way will do.
+    pub(super) fn refresh(self: &Arc<Self>, key: &SecretKey) {
+        drop(self.join(key.clone(), Purpose::Refresh, Join::Any, self.boot()));
+    }
+
     /// Runs one fetch: asks KMS, judges and stores the answer, even when no reader waits for it any more.
-    pub(super) async fn run_fetch(
+    async fn run_fetch(
         &self,
         mut key: SecretKey,
         purpose: Purpose,
@@ -114,7 +140,7 @@ impl SecretService {
             return Some(Err(refusal));
         }
         let now = self.timeline.now();
-        let entry = self.backend.get(key, now).await.unwrap_or(None)?;
+        let entry = self.entry(key, now).await?;
         let freshness = self.judge(&policy, &entry.lifetime, now);
         let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
             || refresh::is_due(key, &entry.lifetime, freshness, now);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::backend::CacheEntry;
+use kms_agent_core::lifetime::Timestamp;
 use kms_agent_core::secret::{SecretKey, SecretRef};
 use kms_agent_core::source::{Purpose, SourceError, SourceErrorKind};
 
@@ -12,7 +13,7 @@ use super::{FetchOutcome, SecretService, key_in};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
-use crate::upstream::single_flight::{Abandonment, Join, Waiter};
+use crate::upstream::single_flight::{Join, Waiter};
 
 /// The longest that a reader waits for KMS when there is a copy that may be served instead.
 const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);
@@ -52,9 +53,8 @@ impl SecretService {
             }
             Demand::Any => {}
         }
-        // A failed look-up is a miss; the backend's wrapper has counted it.
         let entry = if known {
-            self.backend.get(&key, now).await.unwrap_or(None)
+            self.entry(&key, now).await
         } else {
             None
         };
@@ -86,6 +86,12 @@ impl SecretService {
             }
         };
         self.counted(answer)
+    }
+
+    /// The entry of `key` for a read, expired ones too. A failed look-up is a miss, which the backend's wrapper has
+    /// counted.
+    pub(super) async fn entry(&self, key: &SecretKey, now: Timestamp) -> Option<CacheEntry> {
+        self.backend.get(key, now).await.unwrap_or(None)
     }
 
     /// Counts a read that ends in an error, once, whatever was tried for it.
@@ -188,33 +194,9 @@ impl SecretService {
         }
     }
 
-    /// Sets off a fetch that nobody waits for; one that is under way will do.
-    fn refresh(self: &Arc<Self>, key: &SecretKey) {
-        drop(self.join(key.clone(), Purpose::Refresh, Join::Any, self.boot()));
-    }
-
     pub(super) fn recall(&self, key: &SecretKey, policy: &Policy) -> Option<Arc<SourceError>> {
         self.negative
             .recall(key, policy.negative_ttl, self.timeline.now())
-    }
-
-    fn join(
-        self: &Arc<Self>,
-        key: SecretKey,
-        purpose: Purpose,
-        join: Join,
-        arrived_at: Duration,
-    ) -> Waiter<FetchOutcome> {
-        let service = Arc::clone(self);
-        let order = key.clone();
-        let abandonment = match purpose {
-            Purpose::Refresh => Abandonment::Continue,
-            Purpose::Read | Purpose::RefreshNow => Abandonment::Drop,
-        };
-        self.single_flight
-            .join(&key, join, abandonment, move |gate| async move {
-                service.run_fetch(order, purpose, arrived_at, gate).await
-            })
     }
 
     /// Waits for a fetch and says how its answer came about:
