@@ -1,10 +1,10 @@
-//! What a reader asks for and gets.
+//! Demands of readers, and answers to them.
 
 use std::time::Duration;
 
 use kms_agent_core::secret::Secret;
 
-/// What a reader will take.
+/// Demand of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// A fresh copy, or what KMS says, or an expired copy while KMS cannot say anything.
@@ -20,11 +20,11 @@ pub struct Answer {
     pub secret: Secret,
     /// How long ago KMS was asked.
     pub age: Duration,
-    /// Where it comes from.
+    /// Origin of the answer.
     pub status: CacheStatus,
 }
 
-/// Where an answer comes from, in the terms of RFC 9211.
+/// Origin of an answer, in the terms of RFC 9211.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CacheStatus {
     /// A fresh copy.
@@ -47,7 +47,7 @@ pub enum CacheStatus {
         forwarded: bool,
         /// For how long the copy has been expired.
         since: Duration,
-        /// What the failure is called: a token.
+        /// Code of the failure: a token.
         detail: String,
     },
 }

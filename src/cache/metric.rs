@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// What reads came to. Each counter is resolved once, so that counting is one atomic addition.
+/// Metrics of reads. Each counter is resolved once, so that counting is one atomic addition.
 #[derive(Clone, Debug)]
 pub struct ReadMetrics {
     pub(crate) hit: Counter,
@@ -39,7 +39,7 @@ impl ReadMetrics {
     }
 }
 
-/// What went wrong in the store, by kind.
+/// Failures of the backend, by kind.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
     errors: Family<StoreErrorLabels, Counter>,
@@ -50,7 +50,7 @@ struct StoreErrorLabels {
     kind: &'static str,
 }
 
-/// What the store could not do on its own account, such as writing behind, while nobody waited for it.
+/// Failures of the store's background work, such as writing behind.
 const BACKGROUND: &str = "background";
 
 impl StoreMetrics {

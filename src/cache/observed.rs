@@ -18,9 +18,9 @@ use kms_agent_core::secret::SecretKey;
 
 use crate::metric::StoreMetrics;
 
-/// What a reader waits for. KMS answers in tens of milliseconds; a store that takes longer is no help.
+/// Limit of operations that a reader waits for. KMS answers in tens of milliseconds; a slower store does not help.
 const READ_LIMIT: Duration = Duration::from_millis(500);
-/// What nobody waits for, or what must be durable when it returns.
+/// Limit of operations without a waiting reader, or that must be durable when they return.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A backend that cannot hang its caller, and whose failures are counted and logged once when they begin and
@@ -38,7 +38,7 @@ pub struct ObservedBackend {
     log: LogGate<BackendLine>,
 }
 
-/// What is logged of an operation.
+/// Log line about an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum BackendLine {
     Failed,

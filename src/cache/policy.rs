@@ -35,7 +35,7 @@ impl Default for Policy {
     }
 }
 
-/// What an entry is worth at one moment.
+/// Freshness of an entry at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// Answer it without asking KMS.
@@ -68,7 +68,7 @@ impl Policy {
         lifetime
     }
 
-    /// What an entry is worth at `now`.
+    /// Freshness of an entry at `now`.
     pub fn judge(&self, lifetime: &Lifetime, now: Timestamp) -> Freshness {
         let fresh_until = self.fresh_until(lifetime);
         if lifetime.fetched_at > now {
@@ -87,7 +87,7 @@ impl Policy {
         }
     }
 
-    /// What an entry is worth that may be older than it seems: not fresh, and not too old either.
+    /// Freshness of an entry of unknown age: neither fresh nor dead.
     pub(crate) fn of_unknown_age(&self) -> Freshness {
         if self.max_stale.is_zero() {
             Freshness::Dead

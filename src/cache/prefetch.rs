@@ -37,7 +37,7 @@ pub enum PrefetchState {
     Done,
     /// Tried and not had; it is tried again in the background.
     Failed {
-        /// What the failure is called.
+        /// Code of the failure.
         code: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What was purged lately, so that a fetch which was under way then is answered and not stored.
+//! Log of recent purges, so that a fetch which was under way then is answered and not stored.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ struct PurgeLogState {
     recent: VecDeque<PurgeTarget>,
 }
 
-/// What a purge was about.
+/// Target of a purge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PurgeTarget {
     Everything,

@@ -45,7 +45,7 @@ use crate::upstream::single_flight::SingleFlight;
 pub struct UpstreamState {
     /// When KMS last answered, be it with a refusal.
     pub last_success_at: Option<Timestamp>,
-    /// What the last failure is called, while no answer has come since; else why none could come.
+    /// Code of the last failure while no answer has come since; else the reason why none could come.
     pub failing: Option<String>,
     /// Whether KMS has said anything since the source in use was put in place.
     pub reached: bool,
@@ -56,11 +56,11 @@ pub struct UpstreamState {
 /// Answers reads from the cache and from the source, as the policy says.
 #[derive(Debug)]
 pub struct SecretService {
-    /// Where entries are kept.
+    /// Store of entries.
     backend: Arc<dyn CacheBackend>,
-    /// Who is asked; a reload swaps it.
+    /// Source of secrets; a reload swaps it.
     source: ArcSwap<Arc<dyn SecretSource>>,
-    /// What time it is.
+    /// The agent's time.
     timeline: Timeline,
     /// Today's rules; a reload swaps them.
     policy: ArcSwap<Policy>,
@@ -78,7 +78,7 @@ pub struct SecretService {
     probing: Mutex<Probing>,
     /// Whether an entry was servable, and when that was looked up, in boot time.
     servable: tokio::sync::Mutex<Option<(Duration, bool)>>,
-    /// What was purged while calls were under way.
+    /// Purges while calls were under way.
     purge_log: PurgeLog,
     /// Purges that wait for one walk over the entries.
     purges: Purges,
@@ -90,9 +90,9 @@ pub struct SecretService {
     listing: SharedRun<Listing>,
     /// Whether a service has confirmed the wall clock in this process.
     clock_is_confirmed: AtomicBool,
-    /// What reads came to.
+    /// Outcomes of reads.
     metrics: ReadMetrics,
-    /// What of it the log is still to be told.
+    /// Outcomes that are not logged yet.
     summary: ReadSummary,
     /// Lines that requests cause.
     log: LogGate<ServiceLine>,
@@ -106,7 +106,7 @@ struct FetchedAnswer {
     secret: Secret,
     asked_at: Timestamp,
     stored: bool,
-    /// What the cache had, if it was there already.
+    /// Lifetime of the cached entry, if one was found.
     found: Option<Lifetime>,
 }
 
@@ -144,7 +144,7 @@ impl SecretService {
         })
     }
 
-    /// What the backend is.
+    /// Name and properties of the backend.
     pub fn backend_info(&self) -> BackendInfo {
         self.backend.info()
     }
@@ -178,7 +178,7 @@ impl SecretService {
         state
     }
 
-    /// What is known of the agent's own credentials.
+    /// State of the agent's own credentials.
     pub fn credentials(&self) -> CredentialState {
         self.source.load().credentials()
     }
@@ -202,7 +202,7 @@ impl SecretService {
             .or_else(|| Some(self.backend.info().resumed?.scope))
     }
 
-    /// What an entry is worth at `now`. Whatever is older by an unknown time is not fresh.
+    /// Freshness of an entry at `now`. An entry of unknown age is not fresh.
     pub fn judge(&self, policy: &Policy, lifetime: &Lifetime, now: Timestamp) -> Freshness {
         match policy.judge(lifetime, now) {
             Freshness::Fresh { .. } if self.timeline.doubts(lifetime.fetched_at) => {

@@ -1,4 +1,4 @@
-//! Where entries are kept, as a port.
+//! Store of entries, as a port.
 
 use std::error::Error;
 use std::fmt;
@@ -30,7 +30,7 @@ use crate::secret::{Scope, Secret, SecretKey};
 /// There are no default methods, so that a wrapper cannot forget one.
 #[async_trait]
 pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
-    /// What it is. Cheap, and the same at every call.
+    /// Name and properties. Cheap, and the same at every call.
     fn info(&self) -> BackendInfo;
 
     /// The entry of `key`, expired ones too; `None` if there is none or it is dead at `now`.
@@ -77,7 +77,7 @@ pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<(), BackendError>;
 }
 
-/// What is stored under a key. Cheap to clone.
+/// Cached entry. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct CacheEntry {
     /// The answer.
@@ -86,25 +86,25 @@ pub struct CacheEntry {
     pub lifetime: Lifetime,
 }
 
-/// What a backend is.
+/// Name and properties of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendInfo {
     /// The name it goes by in `CacheType`.
     pub name: &'static str,
     /// Whether entries survive the process.
     pub durable: bool,
-    /// What an earlier process left in the store that was opened.
+    /// State that the previous process left in the store.
     pub resumed: Option<Resumed>,
 }
 
-/// What an earlier process left, as an agent must know it that starts without network or with a wrong clock.
+/// State of the previous process, for an agent that starts without network or with a wrong clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resumed {
     /// The scope it last stored an entry under.
     pub scope: Arc<Scope>,
     /// The latest moment that it wrote down, on its own timeline; no entry was fetched later.
     pub written_at: Timestamp,
-    /// What the wall clock said at [`counted_from`](Self::counted_from), when it was last known to be right or
+    /// Wall time at [`counted_from`](Self::counted_from), when it was last known to be right or
     /// when the store was new.
     pub wall_at: Timestamp,
     /// The moment on the same timeline that time away is counted from by the wall clock. Not later than
@@ -126,7 +126,7 @@ pub struct BackendStats {
 /// How a store on disk is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Where it is.
+    /// Path of the store.
     pub path: std::path::PathBuf,
     /// Its size.
     pub bytes: u64,
@@ -134,7 +134,7 @@ pub struct StoreStats {
     pub trouble: Option<&'static str>,
     /// How often it failed in what it does on its own account, such as writing behind, since it was opened.
     pub failures: u64,
-    /// What was put before this moment is durable: it is when the last batch of writes that became so was begun.
+    /// Moment before which every put is durable: when the last committed batch of writes began.
     pub committed_at: Option<Timestamp>,
 }
 
@@ -147,7 +147,7 @@ pub struct ScanCursor(pub Box<[u8]>);
 pub struct ScanPage {
     /// The entries, in the order of the scan.
     pub items: Vec<ScanItem>,
-    /// Where to go on; `None` at the end.
+    /// Cursor of the next page; `None` after the last.
     pub next: Option<ScanCursor>,
 }
 
@@ -164,14 +164,14 @@ pub struct ScanItem {
     pub hits: u64,
 }
 
-/// What kind of failure a backend had; each says what the caller does next.
+/// Kind of a backend's failure; each says what the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BackendErrorKind {
     /// No answer in time. Go on without.
     TimedOut,
     /// The medium failed: full, read-only, broken. Go on without; the backend heals itself.
     Unavailable,
-    /// What was stored cannot be read back. It has been removed; treat it as a miss.
+    /// The entry cannot be read back. It has been removed; treat it as a miss.
     Damaged,
     /// The backend was closed. Somebody asked too late.
     Closed,
@@ -216,12 +216,12 @@ impl BackendError {
         self
     }
 
-    /// What kind of failure it was.
+    /// Kind of the failure.
     pub fn kind(&self) -> BackendErrorKind {
         self.kind
     }
 
-    /// What was being done.
+    /// Operation that failed.
     pub fn context(&self) -> &'static str {
         self.context
     }

@@ -27,9 +27,9 @@ pub trait Clock: Debug + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Timeline {
     clock: Arc<dyn Clock>,
-    /// What the wall said at boot time zero.
+    /// Wall time at boot time zero.
     origin: Timestamp,
-    /// Where it began, if the wall clock was then behind what it said to an earlier process.
+    /// Beginning of the timeline, if the wall clock was then behind that of the previous process.
     behind_at: Option<Timestamp>,
 }
 
@@ -80,7 +80,7 @@ impl Timeline {
         self.origin.plus(boot)
     }
 
-    /// Where a wall-clock date of someone else lies on this timeline.
+    /// Moment on this timeline of a wall-clock date of another machine.
     pub fn place(&self, wall: Timestamp) -> Timestamp {
         let drift = self
             .now()
@@ -94,7 +94,7 @@ impl Timeline {
         self.clock.sleep_until(self.clock.boot() + duration).await;
     }
 
-    /// What the wall clock, as it is set now, would have shown at `at`.
+    /// Date that the wall clock, as it is set now, would have shown at `at`.
     pub fn wall(&self, at: Timestamp) -> Timestamp {
         self.clock.wall().minus(self.now().since(at))
     }

@@ -42,7 +42,7 @@ pub struct Event<'a> {
     pub code: &'a str,
     /// The name of what it is about.
     pub sample: &'a str,
-    /// What it amounts to, such as a number of entries.
+    /// Amount, such as a number of entries.
     pub amount: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::secret::Scope;
 /// The one item that a backend crate exports.
 #[derive(Clone, Copy)]
 pub struct BackendFactory {
-    /// What `CacheType` calls it. Its own keys stand in the table `Cache.<name>`.
+    /// Name in `CacheType`. The backend's own keys stand in the table `Cache.<name>`.
     pub name: &'static str,
     /// Reads the backend's own keys. Opens nothing; bad values become problems of the table's report.
     pub configure: fn(&mut ConfigTable<'_>) -> Box<dyn BackendConfig>,
@@ -50,7 +50,7 @@ pub trait BackendConfig: fmt::Debug + Send + Sync {
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError>;
 }
 
-/// What every backend is given.
+/// Context that every backend gets.
 #[derive(Clone, Debug)]
 pub struct BackendContext {
     /// The most entries to hold.
@@ -66,7 +66,7 @@ pub struct BackendContext {
 pub struct OpenError {
     /// Decides how the process ends.
     pub kind: OpenErrorKind,
-    /// What is wrong, where, and what to do about it.
+    /// Fault, its location and its remedy.
     pub message: String,
 }
 
@@ -132,7 +132,7 @@ impl Registry {
     }
 }
 
-/// What the config file selected.
+/// The backend that the config file selects.
 #[derive(Debug)]
 pub struct ChosenBackend {
     /// The name in `CacheType`.

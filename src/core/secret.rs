@@ -1,4 +1,4 @@
-//! What is asked for, and what a source answered.
+//! Names of secrets, keys of entries, and answers of a source.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -178,7 +178,7 @@ pub struct SecretRef {
     pub selector: VersionSelector,
 }
 
-/// Where a secret was read from, and as whom. What one identity may read another may not, so no entry is
+/// Endpoint and identity of a fetch. One identity may read what another may not, so no entry is
 /// answered outside the scope it was fetched in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
@@ -189,12 +189,12 @@ pub struct Scope {
     pub identity: Box<str>,
 }
 
-/// What the cache files an entry under.
+/// Key of a cached entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretKey {
-    /// Where from, and as whom.
+    /// Endpoint and identity.
     pub scope: Arc<Scope>,
-    /// What.
+    /// The secret and its version.
     pub secret: SecretRef,
 }
 
@@ -281,7 +281,7 @@ pub struct Secret {
     pub stages: Arc<[Box<str>]>,
 }
 
-/// What a source hands to the service.
+/// Answer of a source.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The answer.

@@ -1,4 +1,4 @@
-//! Where secrets come from, as a port, and what can go wrong there.
+//! Source of secrets, as a port, and its errors.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -29,9 +29,9 @@ pub const OVERALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// One order to a source.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchRequest<'a> {
-    /// What to fetch.
+    /// The secret to fetch.
     pub secret: &'a SecretRef,
-    /// What for.
+    /// Purpose of the fetch.
     pub purpose: Purpose,
     /// When whoever waits for it came, by [`Clock::boot`](crate::Clock::boot). The overall deadline counts
     /// from here.
@@ -92,10 +92,10 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// The region secrets are read from, so far as that is known without asking anybody.
     fn region(&self) -> Option<Arc<str>>;
 
-    /// What is known of the agent's own credentials.
+    /// State of the agent's own credentials.
     fn credentials(&self) -> CredentialState;
 
-    /// What would keep any fetch from being made, so far as that is known without asking anybody.
+    /// The failure that any fetch would have, so far as that is known without asking anybody.
     fn hindrance(&self) -> Option<SourceErrorKind>;
 
     /// Whether the date in an answer of the service has agreed with this machine's wall clock.
@@ -105,7 +105,7 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError>;
 }
 
-/// What is known of the agent's own credentials. Never holds one.
+/// State of the agent's own credentials. Never holds one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialState {
     /// The provider chosen, such as `environment`.
@@ -118,7 +118,7 @@ pub struct CredentialState {
     pub renewal_fails: bool,
 }
 
-/// What kind of failure it was; each says what the caller does next.
+/// Kind of a failure; each says what the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SourceErrorKind {
     /// No connection, a failed TLS handshake, a cut one. Serve a copy; try later.
@@ -194,7 +194,7 @@ impl SourceErrorKind {
     }
 }
 
-/// What KMS itself said when it refused.
+/// Refusal by KMS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KmsRefusal {
     /// The HTTP status line's code.
@@ -255,12 +255,12 @@ impl SourceError {
         self
     }
 
-    /// What kind of failure it was.
+    /// Kind of the failure.
     pub fn kind(&self) -> SourceErrorKind {
         self.0.kind
     }
 
-    /// What KMS said, if it was KMS that failed or refused.
+    /// The refusal, if KMS answered with one.
     pub fn refusal(&self) -> Option<&KmsRefusal> {
         self.0.refusal.as_ref()
     }

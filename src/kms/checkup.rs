@@ -45,9 +45,9 @@ pub enum StepOutcome {
     Warned(String),
     /// Somebody must do something.
     Failed {
-        /// What is wrong.
+        /// Fault.
         what: String,
-        /// What to do; empty where `what` says it.
+        /// Remedy; empty where `what` says it.
         remedy: String,
     },
     /// Not tried, because of an earlier step.

@@ -139,7 +139,7 @@ impl KmsSource {
         }
     }
 
-    /// Where KMS is, asking the metadata service where nothing else tells.
+    /// The endpoint of KMS, from the metadata service if nothing else names the region.
     pub(crate) async fn endpoint(&self) -> Result<Endpoint, SourceError> {
         self.locator.endpoint().await
     }
@@ -152,7 +152,7 @@ impl KmsSource {
         }
     }
 
-    /// Where an operator mends the credentials, if that is a file.
+    /// The part of a file that holds the credentials, if a file does.
     pub(crate) fn credential_place(&self) -> Option<String> {
         self.credentials.place()
     }

@@ -1,4 +1,4 @@
-//! What the fuzzer may call: everything that reads what others write. Each function panics where a promise is
+//! Entry points for the fuzzer: parsers of foreign input. Each function panics where a promise is
 //! broken.
 
 use std::time::Duration;

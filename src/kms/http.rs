@@ -63,10 +63,10 @@ pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError>;
 }
 
-/// What makes one client differ from another.
+/// Differences between HTTP clients.
 #[derive(Debug)]
 pub(crate) struct ClientProfile {
-    /// Who is trusted to vouch for a server.
+    /// Trust anchors for the server's certificate.
     pub(crate) roots: Roots,
     /// How to get out, where there is a proxy.
     pub(crate) proxy: Option<ProxySettings>,
@@ -77,7 +77,7 @@ pub(crate) struct ClientProfile {
     pub(crate) post_quantum: bool,
 }
 
-/// Who is trusted to vouch for a server.
+/// Trust anchors for the server's certificate.
 #[derive(Debug)]
 pub(crate) enum Roots {
     /// Nobody: the client speaks plain HTTP, and needs no CA bundle on the machine.

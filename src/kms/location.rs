@@ -1,4 +1,4 @@
-//! Where KMS is: endpoints, regions, and the metadata service that knows the region of an ECS instance.
+//! Location of KMS: endpoints, regions, and the metadata service that knows the region of an ECS instance.
 
 pub mod endpoint;
 mod locator;

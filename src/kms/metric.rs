@@ -15,7 +15,7 @@ const BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
 ];
 
-/// What calls to KMS came to, each attempt counted, and when the agent's credentials end.
+/// Metrics of the calls to KMS, each attempt counted, and the expiry of the agent's credentials.
 #[derive(Clone, Debug)]
 pub struct KmsMetrics {
     requests: Family<ResultLabels, Counter>,

@@ -1,4 +1,4 @@
-//! What an operator may say about KMS and credentials, validated.
+//! Validated settings of KMS and credentials.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use crate::location::region::{self, Region};
 /// The tables `KMS` and `Credentials`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where KMS is and how it is asked.
+    /// Endpoint and limits of calls to KMS.
     pub kms: KmsSettings,
-    /// Where the agent's own credentials come from.
+    /// Source of the agent's own credentials.
     pub credentials: CredentialSettings,
 }
 

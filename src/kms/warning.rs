@@ -16,7 +16,7 @@ const MAX_SUBJECT_BYTES: usize = 100;
 /// Text for an operator, on one line and without any secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Warning {
-    /// What is odd, and what to do.
+    /// The oddity and its remedy.
     pub(crate) message: &'static str,
     /// The names of the variables or the entries that it is about.
     pub(crate) subject: String,

@@ -1,4 +1,4 @@
-//! What one file, folder or link says about who may change it.
+//! Judgement of one file, folder or link: who may change it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ const STICKY: u32 = 0o1000;
 const READ: u16 = 4;
 const WRITE: u16 = 2;
 
-/// What is known of a file, folder or link.
+/// Facts about a file, folder or link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     pub(crate) user: u32,
@@ -36,7 +36,7 @@ enum Strangers {
 }
 
 impl Facts {
-    /// What `stat` says, and no more.
+    /// Facts from `stat` alone.
     #[cfg_attr(
         target_os = "linux",
         expect(clippy::useless_conversion, reason = "the type is another elsewhere")

@@ -119,7 +119,7 @@ fn facts_of(file: BorrowedFd<'_>, path: &Path) -> io::Result<Facts> {
     })
 }
 
-/// Where a path leads.
+/// End of a path.
 pub(crate) enum WalkEnd {
     /// To an entry of the walk's last folder that is not a link, or to nothing.
     File {

@@ -1,4 +1,4 @@
-//! What happens to entries without a reader: new rules, sweeps, shutdown.
+//! Maintenance: new rules for held entries, sweeps, shutdown.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -20,7 +20,7 @@ pub(super) struct Purges {
     walk: SharedRun<Result<HashMap<Box<str>, PurgeOutcome>, PurgeFailure>>,
 }
 
-/// What a walk did about one name.
+/// Outcome of a walk for one name.
 #[derive(Clone, Copy, Debug, Default)]
 struct PurgeOutcome {
     /// How many entries there were.

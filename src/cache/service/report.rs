@@ -31,11 +31,9 @@ impl ServiceLine {
         match self {
             // A state of the agent that may last, whichever secrets it shows at.
             Self::BudgetSpent => Duration::from_mins(1),
-            Self::Failed
-            | Self::Refused
-            | Self::Recovered
-            | Self::PurgeTarget
-            | Self::AllPurged => Duration::from_secs(1),
+            Self::Failed | Self::Refused | Self::Recovered | Self::Purged | Self::AllPurged => {
+                Duration::from_secs(1)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
-/// What readers got that is not a fresh answer, since it was last told.
+/// Counts of stale answers and errors since the last log line.
 #[derive(Debug, Default)]
 pub(crate) struct ReadSummary {
     stale: AtomicU64,

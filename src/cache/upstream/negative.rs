@@ -1,4 +1,4 @@
-//! What KMS refused lately, so that a reader in a loop does not become a stream of calls.
+//! Memory of refusals, so that a reader in a loop does not become a stream of calls.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! What KMS could not answer lately, and when it may be asked again.
+//! Outages: keys that KMS failed to answer lately, and when the next try is due.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -45,10 +45,10 @@ struct Failing {
     announced: bool,
 }
 
-/// What there is to know before KMS is asked about a failing key.
+/// State of a failing key, for a reader that would ask KMS.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    /// What the last failure was called.
+    /// Code of the last failure.
     pub(crate) code: String,
     /// Whether whoever is told this is to try again, in the background.
     pub(crate) retry: bool,
@@ -188,7 +188,7 @@ impl Failing {
     }
 }
 
-/// Whom a failure concerns.
+/// Range of keys that a failure concerns.
 enum FailureReach {
     /// Every key: nothing gets through to KMS, or it wants nothing to.
     Endpoint,

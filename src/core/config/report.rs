@@ -1,4 +1,4 @@
-//! What reading a config file brings to light.
+//! Report on a config file.
 
 use super::variable::Overrides;
 
@@ -11,7 +11,7 @@ pub struct Problem {
     pub variable: Option<String>,
     /// The full key, such as `Cache.TtlSeconds`; empty for the file as a whole.
     pub key: String,
-    /// What is wrong and what is allowed.
+    /// Fault, and the allowed values.
     pub message: String,
 }
 
@@ -22,7 +22,7 @@ pub struct KeySpec {
     pub key: String,
     /// The default as it would be written in the file.
     pub default: String,
-    /// What is allowed, in words.
+    /// Description of the allowed values.
     pub allowed: String,
     /// The value in force, as it would be written in the file. For comparing, not for showing.
     pub value: String,
@@ -30,7 +30,7 @@ pub struct KeySpec {
     pub is_scalar: bool,
 }
 
-/// What reading a config brought to light.
+/// Keys and problems of a config file.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Everything that is wrong.

@@ -127,7 +127,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What to do where this endpoint cannot be reached.
+    /// Remedy for an endpoint that cannot be reached.
     async fn another_way(&self) -> String {
         let authority = self.endpoint.authority();
         let inner = self.inner_gateway();

@@ -1,4 +1,4 @@
-//! What to do about what.
+//! Remedies for failures, for operators.
 
 use kms_agent_core::SourceError;
 use kms_agent_core::source::SourceErrorKind;
@@ -14,7 +14,7 @@ pub(super) fn shows_recognition(code: &str) -> bool {
     )
 }
 
-/// Whose the credentials are that KMS was shown.
+/// Origin of the credentials that KMS was shown.
 pub(super) struct Shown {
     /// The provider, such as `environment`.
     pub(super) provider: String,
@@ -23,7 +23,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// What to do where KMS does not know them.
+    /// Remedy where KMS does not accept them.
     fn remedy(&self, code: &str) -> String {
         if let Some(place) = &self.place {
             return format!("set the key anew in {place}");
@@ -50,7 +50,7 @@ impl Shown {
     }
 }
 
-/// What to do about a call to KMS that gave no secret.
+/// Remedy for a call to KMS that gave no secret.
 pub(super) fn of_failure(error: &SourceError, shown: &Shown) -> String {
     if let Some(remedy) = error.refusal().and_then(|_| of_code(error.code())) {
         return remedy.to_owned();
@@ -141,7 +141,7 @@ fn of_unknown(error: &SourceError) -> String {
     }
 }
 
-/// What to do about an endpoint that speaks, but not as it must.
+/// Remedy for a failed TLS handshake.
 pub(super) fn of_tls(fault: TlsFault, has_ca_file: bool) -> &'static str {
     match fault {
         TlsFault::Untrusted if has_ca_file => {

@@ -18,7 +18,7 @@ pub(super) struct FetchAttempts<'a> {
     source: &'a KmsSource,
     request: FetchRequest<'a>,
     deadline: Duration,
-    /// What is to be said when time runs out.
+    /// Error to return when time runs out.
     verdict: Option<SourceError>,
     /// Whether KMS's refusal of a request's time has been answered with another time.
     timed_anew: bool,

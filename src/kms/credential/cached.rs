@@ -73,7 +73,7 @@ impl CachedCredential {
         held.or_else(|| self.provider.identity())
     }
 
-    /// Where an operator mends what the credentials come from, if that is a file.
+    /// The part of a file that holds the credentials, if a file does.
     pub(crate) fn place(&self) -> Option<String> {
         self.provider.place()
     }

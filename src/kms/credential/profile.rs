@@ -21,7 +21,7 @@ use crate::host::file::{self, FileError, LOOK_EVERY};
 /// Profiles are a few hundred bytes each.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
-/// Who the chosen profile of a file says the agent is. The file is read anew each time.
+/// Identity that the chosen profile of a file describes. The file is read each time.
 #[derive(Debug)]
 pub(super) struct ProfileProvider {
     place: ProfilePlace,
@@ -30,20 +30,20 @@ pub(super) struct ProfileProvider {
     seen: Mutex<Seen>,
 }
 
-/// What the file said when it was last read.
+/// Content of the file when it was last read.
 #[derive(Debug, Default)]
 struct Seen {
     /// `None` where it could not be read.
     fingerprint: Option<String>,
-    /// Who it made the agent, the last time it could be understood.
+    /// Identity, the last time that the file could be parsed.
     meant: Option<Who>,
     /// The profile that says so, and the file.
     place: Option<String>,
-    /// Who it made the agent when it last gave credentials.
+    /// Identity, the last time that the file gave credentials.
     gave: Option<Who>,
 }
 
-/// Whom a profile means, as far as it tells.
+/// Identity that a profile means, as far as it names one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Who {
     Named(Arc<str>),

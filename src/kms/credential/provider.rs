@@ -35,7 +35,7 @@ pub(crate) trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     async fn changed(&self);
 }
 
-/// What a provider gave.
+/// Credentials from a provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Obtained {
     pub(crate) credential: Credential,

@@ -21,7 +21,7 @@ pub(super) struct Role {
     external_id: Option<String>,
 }
 
-/// What may be said of a role besides its name.
+/// Options of a role.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RoleOptions<'a> {
     pub(super) session_name: Option<&'a str>,
@@ -47,7 +47,7 @@ impl Role {
         }
     }
 
-    /// What STS is to be told.
+    /// Parameters of the request to STS.
     pub(super) fn parameters(&self) -> Vec<(&'static str, &str)> {
         let mut parameters = vec![
             ("RoleArn", &*self.arn),

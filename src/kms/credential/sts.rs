@@ -197,7 +197,7 @@ impl Gateway {
     }
 }
 
-/// What STS calls its refusal, where that is a word.
+/// Code of the refusal, if it is a single word.
 fn code(response: &HttpResponse) -> Option<String> {
     let said = ErrorBody::parse(&response.body)?;
     is_word(&said.code).then_some(said.code)

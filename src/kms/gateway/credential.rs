@@ -3,7 +3,7 @@ use std::fmt;
 use kms_agent_core::Timestamp;
 use zeroize::Zeroizing;
 
-/// What a request is signed with. Neither the secret nor the token is ever shown.
+/// Credential that signs a request. Its secret and token are never shown.
 #[derive(Clone)]
 pub(crate) struct Credential {
     access_key_id: String,
@@ -19,7 +19,7 @@ pub(crate) enum Part {
     Token,
 }
 
-/// What is wrong with a part that is none of visible ASCII.
+/// Complaint about a part that is not visible ASCII.
 pub(crate) const UNSENDABLE: &str = "has a character that no key has";
 
 /// Complaint about a variable whose value stands in quotation marks. They are not removed: the SDKs that share
@@ -51,7 +51,7 @@ impl Credential {
         self
     }
 
-    /// What of it stands in a header as it is, and cannot.
+    /// The part that must stand in a header as it is, and cannot.
     pub(crate) fn unsendable_part(&self) -> Option<Part> {
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_visible(&self.access_key_id) {

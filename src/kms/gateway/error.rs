@@ -16,7 +16,7 @@ enum Code {
 
 use Code::{Begins, Is};
 
-/// What the codes mean. A code that is not here is a refusal, unless the status says that the server failed.
+/// Codes and their kinds. Any other code is a refusal, unless the status says that the server failed.
 const TABLE: &[(Code, SourceErrorKind)] = &[
     (Is("Rejected.Throttling"), SourceErrorKind::Throttled),
     (Begins("Throttling"), SourceErrorKind::Throttled),

@@ -27,7 +27,7 @@ pub(crate) struct CallToSign<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What must differ between two sendings of the same call.
+/// Parts that must differ between two requests of the same call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallStamp<'a> {
     /// `YYYY-MM-DDTHH:MM:SSZ`.

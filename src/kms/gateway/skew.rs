@@ -19,7 +19,7 @@ const SLIGHT: Duration = Duration::from_mins(5);
 pub(crate) struct Skew(i64);
 
 impl Skew {
-    /// What the answer's `Date` says, where it has one.
+    /// Date of the answer, if it has one.
     pub(crate) fn measure(response: &HttpResponse, wall: Timestamp) -> Option<Self> {
         server_date(response).map(|date| Self::between(date, wall))
     }

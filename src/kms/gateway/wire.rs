@@ -1,4 +1,4 @@
-//! What goes to KMS and what comes back, as bytes.
+//! Wire forms of requests to KMS and of its answers.
 
 mod answer;
 mod refusal;

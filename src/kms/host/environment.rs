@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// What else counts besides `ALIBABA_CLOUD_…`.
+/// Variables that count besides `ALIBABA_CLOUD_…`.
 const OTHER_NAMES: [&str; 5] = ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "HOME"];
 
 /// The variables that concern the fetcher, as they were when the process started. Others are not kept.

@@ -112,7 +112,7 @@ impl FileError {
         }
     }
 
-    /// What to do, where that does not depend on what the file is for.
+    /// Remedy, if it does not depend on the purpose of the file.
     pub(crate) fn remedy(&self) -> Option<Cow<'static, str>> {
         let remedy = match self {
             Self::Forbidden => {

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError};
 
 use super::error::{HttpError, HttpErrorKind, TlsFault};
 
-/// What the library's error is to us.
+/// Kind of the library's error.
 pub(super) fn classify(error: reqwest::Error) -> HttpError {
     let error = error.without_url();
     if let Some(error) = causes(&error).find_map(tls_error) {

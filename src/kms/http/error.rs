@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// What kind of failure it was.
+/// Kind of the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HttpErrorKind {
     /// The client could not be made; somebody must mend the configuration or the machine.
@@ -16,7 +16,7 @@ pub(crate) enum HttpErrorKind {
     /// The same, before anything of an answer came, and the connection had been used before: its end may have
     /// crossed the request, so that nobody ever read it.
     Stale,
-    /// What came was no HTTP.
+    /// The answer is not HTTP.
     Garbled,
     /// The answer is larger than the request allowed.
     TooLarge,
@@ -24,7 +24,7 @@ pub(crate) enum HttpErrorKind {
     Other,
 }
 
-/// What is the matter with a TLS handshake.
+/// Fault of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsFault {
     /// Nobody who is trusted vouches for the server's certificate.
@@ -72,7 +72,7 @@ impl HttpError {
         self
     }
 
-    /// Where no connection came about or nothing came back: names the proxy in between, if there is one.
+    /// Names the proxy on the way, if there is one and no answer came back.
     #[must_use]
     pub(super) fn by_way_of(mut self, proxy: impl FnOnce() -> Option<String>) -> Self {
         if matches!(

@@ -17,7 +17,7 @@ pub(crate) struct ProxySettings {
 }
 
 impl ProxySettings {
-    /// What `HTTPS_PROXY` and `NO_PROXY` say, in either case.
+    /// Settings from `HTTPS_PROXY` and `NO_PROXY`, in either case.
     pub(crate) fn from_environment(environment: &Environment) -> Option<Self> {
         let url = either(environment, "HTTPS_PROXY", "https_proxy")?;
         Some(Self {
@@ -34,7 +34,7 @@ impl ProxySettings {
         }
     }
 
-    /// What is wrong with it.
+    /// Fault of the proxy.
     pub(crate) fn problem(&self) -> Option<HttpError> {
         self.proxy().err()
     }
@@ -61,7 +61,7 @@ impl ProxySettings {
         }))
     }
 
-    /// Where `url` is asked for by way of a proxy: that proxy, without its password.
+    /// The proxy that requests to `url` go through, without its password.
     pub(crate) fn on_the_way_to(&self, url: &str) -> Option<String> {
         let target = Url::parse(url).ok()?;
         (!is_covered(&self.bypass, &target))

@@ -8,7 +8,7 @@ use crate::location::region::Region;
 /// The address of the metadata service of Alibaba Cloud, which speaks plain HTTP.
 const METADATA_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 
-/// What an endpoint must be, in words.
+/// Description of a valid endpoint.
 pub(crate) const ALLOWED: &str =
     "a host, or an https:// URL without path (http:// only for 127.0.0.0/8, [::1] and localhost)";
 

@@ -1,4 +1,4 @@
-//! Where KMS is: what the operator says, else what the environment or the metadata service says of the region.
+//! Location of KMS: as configured, else by the region that the environment or the metadata service names.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,12 +24,12 @@ pub(crate) struct Locator {
     endpoint: Option<Endpoint>,
     /// As configured, as the environment says, or as the endpoint's name tells.
     region: Option<Region>,
-    /// What is wrong with the region that the environment names.
+    /// Fault of the region that the environment names.
     problem: Option<&'static str>,
-    /// Whom to ask; nobody where that is forbidden.
+    /// The metadata service; `None` where the environment disables it.
     metadata: Option<Metadata>,
     clock: Arc<dyn Clock>,
-    /// Where KMS was in an earlier life, for as long as nobody tells better.
+    /// Region of the previous process, used while no other is known.
     remembered: OnceLock<Region>,
     /// As the metadata service says.
     learnt: OnceLock<Region>,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What a region id must be, in words.
+/// Description of a valid region id.
 pub(crate) const ALLOWED: &str = "a region id such as cn-hangzhou";
 
 /// The id of an Alibaba Cloud region. Host names are made of it, so it is checked strictly.

@@ -1,4 +1,4 @@
-//! What an entry is worth, and for how long.
+//! Fresh, expired and dead entries.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

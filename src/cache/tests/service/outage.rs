@@ -1,4 +1,4 @@
-//! What readers get, and how little KMS hears, while KMS cannot answer.
+//! Reads during an outage of KMS, and the few calls that they cause.
 
 use std::sync::Arc;
 use std::time::Duration;

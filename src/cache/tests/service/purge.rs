@@ -1,4 +1,4 @@
-//! What a purge drops.
+//! Purges.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What KMS decides, and how long that is remembered.
+//! Refusals by KMS, and how long they are remembered.
 
 use std::sync::Arc;
 

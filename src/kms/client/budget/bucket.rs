@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 /// How much unused time counts: the length of the largest burst.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Who goes first when several wait.
+/// Priority among waiting calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rank {
     First,

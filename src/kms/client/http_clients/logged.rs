@@ -10,7 +10,7 @@ use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend};
 #[derive(Debug)]
 pub(super) struct Logged {
     inner: Arc<dyn HttpSend>,
-    /// What is asked for, such as `AssumeRole`.
+    /// Action to log, such as `AssumeRole`.
     action: &'static str,
     clock: Arc<dyn Clock>,
 }

@@ -14,7 +14,7 @@ const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(15);
 /// difference says.
 const BLUR: Duration = Duration::from_secs(1);
 
-/// What credentials that are about to end are given at least, so that their issuer is not asked without pause.
+/// Shortest life of credentials, so that their issuer is not asked without pause.
 const LEAST_LIFE: Duration = Duration::from_millis(250);
 
 /// Somebody's credentials for one request.

@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 struct ScriptedProvider {
     script: Mutex<VecDeque<Result<Obtained, CredentialError>>>,
-    /// Who it would make the agent, as its configuration says.
+    /// Identity that its configuration names.
     identity: Arc<Mutex<Option<Arc<str>>>>,
     /// Rung when its configuration changes.
     change: Arc<Notify>,

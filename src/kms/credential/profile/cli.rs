@@ -12,7 +12,7 @@ use crate::gateway::{Credential, Part, UNSENDABLE};
 
 const MODES: &str = "AK, StsToken, RamRoleArn, EcsRamRole, OIDC or ChainableRamRoleArn";
 
-/// What the tool and the SDKs know besides: they need a browser, another program, or a key pair.
+/// Modes of the tool and the SDKs that need a browser, another program or a key pair.
 const OTHER_MODES: [&str; 8] = [
     "CloudSSO",
     "OAuth",

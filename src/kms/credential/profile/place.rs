@@ -60,7 +60,7 @@ impl Form {
 }
 
 impl ProfilePlace {
-    /// Where profiles may be, in the order in which they count.
+    /// All places of profiles, in order of precedence.
     pub(in crate::credential) fn all(environment: &Environment) -> Vec<Self> {
         let profile = environment.given(PROFILE).map(str::to_owned);
         let place = |form, path: PathBuf, variable| Self {
@@ -129,7 +129,7 @@ impl ProfilePlace {
         }
     }
 
-    /// What is missing where none of `places` is configured.
+    /// Complaint that none of `places` is configured.
     pub(in crate::credential) fn none_of(places: &[Self]) -> String {
         let paths: Vec<_> = places
             .iter()
@@ -166,7 +166,7 @@ impl ProfilePlace {
         format!("{kind} {}", self.path.display())
     }
 
-    /// What to do about a file that cannot be read.
+    /// Remedy for a file that cannot be read.
     pub(super) fn remedy_of(&self, error: &FileError) -> String {
         match (error.remedy(), self.variable) {
             (Some(remedy), Some(variable)) => format!("{remedy}, or name another in {variable}"),
@@ -176,7 +176,7 @@ impl ProfilePlace {
         }
     }
 
-    /// What to do about a file that is of no use.
+    /// Remedy for a file that cannot be used.
     pub(super) fn remedy(&self) -> String {
         match (self.form, self.variable) {
             (_, Some(variable)) => format!("mend it, or name another in {variable}"),

@@ -18,7 +18,7 @@ pub(super) struct ProfilePlan {
     pub(super) roles: Vec<RolePlan>,
 }
 
-/// Where it begins.
+/// Base credentials of a plan.
 #[derive(Debug)]
 pub(super) enum Base {
     /// A long-lived key, which is an identity by itself.
@@ -56,7 +56,7 @@ impl ProfilePlan {
         }
     }
 
-    /// Who the plan of `profile` makes the agent, so far as the file tells.
+    /// Identity of the plan of `profile`, if the file names it.
     pub(super) fn identity(&self, profile: &str) -> Option<Arc<str>> {
         if let Some(role) = self.roles.last() {
             return Some(role.arn.as_str().into());

@@ -10,7 +10,7 @@ const MAX_WORD_BYTES: usize = 128;
 /// Longer messages are cut.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// What the body of an error says. Every member is optional on the wire; an error without a code is no error
+/// Body of an error. Every member is optional on the wire; without a code it is not an error
 /// of KMS or STS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ErrorBody {

@@ -1,4 +1,4 @@
-//! What calls to KMS come to.
+//! Calls to KMS and their outcomes, against the emulator.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who the agent is, and where.
+//! The agent's identity and region, against the emulator.
 
 use std::sync::Arc;
 
