@@ -1,4 +1,4 @@
-//! The secrets an operator wants at hand from the start.
+//! Secrets that an operator wants cached from startup on.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_to_tell_counts_as_purged() {
+    fn a_mark_older_than_the_log_counts_as_purged() {
         let id = SecretId::parse("a").unwrap();
         let log = PurgeLog::default();
         for _ in 0..=REMEMBERED {

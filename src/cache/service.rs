@@ -82,7 +82,7 @@ pub struct SecretService {
     purge_log: PurgeLog,
     /// Purges that wait for one walk over the entries.
     purges: Purges,
-    /// Held together by whoever changes one entry, and alone by whoever reads and writes one back.
+    /// Held shared to change one entry, and exclusively to read an entry and write it back.
     writing: RwLock<()>,
     /// Held while entries are brought under new rules, so that this runs once at a time.
     restamping: tokio::sync::Mutex<()>,

@@ -173,7 +173,7 @@ pub enum BackendErrorKind {
     Unavailable,
     /// The entry cannot be read back. It has been removed; treat it as a miss.
     Damaged,
-    /// The backend was closed. Somebody asked too late.
+    /// The backend was closed.
     Closed,
 }
 

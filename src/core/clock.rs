@@ -23,7 +23,7 @@ pub trait Clock: Debug + Send + Sync + 'static {
 }
 
 /// The agent's own time: the wall clock at the first start, carried on by boot time, and from one process to the
-/// next by how far the wall clock has gone on. It never goes back, and jumps for nobody who sets the clock.
+/// next by how far the wall clock has gone on. Monotonic; unaffected by changes to the wall clock.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     clock: Arc<dyn Clock>,

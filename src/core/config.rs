@@ -292,7 +292,7 @@ impl<'r> ConfigTable<'r> {
         });
     }
 
-    /// Reports every key that nobody has read.
+    /// Reports every unread key.
     pub fn finish(self) {
         for (key, located) in &self.entries {
             let nearest = self

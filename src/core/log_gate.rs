@@ -1,5 +1,4 @@
-//! Log lines that requests cause, gathered so that no caller chooses how many there are: whoever fills the log
-//! hides what else happens.
+//! Log lines that requests cause, gathered so that a caller cannot flood the log and hide other lines.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

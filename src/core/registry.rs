@@ -80,7 +80,7 @@ pub enum OpenErrorKind {
 }
 
 impl OpenError {
-    /// An error that the operator must mend.
+    /// An error that the operator must fix.
     pub fn configuration(message: impl Into<String>) -> Self {
         Self {
             kind: OpenErrorKind::Configuration,

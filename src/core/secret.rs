@@ -29,7 +29,7 @@ pub const PREVIOUS_STAGE: &str = "ACSPrevious";
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretId(Arc<str>);
 
-/// Why a piece of text is no id, version id or stage.
+/// The reason why a text is not an id, version id or stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
     /// Nothing was given.

@@ -33,7 +33,7 @@ pub struct FetchRequest<'a> {
     pub secret: &'a SecretRef,
     /// Purpose of the fetch.
     pub purpose: Purpose,
-    /// When whoever waits for it came, by [`Clock::boot`](crate::Clock::boot). The overall deadline counts
+    /// Arrival of the reader, by [`Clock::boot`](crate::Clock::boot). The overall deadline counts
     /// from here.
     pub arrived_at: Duration,
     /// Passed by the source before it sends anything.
@@ -84,18 +84,18 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// asks for it, so the call only loads it.
     fn scope(&self) -> Option<Arc<Scope>>;
 
-    /// Finds out the scope, asking whoever knows, for a reader who came at `arrived_at` by
+    /// Finds out the scope, asking other services if need be, for a reader that came at `arrived_at` by
     /// [`Clock::boot`](crate::Clock::boot): it gives up when that reader's deadline has come. Whether the scope
     /// is known then, [`scope`](Self::scope) says.
     async fn learn_scope(&self, arrived_at: Duration);
 
-    /// The region secrets are read from, so far as that is known without asking anybody.
+    /// Region that secrets are read from, if it is known without a call.
     fn region(&self) -> Option<Arc<str>>;
 
     /// State of the agent's own credentials.
     fn credentials(&self) -> CredentialState;
 
-    /// The failure that any fetch would have, so far as that is known without asking anybody.
+    /// The failure that any fetch would have, if it is known without a call.
     fn hindrance(&self) -> Option<SourceErrorKind>;
 
     /// Whether the date in an answer of the service has agreed with this machine's wall clock.
@@ -110,11 +110,11 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
 pub struct CredentialState {
     /// The provider chosen, such as `environment`.
     pub provider: Option<Cow<'static, str>>,
-    /// Whether usable credentials are at hand.
+    /// Whether there are usable credentials.
     pub usable: bool,
     /// When they end; `None` for static ones.
     pub expires_at: Option<Timestamp>,
-    /// Whether the last try to get others failed, so that somebody should look.
+    /// Whether the last renewal failed, so that an operator should look.
     pub renewal_fails: bool,
 }
 
@@ -129,19 +129,19 @@ pub enum SourceErrorKind {
     Throttled,
     /// KMS said it failed (5xx and its own failure codes). Serve a copy; try later.
     ServerFailure,
-    /// An answer that is no KMS answer. Serve a copy; try later.
+    /// An answer that is not from KMS. Serve a copy; try later.
     InvalidAnswer,
-    /// The clocks of the agent and of KMS disagree, also after re-signing. Serve a copy; the clock needs
-    /// mending.
+    /// The clocks of the agent and of KMS disagree, also after re-signing. Serve a copy; the operator
+    /// must set the clock.
     ClockSkew,
-    /// The agent has no credentials. Serve a copy; somebody must provide them.
+    /// The agent has no credentials. Serve a copy; the operator must provide them.
     NoCredentials,
-    /// KMS refuses the agent's own identity. Serve a copy; somebody must mend the identity.
+    /// KMS refuses the agent's own identity. Serve a copy; the operator must fix the identity.
     IdentityRefused,
     /// KMS refuses the whole account for the time being: a payment is overdue, or the service is switched off.
     /// Serve a copy; the account's owner must act.
     AccountRefused,
-    /// No region is configured or found. Somebody must name one.
+    /// No region is configured or found. The operator must name one.
     RegionUnknown,
     /// The agent's own ceiling on calls is reached. Serve a copy; try after `retry_after`.
     BudgetSpent,
@@ -265,7 +265,7 @@ impl SourceError {
         self.0.refusal.as_ref()
     }
 
-    /// How long to wait before the next try, if anybody said.
+    /// Pause before the next try, if KMS asked for one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_is_no_token_is_never_repeated() {
+    fn a_code_that_is_not_a_token_is_never_repeated() {
         assert_eq!(refused("Rejected.Throttling").code(), "Rejected.Throttling");
         for bad in ["", "a b", "a;b", "a\r\nb", "1a", &"a".repeat(129)] {
             assert_eq!(refused(bad).code(), "KmsUnavailable");

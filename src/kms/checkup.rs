@@ -1,4 +1,4 @@
-//! A check-up of the way to KMS, for whoever sets the agent up.
+//! Check-up of the way to KMS, for operators who set the agent up.
 
 mod reachability;
 mod remedy;
@@ -43,7 +43,7 @@ pub enum StepOutcome {
     Passed(String),
     /// It works, but an operator probably means something else.
     Warned(String),
-    /// Somebody must do something.
+    /// The operator must act.
     Failed {
         /// Fault.
         what: String,

@@ -166,12 +166,12 @@ impl KmsSource {
             .await
     }
 
-    /// Says in which scope the store was last used, to go by where nobody tells the region.
+    /// Takes the scope that the store was last used in, for a region while no other is known.
     pub fn resume(&self, scope: &Scope) {
         self.locator.remember(&scope.endpoint);
     }
 
-    /// Whether the region is that of an earlier life, since nobody tells another.
+    /// Whether the region is that of the previous process, since no other is known.
     pub(crate) fn goes_by_the_store(&self) -> bool {
         self.locator.known_endpoint().is_none() && self.locator.region().is_some()
     }
@@ -193,9 +193,9 @@ impl KmsSource {
         let mut told = None;
         loop {
             match self.http.prepare().await {
-                Ok(anew) => {
-                    if anew && able {
-                        tracing::info!("KMS.CaFile was read anew");
+                Ok(reloaded) => {
+                    if reloaded && able {
+                        tracing::info!("KMS.CaFile reloaded");
                     }
                     (able, told) = (true, None);
                 }
@@ -204,9 +204,12 @@ impl KmsSource {
                     if told.as_ref() == Some(&cause) {
                         // Said already.
                     } else if able {
-                        tracing::error!(cause, "KMS.CaFile counts as it was before");
+                        tracing::error!(
+                            cause,
+                            "KMS.CaFile could not be reloaded; the previous CAs stay in use"
+                        );
                     } else {
-                        tracing::error!(cause, "KMS cannot be asked");
+                        tracing::error!(cause, "Requests to KMS cannot be sent");
                     }
                     told = Some(cause);
                 }
@@ -227,7 +230,7 @@ impl SecretSource for KmsSource {
 
     async fn learn_scope(&self, arrived_at: Duration) {
         let learn = async {
-            // Why it failed is told by the fetch that follows.
+            // The fetch that follows reports a failure.
             let _ = self.locator.endpoint().await;
             let _ = self.credentials.current().await;
         };

@@ -52,7 +52,7 @@ const SINGLE_USE_REQUESTS: u32 = 200;
 #[async_trait]
 pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
     /// Makes what the first request would make, so that what the operator must mend is known before it; later
-    /// makes it anew where the files it comes from are others. Returns whether it did anything. After a failure
+    /// makes it again where its files have changed. Returns whether it did anything. After a failure
     /// requests are sent as before.
     async fn prepare(&self) -> Result<bool, HttpError>;
 
@@ -80,7 +80,7 @@ pub(crate) struct ClientProfile {
 /// Trust anchors for the server's certificate.
 #[derive(Debug)]
 pub(crate) enum Roots {
-    /// Nobody: the client speaks plain HTTP, and needs no CA bundle on the machine.
+    /// None: the client speaks plain HTTP, and needs no CA bundle on the machine.
     None,
     /// The machine's CA bundle.
     System,
@@ -239,7 +239,7 @@ impl ReqwestSend {
 #[async_trait]
 impl HttpSend for ReqwestSend {
     async fn prepare(&self) -> Result<bool, HttpError> {
-        self.make().await.map(|(_, anew)| anew)
+        self.make().await.map(|(_, is_new)| is_new)
     }
 
     fn distrust_connections(&self) {
@@ -284,7 +284,7 @@ impl HttpSend for ReqwestSend {
                 classify_by_tls(error)
             };
             let error = error.by_way_of(|| self.proxy_to(&request.url));
-            // Nobody has begun a connection meanwhile, so this one had been used before.
+            // No connection was begun meanwhile, so this one had been used before.
             if connects.begun() == begun_before {
                 error.on_used_connection()
             } else {

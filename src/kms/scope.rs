@@ -1,4 +1,4 @@
-//! The scope of today's fetches, published so that a read loads it and asks nobody.
+//! Scope of fetches, published so that a read only loads it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -45,7 +45,7 @@ pub struct KmsSettings {
     pub request_timeout: Duration,
     /// `MaxAttempts`.
     pub max_attempts: NonZeroU32,
-    /// `MaxRequestsPerSecond`; `None` is no ceiling.
+    /// `MaxRequestsPerSecond`; `None` means no ceiling.
     pub max_requests_per_second: Option<NonZeroU32>,
     /// `PostQuantum`: whether TLS offers a key exchange that withstands quantum computers.
     pub post_quantum: bool,

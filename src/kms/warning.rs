@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn quotation_marks_are_told_by_their_variables_and_without_the_values() {
+    fn quotation_marks_are_reported_by_their_variables_without_values() {
         let found = warned(
             &[
                 ("ALIBABA_CLOUD_ACCESS_KEY_ID", "\"hunter2\""),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_no_proxy_that_can_never_match_are_told_where_there_is_a_proxy() {
+    fn useless_no_proxy_entries_are_reported_if_there_is_a_proxy() {
         let entries = "a.test,*b.test,http://user:hunter2@c.test";
         let proxy = ("HTTPS_PROXY", "http://127.0.0.1:3128");
         let found = warned(&[proxy, ("NO_PROXY", entries)], ProviderChoice::Default);

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_no_more_than_the_mode_or_is_no_acl_is_none() {
+    fn a_minimal_or_malformed_acl_is_ignored() {
         let none = u32::MAX;
         let minimal = bytes(&[(0x01, 6, none), (GROUP_OBJ, 4, none), (0x20, 0, none)]);
         for text in [&minimal[..], b"", b"\x01\0\0\0", b"\x02\0\0"] {

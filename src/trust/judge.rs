@@ -91,7 +91,7 @@ impl Facts {
 pub(crate) struct Taken<'a> {
     pub(crate) path: &'a Path,
     pub(crate) facts: &'a Facts,
-    /// Whoever made it knows what is in it, so that it is of no use to anybody else.
+    /// Its maker knows the content, so it must not become a secret of another user.
     pub(crate) is_token: bool,
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Exceptions, in the order in which they are looked at:
 //!
-//! - What lies on a read-only mount counts as writable for nobody, whoever owns it.
+//! - What lies on a read-only mount counts as not writable, regardless of its owner.
 //! - A sticky folder that others may write is accepted while what the path takes from it belongs to root or to this
 //!   user.
 //! - A folder that is a mount point, belongs to root and is open to all (`emptyDir` of Kubernetes) is accepted with
@@ -95,7 +95,7 @@ impl Verdict {
 pub struct DistrustReason {
     /// A clause such as `/etc/kms is writable for others`.
     pub reason: String,
-    /// The command that mends it.
+    /// The command that fixes it.
     pub command: String,
 }
 

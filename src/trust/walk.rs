@@ -199,7 +199,7 @@ impl Walk {
                 if error.kind() != io::ErrorKind::PermissionDenied {
                     return Err(error);
                 }
-                // Whoever started this process could go through folders that it cannot go through itself.
+                // The starter of this process could go through folders that the process cannot go through.
                 self.pending.clear();
                 self.chain.clear();
                 let fd = openat(CWD, ".", folder_flags(), Mode::empty())?;

@@ -1,4 +1,4 @@
-//! Warnings that are told once a process.
+//! Warnings that are logged once a process.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

@@ -137,7 +137,7 @@ fn read_small(file: File) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     let metadata = file.metadata()?;
     let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     if !metadata.is_file() {
-        return refuse("it is no regular file");
+        return refuse("it is not a regular file");
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(
         usize::try_from(MAX_BYTES).unwrap_or(0) + 1,

@@ -20,7 +20,7 @@ use crate::upstream::single_flight::{Abandonment, Join, Waiter};
 /// Longer answers are served and not stored.
 pub const MAX_STORED_BYTES: usize = 256 * 1024;
 
-/// When a caller that found no free call is told to come back.
+/// Retry time for a caller beyond the limit of calls.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl SecretService {
@@ -44,7 +44,7 @@ impl SecretService {
             })
     }
 
-    /// Sets off a fetch that nobody waits for; one that is under way will do.
+    /// Starts a background fetch, unless one is under way.
     pub(super) fn refresh(self: &Arc<Self>, key: &SecretKey) {
         drop(self.join(key.clone(), Purpose::Refresh, Join::Any, self.boot()));
     }

@@ -23,7 +23,7 @@ const BACKOFF: Backoff = Backoff::new(SWEEP_EVERY, Duration::from_mins(1));
 impl SecretService {
     /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
     /// what they call dead is wiped by the next sweep. Entries of another scope than today's are dropped where
-    /// the rules change: nobody is answered from them, and to write one would make its scope the one last used.
+    /// the rules change: no reader gets them, and to write one would make its scope the one last used.
     pub async fn set_policy(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
         // An error ends it: the backend is in trouble, and its wrapper has said so.

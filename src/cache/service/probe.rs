@@ -195,9 +195,9 @@ fn log_failure(error: &SourceError, is_first: bool) {
         tracing::warn!(
             code,
             cause,
-            "KMS cannot be asked; the agent is not ready until it can"
+            "Calls to KMS fail; the agent is not ready until one succeeds"
         );
     } else {
-        tracing::debug!(code, cause, "KMS still cannot be asked");
+        tracing::debug!(code, cause, "Calls to KMS still fail");
     }
 }

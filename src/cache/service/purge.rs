@@ -116,7 +116,7 @@ impl SecretService {
             self.purge_log.note(PurgeTarget::Everything);
             self.negative.purge(&PurgeTarget::Everything);
         }
-        // Nobody writes an entry back meanwhile.
+        // No task writes an entry back meanwhile.
         let _together = self.writing.read().await;
         let stats = self.backend.stats().await;
         self.backend.clear().await?;
@@ -129,10 +129,10 @@ impl SecretService {
     pub(super) async fn drop_scope(&self, scope: &Scope) {
         tracing::warn!(
             endpoint = &*scope.endpoint,
-            "The store was last used with another endpoint or identity; its entries of then are dropped"
+            "The store belongs to another endpoint or identity; its entries are discarded"
         );
         let mut from = None;
-        // A failure is counted and logged by the backend's wrapper; what stays is answered to nobody.
+        // A failure is counted and logged by the backend's wrapper; no reader gets an entry that stays.
         while let Ok(page) = self.backend.scan(from, SCAN_PAGE).await {
             for item in page.items {
                 if *item.key.scope == *scope {

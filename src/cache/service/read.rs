@@ -228,7 +228,7 @@ impl SecretService {
             && fetched.asked_at < self.timeline.at(arrived_at)
             && let Freshness::Fresh { left } = self.judge(policy, lifetime, now)
         {
-            // The first look at a slow store came to nothing, and the second found it: nobody asked KMS.
+            // The first look at a slow store came to nothing, and the second found it: KMS was not asked.
             self.metrics.hit.inc();
             return Ok(Answer {
                 age,

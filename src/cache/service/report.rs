@@ -79,7 +79,7 @@ impl SecretService {
                 secret = key.secret.id.loggable_name(),
                 code,
                 cause = error.report(),
-                "KMS still cannot be asked for a secret"
+                "Fetching a secret from KMS still fails"
             );
         }
     }
@@ -109,7 +109,7 @@ fn write(line: ServiceLine, code: &str, gathered: &Gathered) {
             code,
             cause,
             count,
-            "KMS could not be asked for a secret"
+            "Fetching a secret from KMS failed"
         ),
         ServiceLine::Refused => tracing::info!(secret, code, count, "KMS refused a secret"),
         ServiceLine::Recovered => {

@@ -1,4 +1,4 @@
-//! Reads that KMS could not answer, told of at once and then once a minute while they go on.
+//! Summary of reads that KMS could not answer, logged at once and then once a minute while they go on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -113,7 +113,7 @@ impl LimitState {
         true
     }
 
-    /// Counts one call less, and calls whoever has waited for that.
+    /// Counts one call less, and wakes the callers that wait.
     fn give_back(&mut self, purpose: Purpose) {
         self.running = self.running.saturating_sub(1);
         if purpose == Purpose::RefreshNow {

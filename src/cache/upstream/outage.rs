@@ -41,7 +41,7 @@ struct Failing {
     failures: u32,
     retry_at: Duration,
     code: String,
-    /// Whether somebody was told; slowness alone is nothing to tell.
+    /// Whether the outage was reported; slowness alone is not.
     announced: bool,
 }
 
@@ -50,7 +50,7 @@ struct Failing {
 pub(crate) struct Standing {
     /// Code of the last failure.
     pub(crate) code: String,
-    /// Whether whoever is told this is to try again, in the background.
+    /// Whether this reader is to retry in the background.
     pub(crate) retry: bool,
 }
 
@@ -62,7 +62,7 @@ impl Outage {
         }
     }
 
-    /// How `key` stands at boot time `now`; `None` while all is well. Who is told to retry must.
+    /// State of `key` at boot time `now`; `None` while all is well. A caller that is told to retry must do so.
     pub(crate) fn standing(&self, key: &SecretKey, now: Duration) -> Option<Standing> {
         let mut state = self.lock();
         let failing = state.keys.get(key);
@@ -117,7 +117,7 @@ impl Outage {
                 state.endpoint_failed(code, now, retry_after);
             }
             FailureReach::Unknown => state.suspect = Some(key.clone()),
-            FailureReach::Nobody => {}
+            FailureReach::NoKey => {}
         }
         begins
     }
@@ -137,7 +137,7 @@ impl Outage {
         ended
     }
 
-    /// Forgets keys that nobody has retried for long: nobody asks for them any more.
+    /// Forgets keys without a retry for long: no reader asks for them any more.
     pub(crate) fn sweep(&self, now: Duration) {
         self.lock()
             .keys
@@ -195,7 +195,7 @@ enum FailureReach {
     /// Perhaps only this key; it takes a second one to tell.
     Unknown,
     /// KMS has nothing to do with it.
-    Nobody,
+    NoKey,
 }
 
 fn reach(kind: SourceErrorKind) -> FailureReach {
@@ -203,7 +203,7 @@ fn reach(kind: SourceErrorKind) -> FailureReach {
         SourceErrorKind::ServerFailure
         | SourceErrorKind::InvalidAnswer
         | SourceErrorKind::TimedOut => FailureReach::Unknown,
-        SourceErrorKind::BudgetSpent => FailureReach::Nobody,
+        SourceErrorKind::BudgetSpent => FailureReach::NoKey,
         _ => FailureReach::Endpoint,
     }
 }

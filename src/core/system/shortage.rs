@@ -1,4 +1,4 @@
-//! Failures of the system that a restart can mend, told apart from bad configuration.
+//! Failures of the system that a restart can fix, as opposed to bad configuration.
 
 use std::io::{self, ErrorKind};
 

@@ -6,7 +6,7 @@ use kms_agent_core::source::SourceErrorKind;
 use crate::gateway::wire::is_word;
 use crate::http::{HttpErrorKind, TlsFault};
 
-/// Whether KMS only says this to somebody whose signature it has checked.
+/// Whether KMS answers so only after it has checked the signature.
 pub(super) fn shows_recognition(code: &str) -> bool {
     matches!(
         code,
@@ -26,7 +26,7 @@ impl Shown {
     /// Remedy where KMS does not accept them.
     fn remedy(&self, code: &str) -> String {
         if let Some(place) = &self.place {
-            return format!("set the key anew in {place}");
+            return format!("set the key again in {place}");
         }
         if self.provider != "environment" {
             return format!("check what the provider {} hands out", self.provider);
@@ -36,7 +36,7 @@ impl Shown {
                 "there is no such AccessKey, or its STS token has expired; check ALIBABA_CLOUD_ACCESS_KEY_ID"
             }
             "SignatureDoesNotMatch" => {
-                "ALIBABA_CLOUD_ACCESS_KEY_SECRET is not the secret of ALIBABA_CLOUD_ACCESS_KEY_ID; set it anew"
+                "ALIBABA_CLOUD_ACCESS_KEY_SECRET is not the secret of ALIBABA_CLOUD_ACCESS_KEY_ID; set it again"
             }
             "InvalidSecurityToken.Expired" => {
                 "the STS token has expired; get a new one, or use a role, which the agent renews by itself"
@@ -74,7 +74,7 @@ pub(super) fn of_failure(error: &SourceError, shown: &Shown) -> String {
         SourceErrorKind::Unavailable => {
             "try again; if it stays, look for what ends connections in between, such as a firewall"
         }
-        // Says itself what to do where it is no HTTP failure.
+        // The error names the remedy itself unless it is an HTTP failure.
         SourceErrorKind::InvalidAnswer if error.report().contains("KMS.Endpoint") => "",
         SourceErrorKind::InvalidAnswer => "check KMS.Endpoint, and what sits in between",
         _ => return of_unknown(error),
@@ -95,7 +95,7 @@ fn of_code(code: &str) -> Option<&'static str> {
             "the secret is being deleted; restore it, or read another"
         }
         "Forbidden.KeyNotFound" | "Forbidden.KeyVersionNotFound" | "Forbidden.AliasNotFound" => {
-            "the key that the secret is encrypted with is gone; store the secret anew under another"
+            "the key that the secret is encrypted with is gone; store the secret again under another"
         }
         "Rejected.Disabled" => "enable the key that the secret is encrypted with",
         "Rejected.PendingDeletion" => {

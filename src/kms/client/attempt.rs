@@ -31,7 +31,7 @@ pub(super) struct Attempt<'a> {
 pub(super) struct AttemptFailure {
     pub(super) error: SourceError,
     /// Whether KMS refused the time of the request, and the same request would carry another one now.
-    pub(super) is_timed_anew: bool,
+    pub(super) has_new_time: bool,
     /// Whether the request may have gone into a connection that was ending anyway.
     pub(super) is_stale: bool,
 }
@@ -40,7 +40,7 @@ impl From<SourceError> for AttemptFailure {
     fn from(error: SourceError) -> Self {
         Self {
             error,
-            is_timed_anew: false,
+            has_new_time: false,
             is_stale: false,
         }
     }
@@ -88,7 +88,7 @@ impl KmsSource {
             cause = failure.map(SourceError::report),
             attempt = attempt.number,
             millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "asked KMS"
+            "Asked KMS"
         );
         outcome
     }
@@ -173,7 +173,7 @@ impl KmsSource {
                     self.log_skew(Skew::between(date, clock.wall()));
                 }
                 Err(AttemptFailure {
-                    is_timed_anew: self.kms_clock.learn(date, clock),
+                    has_new_time: self.kms_clock.learn(date, clock),
                     ..failure
                 })
             }

@@ -24,7 +24,7 @@ struct Buckets {
 }
 
 impl Budget {
-    /// `None` is no ceiling.
+    /// `None` means no ceiling.
     pub(crate) fn new(per_second: Option<NonZeroU32>, clock: Arc<dyn Clock>) -> Self {
         Self(per_second.map(|per_second| {
             let interval = Duration::from_secs(1) / per_second.get();

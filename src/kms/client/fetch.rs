@@ -21,15 +21,15 @@ pub(super) struct FetchAttempts<'a> {
     /// Error to return when time runs out.
     verdict: Option<SourceError>,
     /// Whether KMS's refusal of a request's time has been answered with another time.
-    timed_anew: bool,
+    time_was_renewed: bool,
     /// Whether a request that met the end of its connection has been sent again.
     resent: bool,
     /// Whether KMS's refusal of the agent's identity has set off a renewal.
     replaced: bool,
     /// Requests sent.
     sent: u32,
-    /// Those of them that failed in a way that is worth a retry. Signing anew, with another clock, other
-    /// credentials or on a new connection, is none.
+    /// Those of them that failed in a way that is worth a retry. A new signature, with another clock, other
+    /// credentials or on a new connection, does not count.
     failed: u32,
 }
 
@@ -44,7 +44,7 @@ impl<'a> FetchAttempts<'a> {
             request,
             deadline,
             verdict: None,
-            timed_anew: false,
+            time_was_renewed: false,
             resent: false,
             replaced: false,
             sent: 0,
@@ -140,7 +140,7 @@ impl<'a> FetchAttempts<'a> {
     async fn prepare_another(&mut self, failure: AttemptFailure, lease: &mut Lease) -> bool {
         let AttemptFailure {
             error,
-            is_timed_anew,
+            has_new_time,
             is_stale,
         } = failure;
         let (kind, asked) = (error.kind(), error.retry_after());
@@ -150,9 +150,9 @@ impl<'a> FetchAttempts<'a> {
                 self.resent = true;
                 true
             }
-            SourceErrorKind::ClockSkew if !self.timed_anew => {
-                self.timed_anew = true;
-                is_timed_anew
+            SourceErrorKind::ClockSkew if !self.time_was_renewed => {
+                self.time_was_renewed = true;
+                has_new_time
             }
             SourceErrorKind::IdentityRefused if !self.replaced => {
                 self.replaced = true;

@@ -31,7 +31,7 @@ impl HttpClients {
     ) -> Self {
         let kms = &settings.kms;
         let credentials = &settings.credentials;
-        // The anchors of `CaFile` vouch for the endpoint of KMS and for nobody else.
+        // The anchors of `CaFile` are trusted for the endpoint of KMS only.
         let kms_roots = match &kms.ca_file {
             Some(path) => Roots::SystemAnd(path.clone()),
             None => Roots::System,

@@ -52,7 +52,7 @@ async fn the_scope_is_known_before_anything_was_asked() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_signed_anew() {
+async fn transient_failures_are_retried_with_a_new_signature() {
     for failure in [
         lost(),
         Err(HttpError::new(HttpErrorKind::Timeout, "5 s")),
@@ -128,7 +128,7 @@ async fn ten_seconds_after_the_reader_came_it_is_over() {
 }
 
 #[tokio::test]
-async fn when_time_runs_out_the_last_failure_is_what_is_told() {
+async fn the_last_failure_is_the_error_at_the_deadline() {
     let script = Script::new()
         .expect(Method::Post, KMS, refusal(429, "Throttling.User"))
         .expect_in_vain(Method::Post, KMS);
@@ -185,7 +185,7 @@ async fn refused_credentials_are_renewed_once_and_the_call_is_made_again() {
 }
 
 #[tokio::test]
-async fn an_identity_that_stays_refused_is_told_without_the_words_of_kms() {
+async fn a_refused_identity_is_reported_without_the_message_of_kms() {
     let refused = || refusal(403, "Forbidden.AccessKey");
     let bench = Bench::new(kms(vec![refused(), refused()]))
         .with_role(sts(vec![issued("STS.a"), issued("STS.b")]));
@@ -201,7 +201,7 @@ async fn an_identity_that_stays_refused_is_told_without_the_words_of_kms() {
 }
 
 #[tokio::test]
-async fn signing_anew_is_no_retry() {
+async fn a_new_signature_does_not_count_as_a_retry() {
     let skewed = with_header(
         refusal(400, "IllegalTimestamp"),
         "date",
@@ -234,7 +234,7 @@ async fn credentials_that_come_at_the_second_try_fail_no_reader() {
 }
 
 #[tokio::test]
-async fn a_call_that_met_the_end_of_its_connection_is_made_again_once_and_is_no_retry() {
+async fn a_call_on_a_closed_connection_is_repeated_once_and_does_not_count_as_a_retry() {
     let stale = || Err(HttpError::new(HttpErrorKind::Stale, "reset"));
     let once = |kms: &mut crate::settings::KmsSettings| {
         kms.max_attempts = std::num::NonZeroU32::MIN;
@@ -250,7 +250,7 @@ async fn a_call_that_met_the_end_of_its_connection_is_made_again_once_and_is_no_
 }
 
 #[tokio::test]
-async fn credentials_that_never_come_are_what_is_told_at_the_end() {
+async fn missing_credentials_are_the_error_at_the_deadline() {
     let bench =
         Bench::new(Script::new()).with_role(Script::new().expect_in_vain(Method::Post, STS));
     let error = bench.fetch().await.expect_err("no credentials");
@@ -290,7 +290,7 @@ async fn a_turn_that_comes_too_late_for_an_answer_is_none() {
 }
 
 #[tokio::test]
-async fn the_scope_is_learnt_by_whoever_waits_for_it_but_not_for_ever() {
+async fn a_reader_waits_for_the_scope_but_not_for_ever() {
     let silent = Script::new().expect_in_vain(Method::Post, STS);
     let bench = Bench::new(Script::new()).with_role(Arc::clone(&silent));
     let source = bench.source();

@@ -30,7 +30,7 @@ pub(crate) struct CachedCredential {
     changed: Notify,
     /// When the credentials end, in seconds of Unix time.
     expiry: Gauge,
-    /// Told of the identity as soon as it is known.
+    /// Published scope, which gets the identity as soon as it is known.
     scope: Arc<PublishedScope>,
 }
 
@@ -63,7 +63,7 @@ impl CachedCredential {
         credential
     }
 
-    /// The agent's identity, so far as it is known.
+    /// The agent's identity, if it is known.
     fn identity(&self) -> Option<Arc<str>> {
         let held = self
             .lock()
@@ -158,7 +158,7 @@ impl CachedCredential {
             let due = self.next_renewal();
             if due.is_some_and(|at| self.clock.boot() >= at) {
                 let turn = self.renewal.turn().await;
-                // Somebody may have done it while this waited for its turn.
+                // Another caller may have renewed them while this one waited for its turn.
                 if self
                     .next_renewal()
                     .is_some_and(|at| self.clock.boot() >= at)
@@ -256,12 +256,12 @@ impl CachedCredential {
         if another {
             tracing::info!(
                 provider = self.provider.name(),
-                "the agent has another identity from now on"
+                "The agent's identity changed"
             );
         } else if recovered || state.held.is_none() {
-            tracing::info!(provider = self.provider.name(), "credentials are at hand");
+            tracing::info!(provider = self.provider.name(), "Credentials obtained");
         } else {
-            tracing::debug!(provider = self.provider.name(), "renewed the credentials");
+            tracing::debug!(provider = self.provider.name(), "Credentials renewed");
         }
         state.held = Some(held);
     }
@@ -269,7 +269,7 @@ impl CachedCredential {
     fn failed(&self, turn: &Turn<'_, CredentialError>, error: &CredentialError) {
         let now = self.clock.boot();
         let mut state = self.lock();
-        // The former identity's credentials are not for whoever the agent is meant to be now.
+        // Credentials of the former identity must not serve the new one.
         let identity = self.provider.identity();
         if identity.is_some_and(|identity| state.is_held_for_another(&identity)) {
             state.held = None;
@@ -280,16 +280,16 @@ impl CachedCredential {
         let usable = state.usable(now).is_some();
         let told = failed_before && (state.told_unusable || usable);
         if told {
-            tracing::debug!(provider, cause, "still no new credentials");
+            tracing::debug!(provider, cause, "Credentials still cannot be renewed");
         } else if usable {
             let what = if state.held.as_ref().is_some_and(Held::ends) {
-                "the credentials cannot be renewed; they are used until they expire"
+                "Credentials cannot be renewed; the present ones are used until they expire"
             } else {
-                "the credentials cannot be read anew; those at hand stay in use"
+                "Credentials cannot be read again; the present ones stay in use"
             };
             tracing::warn!(provider, cause, "{what}");
         } else {
-            tracing::error!(provider, cause, "there are no credentials");
+            tracing::error!(provider, cause, "Credentials cannot be obtained");
         }
         state.told_unusable = !usable;
     }

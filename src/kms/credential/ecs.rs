@@ -143,9 +143,8 @@ impl CredentialProvider for EcsRamRoleProvider {
             let text =
                 metadata::text(&response).ok_or_else(|| self.lacking(&"it names no role"))?;
             if !may_be_a_role(&text) {
-                return Err(
-                    self.error(&"its answer is no role name; something else answers in its place")
-                );
+                return Err(self
+                    .error(&"its answer is not a role name; something else answers in its place"));
             }
             Arc::from(text.as_str())
         };

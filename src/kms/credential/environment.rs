@@ -38,7 +38,7 @@ pub(super) fn parse(environment: &Environment) -> Result<FixedProvider, Credenti
                 Some(Part::Id) => KEY_ID,
                 Some(Part::Token) => TOKEN,
             };
-            Err(origin.error(format_args!("{variable} {UNSENDABLE}; set it anew")))
+            Err(origin.error(format_args!("{variable} {UNSENDABLE}; set it again")))
         }
         (Some(_), None) => Err(half(KEY_ID, KEY_SECRET)),
         (None, Some(_)) => Err(half(KEY_SECRET, KEY_ID)),
@@ -72,12 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_by_its_variable() {
+    fn a_value_that_cannot_be_sent_is_reported_by_its_variable() {
         for (id, token, variable) in [("LTAI\u{e9}", "t", KEY_ID), ("STS.x", "a b", TOKEN)] {
             let error = parsed(&[(KEY_ID, id), (KEY_SECRET, "s"), (TOKEN, token)]);
             let text = error.expect_err("not to be sent").to_string();
             assert!(
-                text.contains(variable) && text.contains("set it anew"),
+                text.contains(variable) && text.contains("set it again"),
                 "{text}"
             );
             assert!(!text.contains(id), "{text}");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn quotation_marks_are_told_by_their_variable_and_not_sent() {
+    fn quotation_marks_are_reported_by_their_variable_and_not_sent() {
         for variable in [KEY_ID, KEY_SECRET, TOKEN] {
             for value in ["\"hunter2\"", "'hunter2'"] {
                 let mut variables = vec![(KEY_ID, "LTAI"), (KEY_SECRET, "s"), (TOKEN, "t")];

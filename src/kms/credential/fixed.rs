@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::provider::{CredentialError, CredentialProvider, Obtained};
 use crate::gateway::Credential;
 
-/// A key that somebody wrote down.
+/// A configured key.
 #[derive(Debug)]
 pub(super) struct FixedProvider {
     name: &'static str,

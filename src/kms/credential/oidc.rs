@@ -111,7 +111,7 @@ impl CredentialProvider for OidcProvider {
     }
 
     async fn changed(&self) {
-        // A new token is for the next renewal; the credentials at hand stay good.
+        // A new token is for the next renewal; the present credentials stay valid.
         std::future::pending::<()>().await;
     }
 }

@@ -57,7 +57,7 @@ impl Who {
     }
 }
 
-/// Whoever the instance's role turns out to be: not the one that the file meant before.
+/// Identity of an instance's role that is not known yet, and is not the one that the file meant before.
 const UNKNOWN_ROLE: &str = "ecs_ram_role";
 
 impl ProfileProvider {

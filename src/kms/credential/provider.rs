@@ -10,16 +10,16 @@ use crate::gateway::Credential;
 ///
 /// Implementers bound each call in time and bytes, and do I/O in [`obtain`](Self::obtain) and
 /// [`changed`](Self::changed) only. They keep no
-/// credentials: whoever calls does. Dropping the future abandons the call.
+/// credentials: their callers do. Dropping the future abandons the call.
 #[async_trait]
 pub(crate) trait CredentialProvider: fmt::Debug + Send + Sync + 'static {
     /// For logs and the status, such as `environment`.
     fn name(&self) -> &'static str;
 
-    /// The stable name of the identity, so far as it is known without asking anybody.
+    /// The stable name of the identity, if it is known without a call.
     fn identity(&self) -> Option<Arc<str>>;
 
-    /// The part of a file that an operator mends it in, if there is one, such as `profile dev of the file x`.
+    /// The part of a file that holds the credentials, if a file does, such as `profile dev of the file x`.
     fn place(&self) -> Option<String> {
         None
     }

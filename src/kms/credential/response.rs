@@ -68,7 +68,7 @@ impl CredentialMembers<'_> {
             return Err("its answer holds no complete credentials");
         };
         let expires_at = Timestamp::parse_rfc3339(expiration)
-            .ok_or("the Expiration in its answer is no date")?;
+            .ok_or("the Expiration in its answer is not a date")?;
         let credential = Credential::new(id, secret)
             .with_security_token(token)
             .with_expiry(expires_at);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_refused_without_being_quoted() {
+    fn an_incomplete_profile_is_refused_without_being_quoted() {
         for (cut, put) in [
             (r#""AccessKeySecret":"s","#, ""),
             ("STS.a", ""),

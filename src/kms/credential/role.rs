@@ -8,7 +8,7 @@ use crate::host::Environment;
 
 const SESSION_NAME: &str = "ALIBABA_CLOUD_ROLE_SESSION_NAME";
 
-/// How long credentials of a role last when nobody says otherwise.
+/// Default life of a role's credentials.
 const DURATION_SECONDS: u32 = 3600;
 
 /// A role to be assumed, and how.
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_of_a_role_the_environment_says_or_is_made_up() {
+    fn role_options_come_from_the_profile_the_environment_or_defaults() {
         let said = |wish, variables: &[(&str, &str)]| {
             let environment = variables.iter().copied().collect();
             let role = Role::new("acs:ram::1:role/a", wish, &environment);

@@ -162,7 +162,7 @@ impl Gateway {
     ) -> Result<Obtained, String> {
         let failed = |what: &dyn std::fmt::Display| {
             format!(
-                "{action} for {} at {}: {what}; check the role, whom it trusts, and the way to STS",
+                "{action} for {} at {}: {what}; check the role, its trust policy and the connection to STS",
                 role.arn.escape_debug(),
                 self.endpoint.authority()
             )

@@ -12,7 +12,7 @@ pub(crate) struct Credential {
     expires_at: Option<Timestamp>,
 }
 
-/// A part of credentials that is shown to whoever they are used with.
+/// Part of credentials that the server sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Id,

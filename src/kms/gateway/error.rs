@@ -114,12 +114,12 @@ pub(crate) fn from_response(response: &HttpResponse, asked_pause: Option<Duratio
         .with_refusal(refusal)
 }
 
-/// The error that an answer by somebody else amounts to, such as a proxy.
+/// Error for an answer of another server, such as a proxy.
 pub(crate) fn not_kms(status: u16) -> SourceError {
     SourceError::new(
         SourceErrorKind::InvalidAnswer,
         format!(
-            "what came is no answer of KMS (status {status}); check KMS.Endpoint and what lies in between"
+            "the answer is not from KMS (status {status}); check KMS.Endpoint and what lies in between"
         ),
     )
 }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kms_answer_is_told_apart_from_a_refusal() {
+    fn a_foreign_answer_is_distinguished_from_a_refusal() {
         for status in [200, 204, 301, 302, 404, 500, 502] {
             let error = from_response(&response(status, "<html>hello</html>"), None);
             assert_eq!(error.kind(), SourceErrorKind::InvalidAnswer, "{status}");

@@ -10,7 +10,7 @@ use kms_agent_core::run_blocking;
 use kms_agent_trust::{DistrustReason, Kind, Verdict};
 use zeroize::Zeroizing;
 
-/// How often files that others may write anew are looked at.
+/// Interval between looks at files that other programs may rewrite.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Reads a whole file of at most `limit` bytes, off the runtime's threads, into a block that is wiped.
@@ -148,7 +148,7 @@ impl fmt::Display for FileError {
             Self::OutOfReach => {
                 "it is outside the folders that the process may open since its start"
             }
-            Self::NoFile => "it is no regular file",
+            Self::NoFile => "it is not a regular file",
             Self::Untrusted(refusal) => &refusal.reason,
             Self::Other(what) => what,
         })
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_waited_for() {
+    fn a_path_that_is_not_a_file_does_not_block() {
         let folder = tempfile::tempdir().expect("a folder");
         let pipe = folder.path().join("pipe");
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");

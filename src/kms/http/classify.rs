@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_library_spells_for_programmers_is_told_in_words() {
+    fn library_errors_are_reported_in_plain_words() {
         assert_eq!(bare(r#"DnsName("kms.example.com")"#), "kms.example.com");
         assert_eq!(bare("IpAddress(127.0.0.1)"), "127.0.0.1");
         assert_eq!(bare("kms.example.com"), "kms.example.com");

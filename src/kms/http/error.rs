@@ -3,7 +3,7 @@ use std::fmt;
 /// Kind of the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HttpErrorKind {
-    /// The client could not be made; somebody must mend the configuration or the machine.
+    /// The client could not be made; the operator must fix the configuration or the machine.
     Setup,
     /// No connection came about.
     Connect,
@@ -27,7 +27,7 @@ pub(crate) enum HttpErrorKind {
 /// Fault of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsFault {
-    /// Nobody who is trusted vouches for the server's certificate.
+    /// No trusted CA signed the server's certificate.
     Untrusted,
     /// The certificate is for another name.
     OtherName,
@@ -35,7 +35,7 @@ pub(crate) enum TlsFault {
     Expired,
     /// The certificate's time is yet to come, by this machine's clock.
     NotYetValid,
-    /// The certificate is none for a server.
+    /// The certificate is not for a server.
     Unfit,
     /// No version or algorithm that both sides would use.
     NothingInCommon,
@@ -131,7 +131,7 @@ impl fmt::Display for HttpError {
             HttpErrorKind::Tls(fault) => fault.sentence(),
             HttpErrorKind::Timeout => "no answer in time",
             HttpErrorKind::Cut | HttpErrorKind::Stale => "the connection was cut",
-            HttpErrorKind::Garbled => "the answer is no HTTP",
+            HttpErrorKind::Garbled => "the answer is not HTTP",
             HttpErrorKind::TooLarge => "the answer is too large",
             HttpErrorKind::Other => "the request failed",
         };

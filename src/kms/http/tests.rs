@@ -154,7 +154,7 @@ async fn a_connection_that_ends_when_it_is_used_again_is_told_from_a_new_one() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_no_connection() {
+async fn a_closed_port_is_a_failed_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
@@ -172,7 +172,7 @@ async fn an_answer_that_does_not_come_is_waited_for_as_long_as_the_request_says(
 }
 
 #[tokio::test]
-async fn a_ca_file_that_is_no_use_is_named() {
+async fn an_unusable_ca_file_is_named() {
     let empty = tempfile::NamedTempFile::new().expect("a file");
     for path in [empty.path(), std::path::Path::new("/no/such/ca.pem")] {
         let client = ReqwestSend::new(ClientProfile {

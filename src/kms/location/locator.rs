@@ -35,7 +35,7 @@ pub(crate) struct Locator {
     learnt: OnceLock<Region>,
     /// Questions to the metadata service.
     renewal: Renewal<String>,
-    /// Told of the endpoint as soon as it is known.
+    /// Published scope, which gets the endpoint as soon as it is known.
     scope: Arc<PublishedScope>,
 }
 
@@ -70,7 +70,7 @@ impl Locator {
         locator
     }
 
-    /// Says where KMS was in an earlier life, as its endpoint was written.
+    /// Takes the endpoint of the previous process, whose region applies while no other is known.
     pub(crate) fn remember(&self, authority: &str) {
         let endpoint = Endpoint::parse(authority).ok();
         if let Some(region) = endpoint.and_then(|endpoint| endpoint.region()) {
@@ -79,7 +79,7 @@ impl Locator {
         }
     }
 
-    /// The region, so far as it is known.
+    /// The region, if it is known.
     pub(crate) fn region(&self) -> Option<Arc<str>> {
         let region = self
             .known_region()
@@ -87,7 +87,7 @@ impl Locator {
         region.map(|region| region.shared())
     }
 
-    /// The endpoint, so far as it is known.
+    /// The endpoint, if it is known.
     pub(crate) fn known_endpoint(&self) -> Option<Endpoint> {
         self.endpoint
             .clone()
@@ -109,14 +109,14 @@ impl Locator {
             })
     }
 
-    /// Whether nobody tells where KMS is, as far as has been found out.
+    /// Whether the last try to find the endpoint failed.
     pub(crate) fn is_lost(&self) -> bool {
         self.known_endpoint().is_none()
             && self.remembered.get().is_none()
             && (self.barred().is_some() || self.renewal.failure().is_some())
     }
 
-    /// Finds the endpoint out, however long it takes. That nobody can tell it is said at once.
+    /// Finds the endpoint, however long it takes. Logs at once if no service may be asked.
     pub(crate) async fn maintain(&self) {
         if self.known_endpoint().is_none()
             && let Some(why) = self.barred()
@@ -136,7 +136,7 @@ impl Locator {
         self.region.as_ref().or(self.learnt.get()).cloned()
     }
 
-    /// Why nobody may be asked.
+    /// The reason why the metadata service may not be asked.
     fn barred(&self) -> Option<&'static str> {
         let disabled = self
             .metadata
@@ -162,7 +162,7 @@ impl Locator {
             Ok(region) => {
                 tracing::info!(
                     region = region.as_str(),
-                    "learnt the region from the metadata service"
+                    "Region obtained from the metadata service"
                 );
                 // A turn asks once.
                 let _ = self.learnt.set(region.clone());
@@ -189,7 +189,7 @@ impl Locator {
             tracing::warn!(
                 cause,
                 region = region.as_str(),
-                "nobody tells the region, so the one that the store was last used with counts; set KMS.Region"
+                "Neither the configuration nor the metadata service names a region, so that of the store's last use applies; set KMS.Region"
             );
         } else {
             // While it can be asked for, it may come yet.
@@ -217,7 +217,7 @@ async fn ask(metadata: &Metadata) -> Result<Region, String> {
         .map_err(|error| about(&error))?;
     metadata::text(&response)
         .and_then(|text| Region::parse(&text).ok())
-        .ok_or_else(|| about(&"its answer is no region id"))
+        .ok_or_else(|| about(&"its answer is not a region id"))
 }
 
 #[cfg(test)]

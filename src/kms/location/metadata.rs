@@ -83,7 +83,7 @@ impl Metadata {
         let token = match outcome {
             Ok(Some(token)) => Some(token),
             Ok(None) | Err(_) if self.v1_allowed => None,
-            // Nobody is there at all: the way to it is what needs mending.
+            // No server is reachable: the network must be fixed.
             Err(MetadataError::Http(error)) => return Err(MetadataError::Http(error)),
             Ok(None) => return Err(MetadataError::NoToken("an empty answer".to_owned())),
             Err(error) => return Err(MetadataError::NoToken(error.to_string())),

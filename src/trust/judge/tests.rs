@@ -234,7 +234,7 @@ fn an_acl_entry_of_a_stranger_counts_as_its_mask() {
 }
 
 #[test]
-fn a_refusal_names_the_command_that_mends_it() {
+fn a_refusal_names_the_command_that_fixes_it() {
     for (kind, mode, command) in [
         (Kind::Secret, 0o604, "chmod 600 '/a b'"),
         (Kind::Setting, 0o602, "chmod o-w '/a b'"),

@@ -38,7 +38,7 @@ fn a_new_key_takes_over_without_a_failed_reader_and_a_broken_file_changes_nothin
     put(home, FILE, "{\"current\": ");
     wait_until(&agent, "the complaint", || {
         assert_eq!(agent.read("s&refreshNow=true").status, 200);
-        let said = "the credentials cannot be read anew; those at hand stay in use";
+        let said = "Credentials cannot be read again; the present ones stay in use";
         agent.stderr().contains(said)
     });
     assert_eq!(state(&agent), "degraded");

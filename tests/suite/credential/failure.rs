@@ -11,7 +11,7 @@ use crate::harness::cloud::Cloud;
 /// Texts that no message may contain.
 const CANARY: &str = "hunter2";
 
-const SAID: &str = "there are no credentials";
+const SAID: &str = "Credentials cannot be obtained";
 
 /// Starts an agent without credentials and expects one message with all of `parts`.
 fn assert_says(case: &str, setup: Setup, parts: &[&str]) {
@@ -203,7 +203,7 @@ fn of_the_credentials_file() {
         (
             "half a key",
             "[default]\ntype = access_key\naccess_key_id = hunter2\n",
-            ["no access_key_secret", "mend it"],
+            ["no access_key_secret", "fix it"],
         ),
     ] {
         let setup = at_home(&cloud, home, &[(".alibabacloud/credentials.ini", file)]);

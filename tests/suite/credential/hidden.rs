@@ -90,13 +90,17 @@ fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
     fs::create_dir(home.join(".aliyun")).unwrap();
     pipe(&home.join(FILE));
     let agent = at_home(&cloud, home, &[]).start();
-    assert_is_nobody(&cloud, &agent, &["cannot be read: it is no regular file"]);
+    assert_is_nobody(
+        &cloud,
+        &agent,
+        &["cannot be read: it is not a regular file"],
+    );
 
     let by_token = by_rrsa(&cloud, home, "");
     fs::remove_file(home.join("token")).unwrap();
     pipe(&home.join("token"));
     let agent = by_token.start();
-    assert_is_nobody(&cloud, &agent, &["by OIDC", "it is no regular file"]);
+    assert_is_nobody(&cloud, &agent, &["by OIDC", "it is not a regular file"]);
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn no_caller_chooses_how_many_lines_the_log_has() {
         (1..=seconds).contains(&lines),
         "{lines} lines in {seconds} s"
     );
-    let failed = counted(&log, "KMS could not be asked for a secret");
+    let failed = counted(&log, "Fetching a secret from KMS failed");
     assert!(failed.0 <= 3 * seconds, "{failed:?} in {seconds} s");
     assert!(refused <= 400 && refused > lines as u64, "{refused}");
     let line = log

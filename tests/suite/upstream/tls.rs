@@ -209,10 +209,13 @@ fn a_ca_file_that_is_replaced_counts_without_a_restart() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    until_told(&agent, "KMS.CaFile was read anew");
+    until_told(&agent, "KMS.CaFile reloaded");
     // An invalid file changes nothing.
     std::fs::write(&ca, "junk").unwrap();
-    until_told(&agent, "KMS.CaFile counts as it was before");
+    until_told(
+        &agent,
+        "KMS.CaFile could not be reloaded; the previous CAs stay in use",
+    );
     assert_eq!(read(), 200);
 }
 

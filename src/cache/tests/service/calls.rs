@@ -51,7 +51,7 @@ async fn calls_under_way_are_bounded_and_the_rest_waits_its_turn() {
 }
 
 #[tokio::test]
-async fn a_reader_beyond_the_bound_is_told_when_its_time_is_over() {
+async fn a_reader_beyond_the_bound_gets_an_error_at_its_deadline() {
     let harness = harness(calm()).await;
     harness.source.hold();
     let _waiting = readers(&harness, "s", LIMIT, Demand::Any);
@@ -67,7 +67,7 @@ async fn a_reader_beyond_the_bound_is_told_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_and_was_not_sent_is_dropped() {
+async fn an_unsent_fetch_without_readers_is_dropped() {
     let harness = harness(calm()).await;
     harness.source.hold();
     let held = readers(&harness, "held", LIMIT, Demand::Any);

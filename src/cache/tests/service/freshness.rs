@@ -29,7 +29,7 @@ async fn a_miss_asks_once_and_a_hit_does_not_ask() {
 }
 
 #[tokio::test]
-async fn an_expired_copy_is_fetched_anew() {
+async fn an_expired_copy_is_fetched_again() {
     let harness = harness(calm()).await;
     harness.source.then_value("one");
     harness.source.then_value("two");

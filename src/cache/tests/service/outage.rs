@@ -10,7 +10,7 @@ use kms_agent_test_support::{secret_ref, throttled};
 use crate::harness::{Harness, calm, harness, refused, secs, text};
 
 #[tokio::test]
-async fn an_expired_copy_stands_in_and_then_nobody_asks_for_a_second() {
+async fn an_expired_copy_is_served_and_kms_is_left_alone_for_a_second() {
     let harness = harness(calm()).await;
     harness.source.then_value("one");
     harness.source.then_error(throttled());
@@ -96,7 +96,7 @@ async fn three_expired(harness: &Harness) {
 }
 
 #[tokio::test]
-async fn while_the_endpoint_fails_nobody_waits_and_one_probe_is_under_way() {
+async fn while_the_endpoint_fails_no_reader_waits_and_one_probe_runs() {
     let harness = harness(calm()).await;
     three_expired(&harness).await;
     harness.source.then_error(SourceError::new(
@@ -116,7 +116,7 @@ async fn while_the_endpoint_fails_nobody_waits_and_one_probe_is_under_way() {
     }
     assert_eq!(harness.calls(), 4);
 
-    // Time for a probe: whoever comes first sends it, nobody else does.
+    // Time for a probe: only the first reader sends it.
     harness.clock.advance(secs(1));
     harness.source.hold();
     harness.source.then_error(SourceError::new(

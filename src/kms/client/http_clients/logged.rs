@@ -49,7 +49,7 @@ impl HttpSend for Logged {
             status = outcome.as_ref().ok().map(|response| response.status),
             cause = outcome.as_ref().err().map(ToString::to_string),
             millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "asked for credentials or the region"
+            "Asked for credentials or the region"
         );
         outcome
     }

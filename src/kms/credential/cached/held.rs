@@ -17,7 +17,7 @@ const BLUR: Duration = Duration::from_secs(1);
 /// Shortest life of credentials, so that their issuer is not asked without pause.
 const LEAST_LIFE: Duration = Duration::from_millis(250);
 
-/// Somebody's credentials for one request.
+/// Credentials for one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
     pub(crate) credential: Arc<Credential>,
@@ -29,7 +29,7 @@ pub(crate) struct Lease {
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) lease: Lease,
-    /// By boot time, so that a wall clock set wrong or set anew changes nothing; `None` for static ones.
+    /// By boot time, so that a change of the wall clock has no effect; `None` for static ones.
     life: Option<Life>,
 }
 

@@ -38,7 +38,7 @@ impl CredentialProvider for ScriptedProvider {
     }
 
     async fn obtain(&self) -> Result<Obtained, CredentialError> {
-        // Whoever else wants to ask gets the chance to.
+        // Other callers get the chance to ask.
         settle().await;
         let next = self.script.lock().expect("not poisoned").pop_front();
         next.expect("nobody expected another call")
@@ -207,7 +207,7 @@ async fn credentials_that_cannot_be_renewed_are_used_until_they_expire() {
     assert_eq!(id(&cached.current().await.expect("still usable")), "a");
     clock.advance(SECOND);
     assert!(!cached.state().usable);
-    // The background task or this reader, whoever is first once the pause is over.
+    // Either the background task or this reader asks once the pause is over.
     clock.advance(MINUTE);
     assert_eq!(id(&cached.current().await.expect("renewed")), "b");
     task.abort();
@@ -268,7 +268,7 @@ async fn a_replacement_that_is_the_same_is_none() {
 }
 
 #[tokio::test]
-async fn where_dates_are_cut_to_the_second_a_life_may_be_a_second_shorter() {
+async fn dates_cut_to_the_second_may_shorten_a_life_by_a_second() {
     for (life, usable, renewed_after) in [
         (Duration::ZERO, SECOND / 4, SECOND / 4),
         (SECOND, SECOND / 2, SECOND * 3 / 8),

@@ -52,7 +52,7 @@ async fn refused(outcome: ScriptedOutcome) -> String {
 }
 
 #[tokio::test]
-async fn the_token_goes_into_the_body_and_is_read_anew_each_time() {
+async fn the_token_goes_into_the_body_and_is_read_again_each_time() {
     let mut file = token_file(" ey.J/1\n");
     let url = "https://sts.aliyuncs.com/?Action=AssumeRoleWithOIDC&Format=JSON\
          &Timestamp=2026-01-02T03%3A04%3A05Z&Version=2015-04-01";

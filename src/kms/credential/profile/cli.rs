@@ -195,7 +195,7 @@ impl Profile<'_> {
         Ok(RolePlan {
             arn: self.required("ram_role_arn")?.to_string(),
             session_name,
-            // The tool writes 0 for what nobody has chosen.
+            // The tool writes 0 for an unset value.
             duration_seconds: duration
                 .map_err(|what| self.error(&what))?
                 .filter(|seconds| *seconds > 0),

@@ -88,7 +88,7 @@ impl ProfilePlace {
         places
     }
 
-    /// The file and, so far as it can be read by now, the token file that its profile names.
+    /// The file and, if it can be read now, the token file that its profile names.
     pub(in crate::credential) fn into_files(self) -> Vec<PathBuf> {
         let bytes = file::read_now(&self.path, MAX_FILE_BYTES);
         let plan = bytes
@@ -109,7 +109,7 @@ impl ProfilePlace {
     }
 
     /// The first of `places` that is configured: named by a variable, or there. One that cannot be seen may be
-    /// there, and must not make the agent somebody else.
+    /// there, and must not change the agent's identity.
     pub(in crate::credential) async fn first_configured(places: &[Self]) -> Option<&Self> {
         for place in places {
             if place.variable.is_some() || !file::is_absent(place.path.clone()).await {
@@ -179,11 +179,11 @@ impl ProfilePlace {
     /// Remedy for a file that cannot be used.
     pub(super) fn remedy(&self) -> String {
         match (self.form, self.variable) {
-            (_, Some(variable)) => format!("mend it, or name another in {variable}"),
+            (_, Some(variable)) => format!("fix it, or name another in {variable}"),
             (Form::Cli, None) => {
-                format!("mend it with `aliyun configure`, or set {CLI_DISABLED}=true to do without")
+                format!("fix it with `aliyun configure`, or set {CLI_DISABLED}=true to do without")
             }
-            (Form::Ini, None) => "mend it, or remove it to do without".to_owned(),
+            (Form::Ini, None) => "fix it, or remove it to do without".to_owned(),
         }
     }
 }

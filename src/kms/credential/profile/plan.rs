@@ -23,7 +23,7 @@ pub(super) struct ProfilePlan {
 pub(super) enum Base {
     /// A long-lived key, which is an identity by itself.
     Key(Credential),
-    /// A key with a token, which others renew by writing the file anew.
+    /// A key with a token, renewed by programs that rewrite the file.
     Session(Credential),
     /// The RAM role of the ECS instance, by name or whichever there is.
     Instance(Option<String>),

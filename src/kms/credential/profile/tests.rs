@@ -77,7 +77,7 @@ async fn the_file_is_read_each_time_and_a_change_of_it_is_noticed() {
         settle().await;
     };
     look().await;
-    // As it is, written anew.
+    // The same content, written again.
     write(file.path(), &key("one"));
     look().await;
     assert!(!change.is_finished());

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_answer() {
+    fn any_other_body_is_not_an_answer() {
         for text in [
             "",
             "hello",

@@ -19,7 +19,7 @@ pub(crate) struct ErrorBody {
     pub(crate) request_id: Option<String>,
 }
 
-/// The two spellings that occur. `HttpStatus`, `HostId` and `Recommend` are of no use.
+/// The two spellings that occur. `HttpStatus`, `HostId` and `Recommend` are not used.
 #[derive(Deserialize)]
 struct ErrorMembers<'a> {
     #[serde(borrow, default, rename = "Code")]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_a_code_is_no_error_of_kms() {
+    fn a_body_without_a_code_is_not_an_error_of_kms() {
         for body in [
             "",
             "<html><body>Bad Gateway</body></html>",

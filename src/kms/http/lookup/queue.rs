@@ -81,7 +81,7 @@ impl LookupQueue {
         }))
     }
 
-    /// The addresses of `name`. Dropping the future withdraws the question; a name that nobody waits for any more is
+    /// The addresses of `name`. Dropping the future withdraws the question; a name without waiting callers is
     /// not looked up.
     pub(super) async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let outcome = self.join(name)?;
@@ -142,7 +142,7 @@ impl QueueState {
         waiting.is_none_or(|waiting| waiting.iter().all(oneshot::Sender::is_closed))
     }
 
-    /// Drops queued names that nobody waits for any more.
+    /// Drops queued names without waiting callers.
     fn forget_the_abandoned(&mut self) {
         let queued = std::mem::take(&mut self.queued);
         for name in queued {

@@ -79,7 +79,7 @@ async fn a_secret_is_read_over_tls_of_an_authority_that_only_the_ca_file_knows()
 }
 
 #[tokio::test]
-async fn failures_that_pass_are_got_over() {
+async fn transient_failures_are_retried() {
     for kind in [
         FaultKind::Throttle,
         FaultKind::Status,
@@ -97,7 +97,7 @@ async fn failures_that_pass_are_got_over() {
 }
 
 #[tokio::test]
-async fn failures_that_stay_are_told_by_their_kind() {
+async fn lasting_failures_are_reported_by_their_kind() {
     for (fault, kind) in [
         (Fault::new(FaultKind::Throttle), SourceErrorKind::Throttled),
         (
@@ -146,7 +146,7 @@ async fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unavailable() {
+async fn a_closed_port_is_unavailable() {
     let mut agent = Agent::start();
     let Agent {
         emulator,

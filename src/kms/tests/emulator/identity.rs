@@ -56,7 +56,7 @@ async fn credentials_that_were_revoked_are_renewed_at_once() {
 }
 
 #[tokio::test]
-async fn a_role_that_sts_refuses_is_no_credentials() {
+async fn a_role_that_sts_refuses_gives_no_credentials() {
     let token = file_of("header.payload.signature");
     let mut agent = Agent::start().with_role(&token);
     agent.emulator.register_role("acs:ram::1:role/other");

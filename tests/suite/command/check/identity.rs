@@ -188,7 +188,7 @@ fn a_wrong_key_in_a_profile_is_told_with_the_profile_and_its_file() {
         "kms",
         &[
             "SignatureDoesNotMatch",
-            "set the key anew in profile dev",
+            "set the key again in profile dev",
             &path,
         ],
     );
@@ -199,7 +199,7 @@ fn a_key_id_that_cannot_be_sent() {
     let cloud = Cloud::start();
     Check::new(&cloud)
         .env(ID, "LTAI\u{e9}")
-        .fails(1, "credentials", &[ID, "set it anew"]);
+        .fails(1, "credentials", &[ID, "set it again"]);
 }
 
 #[test]

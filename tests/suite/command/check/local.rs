@@ -64,7 +64,7 @@ fn a_token_that_cannot_be_used() {
         ("", ["KMS_TOKEN", "empty"]),
         ("/run/kmstoken", ["KMS_TOKEN=file://", "like a path"]),
         ("file:///etc/ssl", ["/etc/ssl", "not a folder"]),
-        ("file:///dev/zero", ["/dev/zero", "no regular file"]),
+        ("file:///dev/zero", ["/dev/zero", "not a regular file"]),
     ] {
         Check::new(&cloud)
             .env("KMS_TOKEN", variable)

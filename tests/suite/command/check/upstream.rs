@@ -171,7 +171,7 @@ fn something_in_between_that_is_not_kms() {
             kms_agent_emulator::FaultKind::Garbage,
         ))
         .unwrap();
-    Check::new(&cloud).fails(1, "kms", &["no answer of KMS", "KMS.Endpoint"]);
+    Check::new(&cloud).fails(1, "kms", &["not from KMS", "KMS.Endpoint"]);
 }
 
 /// A proxy that allows only the gateway inside the VPC, and a check that must use it.

@@ -79,7 +79,7 @@ async fn threads_and_waiting_names_are_bounded_while_the_dns_is_silent() {
 }
 
 #[tokio::test]
-async fn a_failed_look_up_is_told_to_its_callers_and_the_thread_goes_on() {
+async fn a_failed_look_up_reaches_its_callers_and_the_thread_goes_on() {
     let gate = Gate::default();
     gate.open();
     let queue = gate.queue();
