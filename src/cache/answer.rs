@@ -18,7 +18,7 @@ pub enum Demand {
 pub struct Answer {
     /// The secret.
     pub secret: Secret,
-    /// How long ago KMS was asked.
+    /// Time since KMS was asked.
     pub age: Duration,
     /// Origin of the answer.
     pub status: CacheStatus,
@@ -34,7 +34,7 @@ pub enum CacheStatus {
     },
     /// KMS was asked and answered.
     Forwarded {
-        /// Why it was asked.
+        /// Reason of the call.
         reason: ForwardReason,
         /// Whether the answer is now in the cache.
         stored: bool,
@@ -52,7 +52,7 @@ pub enum CacheStatus {
     },
 }
 
-/// Why KMS was asked.
+/// Reason of a call to KMS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardReason {
     /// There was no copy.

@@ -32,7 +32,7 @@ pub struct ObservedBackend {
     metrics: StoreMetrics,
     /// The operations that failed when they were last tried, a bit each.
     failing: AtomicU8,
-    /// How many of the backend's own failures are counted.
+    /// Number of the backend's own failures that are counted.
     counted: AtomicU64,
     /// A store that fails every other time has no more lines for that.
     log: LogGate<BackendLine>,
@@ -45,7 +45,7 @@ enum BackendLine {
     Works,
 }
 
-/// How often each of them is logged of one operation at most.
+/// Shortest pause between equal lines about one operation.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Each fails by itself: a store that takes nothing may well be read.

@@ -1,4 +1,4 @@
-//! How long an answer counts.
+//! Freshness of answers: time to live, stale use, negative answers.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ pub const ROTATION_JITTER: Duration = Duration::from_secs(30);
 /// The operator's rules on age, as the config file gives them. May change while the agent runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How long an answer is fresh; zero: nothing is stored.
+    /// Time that an answer is fresh; zero: nothing is stored.
     pub ttl: Duration,
-    /// How long past that it may stand in while KMS cannot answer.
+    /// Time past that in which it may be served while KMS cannot answer.
     pub max_stale: Duration,
-    /// How long a refusal is remembered.
+    /// Time that a refusal is remembered.
     pub negative_ttl: Duration,
     /// Whether entries in use are refreshed before they expire.
     pub refresh_ahead: bool,

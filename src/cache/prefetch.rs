@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::answer::Demand;
 use crate::service::SecretService;
 
-/// How many are fetched at a time.
+/// Number of concurrent fetches.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
 
 /// Over how long the first calls of a fleet that starts together are spread.
@@ -27,7 +27,7 @@ pub struct Prefetch {
     progress: Mutex<Vec<PrefetchState>>,
 }
 
-/// How far one secret has come.
+/// Progress of one secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PrefetchState {
     /// Not tried yet.

@@ -14,7 +14,7 @@ pub(crate) struct PurgeLog(Mutex<PurgeLogState>);
 
 #[derive(Debug, Default)]
 struct PurgeLogState {
-    /// How many there have ever been.
+    /// Number of all purges so far.
     count: u64,
     /// The last ones, the newest at the back.
     recent: VecDeque<PurgeTarget>,

@@ -1,4 +1,4 @@
-//! When an entry in use is refreshed before it expires.
+//! Refresh of an entry in use before it expires.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

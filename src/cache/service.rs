@@ -40,10 +40,10 @@ use crate::upstream::negative::NegativeMemory;
 use crate::upstream::outage::Outage;
 use crate::upstream::single_flight::SingleFlight;
 
-/// How the calls to KMS went lately.
+/// State of the calls to KMS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamState {
-    /// When KMS last answered, be it with a refusal.
+    /// Last answer of KMS, refusals included.
     pub last_success_at: Option<Timestamp>,
     /// Code of the last failure while no answer has come since; else the reason why none could come.
     pub failing: Option<String>,
@@ -66,7 +66,7 @@ pub struct SecretService {
     policy: ArcSwap<Policy>,
     /// The calls under way.
     single_flight: SingleFlight<FetchOutcome>,
-    /// How many of them ask KMS at once.
+    /// Limit of concurrent calls to KMS.
     calls: CallLimit,
     /// The refusals of the last seconds.
     negative: NegativeMemory,
@@ -149,7 +149,7 @@ impl SecretService {
         self.backend.info()
     }
 
-    /// How the backend is doing.
+    /// State of the backend.
     pub async fn backend_stats(&self) -> Result<BackendStats, BackendError> {
         self.backend.stats().await
     }
@@ -168,7 +168,7 @@ impl SecretService {
         self.policy.load_full()
     }
 
-    /// How the calls to KMS went lately.
+    /// State of the calls to KMS.
     pub fn upstream(&self) -> UpstreamState {
         let mut state = self.lock_upstream().clone();
         if state.failing.is_none() {

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 /// Callers that come while a run is under way share the next one, which begins after they came.
 #[derive(Debug)]
 pub(crate) struct SharedRun<T> {
-    /// How many callers have come.
+    /// Number of callers so far.
     arrived: AtomicU64,
     last: Mutex<LastRun<T>>,
 }
@@ -17,7 +17,7 @@ pub(crate) struct SharedRun<T> {
 /// The last run.
 #[derive(Debug)]
 struct LastRun<T> {
-    /// How many callers had come when it began.
+    /// Number of callers when it began.
     covers: u64,
     outcome: Option<Arc<T>>,
 }

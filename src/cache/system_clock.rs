@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use kms_agent_core::Clock;
 use kms_agent_core::lifetime::Timestamp;
 
-/// How long one timer may run before boot time is looked at again. The runtime's timers stand still while
+/// Longest timer before boot time is looked at again. The runtime's timers stand still while
 /// the machine is suspended; this bounds by how much a sleep overshoots.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 

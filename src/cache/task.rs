@@ -25,7 +25,7 @@ const RECOVERY: Duration = Duration::from_mins(1);
 pub struct Tasks {
     clock: Arc<dyn Clock>,
     restarts: Family<TaskLabels, Counter>,
-    /// When each task that failed last did so, in boot time.
+    /// Last failure of each task, in boot time.
     failures: Mutex<BTreeMap<&'static str, Duration>>,
 }
 

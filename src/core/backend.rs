@@ -59,7 +59,7 @@ pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
         limit: NonZeroUsize,
     ) -> Result<ScanPage, BackendError>;
 
-    /// How it is doing, to be shown to operators: no caller decides by it.
+    /// State of the backend, to be shown to operators: no caller decides by it.
     async fn stats(&self) -> Result<BackendStats, BackendError>;
 
     /// Wipes what is dead at `now` or over capacity. Called every second, on an idle agent too, so it must
@@ -112,7 +112,7 @@ pub struct Resumed {
     pub counted_from: Timestamp,
 }
 
-/// How a backend is doing.
+/// State of a backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendStats {
     /// Entries held, dead ones included until they are swept.
@@ -123,7 +123,7 @@ pub struct BackendStats {
     pub store: Option<StoreStats>,
 }
 
-/// How a store on disk is doing.
+/// State of a store on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStats {
     /// Path of the store.
@@ -132,7 +132,7 @@ pub struct StoreStats {
     pub bytes: u64,
     /// `None` while all is well, else a word for what is wrong.
     pub trouble: Option<&'static str>,
-    /// How often it failed in what it does on its own account, such as writing behind, since it was opened.
+    /// Number of failures of its background work, such as writing behind, since it was opened.
     pub failures: u64,
     /// Moment before which every put is durable: when the last committed batch of writes began.
     pub committed_at: Option<Timestamp>,
@@ -160,7 +160,7 @@ pub struct ScanItem {
     pub version_id: Arc<str>,
     /// The instants it is judged by.
     pub lifetime: Lifetime,
-    /// How often `get` has found this key, in this process and since it was last absent.
+    /// Number of times that `get` found this key, in this process and since it was last absent.
     pub hits: u64,
 }
 

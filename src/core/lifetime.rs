@@ -40,7 +40,7 @@ impl Timestamp {
             .ok()
     }
 
-    /// How long ago `earlier` was; zero when it lies ahead.
+    /// Time since `earlier`; zero when that lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -68,11 +68,11 @@ impl Timestamp {
 /// a changed policy counts for entries already held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
-    /// When KMS was asked.
+    /// Time when KMS was asked.
     pub fetched_at: Timestamp,
-    /// When KMS will rotate the secret, jitter included; in the future when the entry was made.
+    /// Rotation of the secret by KMS, jitter included; in the future when the entry was made.
     pub rotates_at: Option<Timestamp>,
-    /// From here on a backend must not return the entry.
+    /// Time from which on a backend must not return the entry.
     pub usable_until: Timestamp,
 }
 

@@ -22,7 +22,7 @@ pub struct LogGate<L>(Mutex<BTreeMap<(L, Box<str>), Gathered>>);
 /// Events that go into one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gathered {
-    /// How many there were.
+    /// Number of events.
     pub count: u64,
     /// The sum of what each of them amounted to.
     pub amount: u64,
@@ -30,7 +30,7 @@ pub struct Gathered {
     samples: Vec<Box<str>>,
     /// The cause of the first.
     pub cause: Option<String>,
-    /// When the last line was written, by boot time.
+    /// Time of the last line, by boot time.
     told_at: Option<Duration>,
 }
 

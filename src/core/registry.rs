@@ -1,4 +1,4 @@
-//! How a backend makes itself known and is chosen by name.
+//! Registry of backends, chosen by name.
 
 use std::fmt;
 use std::num::NonZeroUsize;

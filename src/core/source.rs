@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use crate::lifetime::Timestamp;
 use crate::secret::{Fetched, Scope, SecretRef};
 
-/// Why a secret is fetched, which decides who goes first when the budget of calls is short.
+/// Reason of a fetch, which decides the priority when the budget of calls is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// To renew an entry that is held. Goes first.
@@ -112,7 +112,7 @@ pub struct CredentialState {
     pub provider: Option<Cow<'static, str>>,
     /// Whether there are usable credentials.
     pub usable: bool,
-    /// When they end; `None` for static ones.
+    /// Expiry; `None` for static ones.
     pub expires_at: Option<Timestamp>,
     /// Whether the last renewal failed, so that an operator should look.
     pub renewal_fails: bool,

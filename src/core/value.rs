@@ -28,7 +28,7 @@ impl SecretValue {
         self.0.len()
     }
 
-    /// How many hold on to these bytes, the caller included. When the last of them lets go they are wiped.
+    /// Number of holders of these bytes, the caller included. They are wiped when the last holder drops them.
     pub fn holders(&self) -> usize {
         Arc::strong_count(&self.0)
     }

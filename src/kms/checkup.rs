@@ -24,7 +24,7 @@ use crate::warning::{Warning, warnings};
 
 const RECOGNISED: &str = "the credentials are accepted";
 
-/// From here on a clock is called wrong. KMS refuses requests that are three times as far off.
+/// Difference from which on a clock counts as wrong. KMS refuses requests that are three times as far off.
 const TOLERABLE_SKEW: Duration = Duration::from_mins(5);
 
 /// One step of a check-up.
@@ -32,11 +32,11 @@ const TOLERABLE_SKEW: Duration = Duration::from_mins(5);
 pub struct Finding {
     /// A word that stays the same from version to version, such as `credentials`.
     pub step: &'static str,
-    /// How it went.
+    /// Outcome of the step.
     pub outcome: StepOutcome,
 }
 
-/// How a step went. Texts are for a person, fit on a line and hold no secret.
+/// Outcome of a step. Texts are for a person, fit on a line and hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepOutcome {
     /// As it should be.

@@ -45,7 +45,7 @@ pub struct KmsSource {
     metrics: KmsMetrics,
     /// The time that requests to KMS are signed with.
     kms_clock: ServerClock,
-    /// That the clock is wrong has been told.
+    /// Whether the wrong clock was logged.
     clock_is_told: AtomicBool,
     /// KMS has shown a date that agrees with the wall clock.
     clock_is_confirmed: AtomicBool,

@@ -41,7 +41,7 @@ const USER_AGENT: &str = concat!("alibabacloud-kms-agent/", env!("CARGO_PKG_VERS
 /// connections once in this time, so they are closed within twice of it.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How many requests get a connection of their own after an answer came that was meant for another request.
+/// Number of requests with a connection of their own after an answer that was meant for another request.
 const SINGLE_USE_REQUESTS: u32 = 200;
 
 /// Sends one request and reads the whole answer.
@@ -68,9 +68,9 @@ pub(crate) trait HttpSend: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct ClientProfile {
     /// Trust anchors for the server's certificate.
     pub(crate) roots: Roots,
-    /// How to get out, where there is a proxy.
+    /// Proxy settings, if there is a proxy.
     pub(crate) proxy: Option<ProxySettings>,
-    /// How long making a connection may take.
+    /// Limit of connecting.
     pub(crate) connect_timeout: Duration,
     /// Whether a post-quantum key exchange is offered, which makes the first message of a handshake larger than a
     /// packet.
@@ -98,7 +98,7 @@ pub(crate) struct ReqwestSend {
     made: std::sync::Mutex<Option<Made>>,
     /// Held while a client is built, so that it is built once.
     making: tokio::sync::Mutex<()>,
-    /// How many more requests get a connection of their own.
+    /// Number of further requests with a connection of their own.
     single_use: AtomicU32,
 }
 

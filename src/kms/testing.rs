@@ -60,7 +60,7 @@ pub(crate) struct Script {
 
 struct ScriptedStep {
     method: Method,
-    /// How the URL begins.
+    /// Beginning of the URL.
     url: String,
     /// `None` never answers.
     outcome: Option<ScriptedOutcome>,
@@ -99,7 +99,7 @@ impl Script {
         self
     }
 
-    /// How many requests have come.
+    /// Number of requests so far.
     pub(crate) fn calls(&self) -> usize {
         lock(&self.sent).len()
     }

@@ -159,7 +159,7 @@ pub(crate) fn folder(path: &Path, folder: &Facts, taken: Option<Taken<'_>>) -> O
     OnFolder { verdict, ends_walk }
 }
 
-/// Why something may not be made behind the link at `path`, which lies in `folder`: a stranger could have planted it.
+/// Reason to make nothing behind the link at `path`, which lies in `folder`: a stranger could have planted it.
 /// `verdict` is that on the folders that lead to it.
 pub(crate) fn not_to_follow(
     path: &Path,

@@ -50,7 +50,7 @@ pub fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// How strictly a file is judged.
+/// Strictness of the judgement of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A cache key or a store: others may neither read nor write it.

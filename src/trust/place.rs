@@ -13,7 +13,7 @@ use crate::judge::{self, Facts};
 use crate::walk::{Walk, WalkEnd, mode};
 use crate::{ExistingFile, Verdict};
 
-/// How often a name that turns out to be taken is drawn again.
+/// Number of attempts to draw a free name.
 const ATTEMPTS: u32 = 16;
 
 /// A path at which a file is, or will be made. Links on the way were followed only where no stranger could have

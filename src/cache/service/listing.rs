@@ -12,7 +12,7 @@ use super::SecretService;
 /// The most entries that a list has.
 const MOST_ENTRIES: usize = 1000;
 
-/// How many entries are looked at before other tasks have their turn.
+/// Number of entries looked at before other tasks have their turn.
 pub(super) const SCAN_PAGE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(127);
 
 /// The first entries by name.

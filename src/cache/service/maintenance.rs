@@ -14,7 +14,7 @@ use super::SecretService;
 use super::listing::SCAN_PAGE;
 use crate::policy::Policy;
 
-/// How often what is dead is wiped.
+/// Interval of sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Pauses between attempts to bring entries under the policy while the backend fails.

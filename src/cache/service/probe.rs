@@ -13,13 +13,13 @@ use crate::policy::Freshness;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
 
-/// How long a yes of [`SecretService::holds_servable`] counts.
+/// Lifetime of a yes of [`SecretService::holds_servable`].
 const MEMORY_OF_YES: Duration = Duration::from_secs(1);
 
-/// How long a no counts. The next read may change it, and a probe must not deny an entry that readers get.
+/// Lifetime of a no. The next read may change it, and a probe must not deny an entry that readers get.
 const MEMORY_OF_NO: Duration = Duration::from_millis(50);
 
-/// How long a store may take to list its entries.
+/// Limit of listing the entries of a store.
 const PATIENCE_WITH_STORE: Duration = Duration::from_millis(500);
 
 /// Probes of the endpoint, one at a time.

@@ -23,9 +23,9 @@ pub(super) struct Purges {
 /// Outcome of a walk for one name.
 #[derive(Clone, Copy, Debug, Default)]
 struct PurgeOutcome {
-    /// How many entries there were.
+    /// Number of entries found.
     count: usize,
-    /// Why some of them may still be there.
+    /// Failure that may have left some of them.
     failure: Option<PurgeFailure>,
 }
 

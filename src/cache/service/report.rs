@@ -26,7 +26,7 @@ pub(crate) enum ServiceLine {
 }
 
 impl ServiceLine {
-    /// How often a line of one kind and code is written at most.
+    /// Shortest pause between lines of one kind and code.
     fn pause(self) -> Duration {
         match self {
             // A state of the agent that may last, whichever secrets it shows at.

@@ -1,4 +1,4 @@
-//! How many calls to the source are under way at once. What outlives its reader needs a bound of its own.
+//! Limit of concurrent calls to the source. A call that outlives its reader needs a bound of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

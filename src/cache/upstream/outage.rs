@@ -30,7 +30,7 @@ pub(crate) struct Outage {
 struct OutageState {
     keys: HashMap<SecretKey, Failing>,
     endpoint: Option<Failing>,
-    /// When the probe under way was sent.
+    /// Time when the probe under way was sent.
     probing_since: Option<Duration>,
     /// The last key to fail in a way that may be its own.
     suspect: Option<SecretKey>,

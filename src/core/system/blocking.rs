@@ -4,7 +4,7 @@ use tokio::task::spawn_blocking;
 
 use super::panic::contained;
 
-/// Why blocking work did not happen. The work may be tried again.
+/// Reason why blocking work did not happen. The work may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
     /// The system makes no more threads, and none was there to take the work.

@@ -1,4 +1,4 @@
-//! From this machine to the endpoint: its name, and a request that asks for nothing.
+//! Way from this machine to the endpoint: its name, and an unsigned request.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -81,7 +81,7 @@ mod tests {
         Arc::new(Budget::new(NonZeroU32::new(per_second), clock))
     }
 
-    /// How many of `count` turns are to be had without waiting.
+    /// Number of the `count` turns that are free without waiting.
     async fn at_once(budget: &Budget, purpose: Purpose, count: usize) -> usize {
         let mut taken = 0;
         for _ in 0..count {

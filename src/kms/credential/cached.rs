@@ -28,7 +28,7 @@ pub(crate) struct CachedCredential {
     renewal: Renewal<CredentialError>,
     /// Rung when the next renewal may have another date.
     changed: Notify,
-    /// When the credentials end, in seconds of Unix time.
+    /// Expiry of the credentials, in seconds of Unix time.
     expiry: Gauge,
     /// Published scope, which gets the identity as soon as it is known.
     scope: Arc<PublishedScope>,
@@ -39,7 +39,7 @@ struct CredentialCache {
     held: Option<Held>,
     /// Whether the log says of the present failure that there are no credentials left.
     told_unusable: bool,
-    /// When KMS's refusal last set off a renewal.
+    /// Last renewal that a refusal by KMS set off.
     forced_at: Option<Duration>,
 }
 
@@ -110,7 +110,7 @@ impl CachedCredential {
         self.lock().usable(self.clock.boot())
     }
 
-    /// When asking once more may help a reader who waits: after the first failure in a row, which may be a blip.
+    /// Time of the one retry that a waiting reader waits for: after the first failure in a row, which may be a blip.
     pub(crate) fn second_try_at(&self) -> Option<Duration> {
         let retry = self.renewal.retry()?;
         (self.provider.renewable() && retry.is_first()).then(|| retry.due_at())
@@ -186,7 +186,7 @@ impl CachedCredential {
         }
     }
 
-    /// When the provider is to be asked next; `None` while nothing will change by asking.
+    /// Time to ask the provider next; `None` while asking changes nothing.
     fn next_renewal(&self) -> Option<Duration> {
         let retry_at = self.renewal.retry().map(|retry| retry.due_at());
         match &self.lock().held {

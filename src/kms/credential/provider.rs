@@ -61,7 +61,7 @@ impl Origin {
     }
 }
 
-/// Why there are no credentials: one sentence for operators that says which provider was tried, how, and what
+/// Failure to get credentials: one sentence for operators that says which provider was tried, how, and what
 /// to do. It never holds an answer's body or a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CredentialError(String);

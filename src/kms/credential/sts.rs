@@ -33,7 +33,7 @@ pub(crate) struct Sts {
     pub(crate) http: Arc<dyn HttpSend>,
     /// As the operator configured it, which counts whatever else is said.
     pub(crate) endpoint: Option<Endpoint>,
-    /// How long one answer may take.
+    /// Limit of one answer.
     pub(crate) timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     /// The time that requests carry.

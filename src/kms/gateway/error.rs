@@ -8,7 +8,7 @@ use kms_agent_core::source::SourceErrorKind;
 use crate::gateway::wire::ErrorBody;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
 
-/// How a code of the table is compared.
+/// Comparison with a code of the table.
 enum Code {
     Is(&'static str),
     Begins(&'static str),

@@ -1,4 +1,4 @@
-//! When a call is worth repeating, and after what pause.
+//! Retries: which calls are worth repeating, and after what pause.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) fn pause(attempt: u32, asked: Option<Duration>) -> Duration {
 /// The longest pause that is taken at its word; more is a mistake or malice.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_hours(1);
 
-/// How long the server asks to be left alone: the gateway's header in milliseconds, else the standard one in
+/// Pause that the server asks for: the gateway's header in milliseconds, else the standard one in
 /// seconds or as a date; at most an hour.
 pub(crate) fn asked_pause(response: &HttpResponse, wall: Timestamp) -> Option<Duration> {
     raw_pause(response, wall).map(|pause| pause.min(LONGEST_ASKED_PAUSE))

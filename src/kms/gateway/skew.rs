@@ -1,4 +1,4 @@
-//! How far a server's clock is from this machine's.
+//! Difference between a server's clock and this machine's.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const AGREEMENT: Duration = Duration::from_mins(1);
 /// The largest difference between two clocks that are kept right: a third of what KMS tolerates.
 const SLIGHT: Duration = Duration::from_mins(5);
 
-/// How many milliseconds the server's clock is ahead of the wall.
+/// Lead of the server's clock over the wall clock, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Skew(i64);
 
@@ -24,7 +24,7 @@ impl Skew {
         server_date(response).map(|date| Self::between(date, wall))
     }
 
-    /// How far the server, whose time is `date`, is ahead of `wall`.
+    /// Lead of a server whose time is `date` over `wall`.
     pub(crate) fn between(date: Timestamp, wall: Timestamp) -> Self {
         Self(date.as_millis().saturating_sub(wall.as_millis()))
     }
@@ -34,7 +34,7 @@ impl Skew {
         Duration::from_millis(self.0.unsigned_abs()) <= SLIGHT
     }
 
-    /// How many milliseconds the server's clock is ahead; less than none when it is behind.
+    /// Lead of the server's clock in milliseconds; negative when it is behind.
     pub(crate) fn ahead_millis(self) -> i64 {
         self.0
     }
@@ -96,7 +96,7 @@ fn boot_millis(clock: &dyn Clock) -> i64 {
     i64::try_from(clock.boot().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How many milliseconds `date` is ahead of boot time.
+/// Lead of `date` over boot time, in milliseconds.
 fn offset(date: Timestamp, clock: &dyn Clock) -> i64 {
     date.as_millis().saturating_sub(boot_millis(clock))
 }

@@ -54,7 +54,7 @@ fn read_judged(path: &Path, limit: usize) -> Result<Judged, FileError> {
 
 type Judged = (Zeroizing<Vec<u8>>, Option<String>);
 
-/// Why the file at `path` must not be believed, if it is there and others may change it.
+/// Reason not to trust the file at `path`, if it exists and others may change it.
 pub(crate) fn distrust(path: &Path) -> Option<DistrustReason> {
     let verdict = kms_agent_trust::judge(path, Kind::Setting).ok()?;
     verdict.refusal().cloned()
@@ -86,7 +86,7 @@ pub(crate) fn is_absent_now(path: &Path) -> bool {
     }
 }
 
-/// Why a file cannot be read. It goes on after "cannot be read: ".
+/// Reason why a file cannot be read. The text follows "cannot be read: ".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FileError {
     /// There is none, or a link leads nowhere.

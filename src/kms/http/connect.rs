@@ -1,4 +1,4 @@
-//! How many connections were begun, which tells whether a request went by one that had been used before.
+//! Count of begun connections, which tells whether a request reused one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -17,7 +17,7 @@ pub(crate) struct HttpRequest {
     /// Lower-case names.
     pub(crate) headers: Vec<(&'static str, Zeroizing<String>)>,
     pub(crate) body: Zeroizing<Vec<u8>>,
-    /// From the first step to the last byte of the answer.
+    /// Limit from the first step to the last byte of the answer.
     pub(crate) timeout: Duration,
     /// The longest answer that is read.
     pub(crate) body_limit: usize,

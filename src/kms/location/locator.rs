@@ -22,7 +22,7 @@ const UNKNOWN: &str = "the region is not known; set KMS.Region";
 pub(crate) struct Locator {
     /// As configured.
     endpoint: Option<Endpoint>,
-    /// As configured, as the environment says, or as the endpoint's name tells.
+    /// From the configuration, the environment or the endpoint's name.
     region: Option<Region>,
     /// Fault of the region that the environment names.
     problem: Option<&'static str>,
@@ -31,7 +31,7 @@ pub(crate) struct Locator {
     clock: Arc<dyn Clock>,
     /// Region of the previous process, used while no other is known.
     remembered: OnceLock<Region>,
-    /// As the metadata service says.
+    /// From the metadata service.
     learnt: OnceLock<Region>,
     /// Questions to the metadata service.
     renewal: Renewal<String>,

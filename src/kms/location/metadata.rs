@@ -10,7 +10,7 @@ use crate::gateway::wire::MAX_CREDENTIAL_BYTES;
 use crate::http::{HttpError, HttpRequest, HttpResponse, HttpSend, Method};
 use crate::location::endpoint::Endpoint;
 
-/// How long a connection to it may take.
+/// Limit of connecting to it.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A second to connect and a second to answer.
@@ -27,7 +27,7 @@ pub(crate) struct Metadata {
     v1_allowed: bool,
 }
 
-/// Why the service gave nothing.
+/// Failure of a request to the service.
 #[derive(Debug)]
 pub(crate) enum MetadataError {
     /// No answer.

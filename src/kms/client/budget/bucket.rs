@@ -5,7 +5,7 @@ use std::time::Duration;
 use kms_agent_core::Clock;
 use tokio::sync::Notify;
 
-/// How much unused time counts: the length of the largest burst.
+/// Unused time that counts: the length of the largest burst.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Priority among waiting calls.

@@ -63,7 +63,7 @@ impl Held {
         })
     }
 
-    /// When others are to be asked for; `None` where these never end.
+    /// Time of the renewal; `None` for credentials that never end.
     pub(super) fn renew_at(&self) -> Option<Duration> {
         self.life.map(|life| life.renew_at)
     }

@@ -30,7 +30,7 @@ pub(in crate::credential) struct ProfilePlace {
     pub(super) profile: Option<String>,
 }
 
-/// How a file is written.
+/// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Cli,
@@ -144,12 +144,12 @@ impl ProfilePlace {
         )
     }
 
-    /// How errors about the file begin.
+    /// Beginning of errors about the file.
     pub(super) fn origin(&self) -> Origin {
         Origin::new(format!("from the {}", self.words()))
     }
 
-    /// How errors about a profile of it begin.
+    /// Beginning of errors about one of its profiles.
     pub(super) fn origin_of(&self, profile: &str) -> Origin {
         Origin::new(format!("from {}", self.words_of(profile)))
     }

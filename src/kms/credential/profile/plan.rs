@@ -10,7 +10,7 @@ use crate::credential::role::{Role, RoleOptions, RoleProvider};
 use crate::credential::sts::Gateway;
 use crate::gateway::Credential;
 
-/// How a profile says that credentials are come by.
+/// Way to credentials that a profile describes.
 #[derive(Debug)]
 pub(super) struct ProfilePlan {
     pub(super) base: Base,
