@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_have_its_turn_in_time_is_told_when_to_come_back() {
+    async fn a_call_without_budget_in_time_gets_a_retry_time() {
         let clock = manual_clock();
         let budget = budget(1, &clock);
         assert_eq!(at_once(&budget, Purpose::Read, 2).await, 1);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gives_up_waiting_makes_room() {
+    async fn a_caller_that_gives_up_makes_room() {
         let clock = manual_clock();
         let budget = budget(1, &clock);
         assert_eq!(at_once(&budget, Purpose::Read, 1).await, 1);

@@ -226,7 +226,7 @@ mod tests {
         let error = provider(&script, None).obtain().await.expect_err("no role");
         let text = error.to_string();
         assert!(
-            text.contains("no role name") && !text.contains("body"),
+            text.contains("not a role name") && !text.contains("body"),
             "{text}"
         );
 

@@ -83,7 +83,7 @@ fn without_any_other_word_the_region_is_the_one_the_store_was_last_used_with() {
 
     let second = setup.and_config(&cache).start();
     assert_reads(&second);
-    let line = "the one that the store was last used with counts";
+    let line = "so that of the store's last use applies";
     wait_until(&second, line, || second.stderr().contains(line));
     assert_eq!(second.stderr().matches(line).count(), 1);
     assert_eq!(cloud.reads(), 1, "the copy is still this identity's");

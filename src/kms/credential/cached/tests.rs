@@ -320,7 +320,7 @@ async fn credentials_that_may_have_ended_are_replaced_as_often_as_kms_refuses_th
 }
 
 #[tokio::test]
-async fn what_has_changed_is_asked_for_again_also_where_credentials_never_end() {
+async fn a_changed_source_is_asked_again_even_for_static_credentials() {
     let clock = manual_clock();
     let fixed = |id, identity: &str| {
         Ok(Obtained {

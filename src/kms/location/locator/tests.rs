@@ -43,7 +43,7 @@ fn lost() -> ScriptedOutcome {
 }
 
 #[tokio::test]
-async fn what_is_configured_counts_before_the_environment_and_nobody_is_asked() {
+async fn configuration_precedes_the_environment_and_no_service_is_asked() {
     let clock = manual_clock();
     for (region, endpoint, variable, host, region_known) in [
         (
@@ -142,7 +142,7 @@ async fn a_failure_names_the_key_and_holds_for_a_moment() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_region_never_becomes_a_host() {
+async fn an_invalid_region_never_becomes_a_host() {
     let clock = manual_clock();
     let case = |variable| Case {
         region: None,
@@ -176,7 +176,7 @@ async fn what_cannot_be_a_region_never_becomes_a_host() {
 }
 
 #[tokio::test]
-async fn the_region_of_an_earlier_life_counts_while_nobody_tells_a_better_one() {
+async fn the_region_of_the_previous_process_applies_until_another_is_known() {
     let clock = manual_clock();
     let script = Script::new()
         .expect(Method::Put, BASE, answer(404, ""))
