@@ -1,4 +1,19 @@
-//! `alibabacloud-kms-agent`: hands applications their Alibaba Cloud KMS secrets over loopback HTTP.
+//! Daemon that serves Alibaba Cloud KMS secrets to local applications over loopback HTTP.
+//!
+//! This crate is the composition root: command line, configuration, log and process. It is the only one that names the
+//! adapters.
+//!
+//! | crate | responsibility |
+//! |---|---|
+//! | [`kms_agent_core`] | vocabulary and ports: `CacheBackend`, `SecretSource`, `Clock` |
+//! | [`kms_agent_cache`] | the read path: freshness, single-flight, outages, purges |
+//! | [`kms_agent_kms`] | a `SecretSource` over HTTPS: signing, credentials, retries |
+//! | [`kms_agent_server`] | the HTTP layer: listeners, guard, routes, response formats |
+//! | [`kms_agent_trust`] | the rule for files that decide something |
+//! | [`kms_agent_emulator`] | KMS, STS and the metadata service on loopback |
+//! | `kms_agent_backend_memory`, `kms_agent_backend_redb` | the cache backends |
+//!
+//! `ARCHITECTURE.md` follows each path through these crates.
 
 mod backends;
 mod cli;

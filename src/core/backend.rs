@@ -28,6 +28,29 @@ use crate::secret::{Scope, Secret, SecretKey};
 ///   has returned, except where a reader still holds it.
 ///
 /// There are no default methods, so that a wrapper cannot forget one.
+///
+/// # Example
+///
+/// `backends/files` is a complete backend to copy. A caller works with any of them:
+///
+/// ```
+/// use std::num::NonZeroUsize;
+///
+/// use kms_agent_core::{BackendError, CacheBackend};
+///
+/// /// Counts the entries of a backend by walking over its pages.
+/// async fn count(backend: &dyn CacheBackend) -> Result<usize, BackendError> {
+///     let (mut entries, mut from) = (0, None);
+///     loop {
+///         let page = backend.scan(from, NonZeroUsize::MIN.saturating_add(127)).await?;
+///         entries += page.items.len();
+///         from = page.next;
+///         if from.is_none() {
+///             return Ok(entries);
+///         }
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
     /// Name and properties. Cheap, and the same at every call.

@@ -10,6 +10,40 @@ use crate::backend::Resumed;
 use crate::lifetime::Timestamp;
 
 /// The only teller of time.
+///
+/// # Example
+///
+/// A clock for tests that stands still:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use kms_agent_core::{Clock, Timeline, Timestamp};
+///
+/// #[derive(Debug)]
+/// struct FrozenClock;
+///
+/// #[async_trait::async_trait]
+/// impl Clock for FrozenClock {
+///     fn boot(&self) -> Duration {
+///         Duration::from_secs(7)
+///     }
+///
+///     fn wall(&self) -> Timestamp {
+///         Timestamp::from_millis(1_700_000_000_000)
+///     }
+///
+///     async fn sleep_until(&self, deadline: Duration) {
+///         if deadline > self.boot() {
+///             std::future::pending().await
+///         }
+///     }
+/// }
+///
+/// let timeline = Timeline::new(Arc::new(FrozenClock));
+/// assert_eq!(timeline.now(), FrozenClock.wall());
+/// ```
 #[async_trait]
 pub trait Clock: Debug + Send + Sync + 'static {
     /// Time since an arbitrary start that never goes back and counts while the machine is suspended.

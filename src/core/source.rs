@@ -78,6 +78,54 @@ pub const PROBE_SECRET: &str = "alibabacloud-kms-agent-check";
 ///
 /// Implementers bound every call in time and bytes, retry what is worth it within that bound, and keep
 /// their own credentials. They know nothing of caches. Dropping a call's future abandons the call.
+///
+/// # Example
+///
+/// A source for tests that has no secrets:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use kms_agent_core::secret::Fetched;
+/// use kms_agent_core::source::{CredentialState, FetchRequest, SourceErrorKind};
+/// use kms_agent_core::{Scope, SecretSource, SourceError};
+///
+/// #[derive(Debug)]
+/// struct EmptySource;
+///
+/// #[async_trait::async_trait]
+/// impl SecretSource for EmptySource {
+///     fn scope(&self) -> Option<Arc<Scope>> {
+///         Some(Arc::new(Scope { endpoint: "kms.example".into(), identity: "tester".into() }))
+///     }
+///
+///     async fn learn_scope(&self, _arrived_at: Duration) {}
+///
+///     fn region(&self) -> Option<Arc<str>> {
+///         None
+///     }
+///
+///     fn credentials(&self) -> CredentialState {
+///         CredentialState { usable: true, ..CredentialState::default() }
+///     }
+///
+///     fn hindrance(&self) -> Option<SourceErrorKind> {
+///         None
+///     }
+///
+///     fn confirms_clock(&self) -> bool {
+///         false
+///     }
+///
+///     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
+///         let name = request.secret.id.name();
+///         Err(SourceError::new(SourceErrorKind::Decision, format!("{name} does not exist")))
+///     }
+/// }
+///
+/// assert_eq!(EmptySource.scope().unwrap().identity.as_ref(), "tester");
+/// ```
 #[async_trait]
 pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
     /// Endpoint and identity of a fetch, once both are known. Implementers publish it when they learn it: every read
