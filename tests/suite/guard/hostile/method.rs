@@ -4,22 +4,35 @@ use kms_agent_test_support::http::{self, Connection};
 
 use super::{Refused, agent, expect, fill};
 
-/// Every route with its methods.
-const ROUTES: [(&str, &str); 8] = [
-    ("GET", "/secretsmanager/get?secretId=s"),
-    ("GET", "/v1/s"),
-    ("GET, HEAD", "/ping"),
-    ("GET, HEAD", "/livez"),
-    ("GET, HEAD", "/readyz"),
-    ("GET, HEAD", "/metrics"),
-    ("GET", "/agent/status"),
-    ("POST", "/agent/purge?all=true"),
-];
+/// Table of routes, which the server does not export.
+const ROUTES: &str = include_str!("../../../../src/server/routes.rs");
+
+/// Returns the methods and the path of every route.
+fn routes() -> Vec<(&'static str, &'static str)> {
+    let table = ROUTES.split_once("const ROUTES").expect("the table").1;
+    let (table, _) = table.split_once("];").expect("the end of the table");
+    let rows = table.split("\n    route(").skip(1);
+    let routes: Vec<_> = rows
+        .map(|row| {
+            let methods = ["GET, HEAD", "GET", "POST"];
+            let is_allowed = |methods: &&str| row.contains(&format!("\"{methods}\""));
+            let allowed = methods.into_iter().find(is_allowed).expect(row);
+            let path = match row.strip_prefix("RoutePath::Exact(\"") {
+                Some(rest) => rest.split('"').next().expect("a path"),
+                None if row.starts_with("RoutePath::BelowPrefix") => "/v1/s",
+                None => "/secretsmanager/get",
+            };
+            (allowed, path)
+        })
+        .collect();
+    assert!(routes.len() >= 8, "{routes:?}");
+    routes
+}
 
 #[test]
 fn every_other_method_is_405_and_told_which_one_to_use() {
     let (_cloud, agent) = agent();
-    for (allowed, path) in ROUTES {
+    for (allowed, path) in routes() {
         for method in [
             "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LIST", "get",
             "BREW",
