@@ -53,7 +53,7 @@ struct Stated {
 #[serde(deny_unknown_fields)]
 struct KeyOrder {
     id: String,
-    /// Left out to enable or disable a key that is there.
+    /// Left out to enable or disable an existing key.
     secret: Option<String>,
     #[serde(default = "yes")]
     enabled: bool,
@@ -83,7 +83,7 @@ fn yes() -> bool {
 
 /// Carries out an order.
 pub(crate) fn answer(shared: &Services, request: &Inbound) -> ServiceAnswer {
-    // No web page may order anything: browsers name the page a POST comes from.
+    // Web pages may not give orders: browsers name the page that a POST comes from.
     if request.headers.contains_key("origin") {
         return failed(StatusCode::FORBIDDEN, "orders from web pages are refused");
     }
@@ -177,7 +177,7 @@ fn failed(status: StatusCode, reason: &str) -> ServiceAnswer {
     ServiceAnswer::json(status, &json!({ "error": reason }))
 }
 
-/// What is wrong with an order, without the value that is wrong: it may be a secret in the wrong place.
+/// Describes the error in an order without its value, which may be a secret in the wrong place.
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!("line {} column {}", error.line(), error.column());

@@ -1,4 +1,4 @@
-//! The running emulator, as a handle.
+//! Handle of a running emulator.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ use crate::serve::serve;
 #[cfg(feature = "tls")]
 use crate::serve::tls::Tls;
 use crate::state::action::Action;
-use crate::state::call::Call;
+use crate::state::call::RecordedCall;
 use crate::state::key::{AccessKey, SessionCredentials};
 use crate::state::metadata::MetadataSettings;
 use crate::state::random::Draw;
@@ -24,12 +24,12 @@ use crate::state::secret::{PutSecret, SecretState};
 use crate::state::{Identity, Services};
 use crate::wire::refusal::InvalidOrder;
 
-/// A running emulator. Dropping it ends it and every connection it has.
+/// A running emulator. Dropping it closes the port and every connection.
 pub struct Emulator {
     shared: Arc<Services>,
     address: SocketAddr,
     ca_pem: Option<String>,
-    /// Dropped to ask for the end.
+    /// Dropped to stop the server.
     stop: Option<watch::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -77,92 +77,92 @@ impl Emulator {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Such as `http://127.0.0.1:4711`.
+    /// Returns the base URL, such as `http://127.0.0.1:4711`.
     pub fn base_url(&self) -> &str {
         &self.shared.base_url
     }
 
-    /// Such as `127.0.0.1:4711`.
+    /// Returns host and port, such as `127.0.0.1:4711`.
     pub fn endpoint(&self) -> &str {
         &self.shared.endpoint
     }
 
-    /// The certificate clients must trust; `None` without TLS.
+    /// Returns the certificate that clients must trust; `None` without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// The region it claims to be in.
+    /// Returns the region.
     pub fn region(&self) -> &str {
         &self.shared.region
     }
 
-    /// The account it claims to belong to.
+    /// Returns the account.
     pub fn account_id(&self) -> &str {
         &self.shared.account_id
     }
 
-    /// The key that is good from the start.
+    /// Returns the first access key, valid from startup.
     pub fn access_key(&self) -> &AccessKey {
         &self.shared.access_key
     }
 
-    /// Adds a version of a secret and gives its id.
+    /// Adds a version of a secret and returns its id.
     pub fn put_secret(&self, secret: PutSecret) -> Result<String, InvalidOrder> {
         self.shared.put_secret(secret)
     }
 
-    /// Removes a secret with all versions; false when there is none.
+    /// Removes a secret with all versions; returns false if it does not exist.
     pub fn delete_secret(&self, name: &str) -> bool {
         self.shared.state().secrets.delete(name)
     }
 
-    /// Denies a secret to everybody, whether it exists or not.
+    /// Denies a secret to every caller, whether it exists or not.
     pub fn deny_secret(&self, name: &str) {
         self.set_secret_state(name, SecretState::Denied);
     }
 
-    /// Says what is the matter with a secret from now on.
+    /// Sets the state of a secret.
     pub fn set_secret_state(&self, name: &str, state: SecretState) {
         self.shared.state().secrets.set_state(name, state);
     }
 
-    /// Adds a rule behind those in force.
+    /// Adds a fault rule after the existing ones.
     pub fn fault(&self, fault: Fault) -> Result<(), InvalidOrder> {
         self.shared.state().faults.add(fault)
     }
 
-    /// Removes all rules. Requests a rule was applied to already stay spoiled.
+    /// Removes all fault rules. Requests under way keep their fault.
     pub fn clear_faults(&self) {
         self.shared.state().faults.clear();
     }
 
-    /// What came in since the start or the last reset, oldest first; at most the newest 100,000.
-    pub fn calls(&self) -> Vec<Call> {
+    /// Returns the calls since startup or the last reset, oldest first; at most the newest 100,000.
+    pub fn calls(&self) -> Vec<RecordedCall> {
         self.shared.state().calls.list()
     }
 
-    /// How many calls of one kind came in since the start or the last reset.
+    /// Returns the number of calls of one kind since startup or the last reset.
     pub fn count_calls(&self, action: Action) -> u64 {
         self.shared.state().calls.count(action)
     }
 
-    /// Forgets the calls and nothing else.
+    /// Clears the recorded calls.
     pub fn clear_calls(&self) {
         self.shared.state().calls.clear();
     }
 
-    /// How many connections were accepted since the start.
+    /// Returns the number of accepted connections since startup.
     pub fn connections_accepted(&self) -> u64 {
         self.shared.connections()
     }
 
-    /// Puts everything but the count of connections back to how it was at the start.
+    /// Resets everything but the count of connections.
     pub fn reset(&self) {
         self.shared.reset();
     }
@@ -172,58 +172,57 @@ impl Emulator {
         self.shared.state().keys.add(key, true);
     }
 
-    /// Draws a long-lived key.
+    /// Creates a random long-lived key.
     pub fn issue_access_key(&self) -> AccessKey {
         let key = AccessKey::draw(&self.shared.draw);
         self.add_access_key(key.clone());
         key
     }
 
-    /// Hands out a temporary key as STS would.
+    /// Issues a temporary key, as STS does.
     pub fn issue_session(&self) -> SessionCredentials {
         self.shared.state().issue_session(&self.shared.draw, None)
     }
 
-    /// Enables or disables a key; false when there is none of that id.
+    /// Enables or disables a key; returns false if its id is unknown.
     pub fn set_access_key_enabled(&self, id: &str, enabled: bool) -> bool {
         self.shared.state().keys.set_enabled(id, enabled)
     }
 
-    /// Forgets a key, long-lived or temporary; false when there is none of that id.
+    /// Removes a long-lived or temporary key; returns false if its id is unknown.
     pub fn revoke_access_key(&self, id: &str) -> bool {
         self.shared.state().keys.revoke(id)
     }
 
-    /// How long temporary keys handed out from now on live, whatever is asked for; `None` lets the client
-    /// choose.
+    /// Sets the lifetime of temporary keys issued from now on; `None` lets the client choose.
     pub fn set_session_lifetime(&self, lifetime: Option<Duration>) {
         self.shared.state().session_lifetime = lifetime;
     }
 
-    /// Puts the services' clock so many seconds ahead of the machine's.
+    /// Sets the services' clock so many seconds ahead of the machine's.
     pub fn set_clock_offset(&self, seconds: i64) {
         self.shared.state().clock_offset = seconds;
     }
 
-    /// Changes how the metadata service behaves.
+    /// Changes the settings of the metadata service.
     pub fn set_metadata(&self, settings: MetadataSettings) {
         self.shared.state().metadata.settings = settings;
     }
 
-    /// Accepts an OIDC token, and from now on only registered ones.
+    /// Registers an OIDC token. From now on only registered ones are accepted.
     pub fn register_oidc_token(&self, token: impl Into<String>) {
         self.shared.state().trust.register_token(token.into());
     }
 
-    /// Makes a role, and from now on only registered ones exist.
+    /// Registers a role. From now on only registered ones exist.
     pub fn register_role(&self, arn: impl Into<String>) {
         self.shared.state().trust.register_role(arn.into());
     }
 
-    /// Ends it. When this returns the port is free and every connection is closed.
+    /// Stops the emulator. Afterwards the port is free and every connection is closed.
     pub async fn stop(mut self) {
         drop(self.stop.take());
-        // The task neither panics nor is cancelled by anybody else.
+        // The task does not panic, and only this handle cancels it.
         let _ = (&mut self.task).await;
     }
 }

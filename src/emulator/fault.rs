@@ -11,78 +11,78 @@ use serde::{Deserialize, Serialize};
 use crate::state::action::Action;
 use crate::wire::refusal::InvalidOrder;
 
-/// What goes wrong.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// The right answer, late.
+    /// The correct answer, delayed.
     Latency,
     /// An error answer: `status` (500), `code`, `message`.
     Status,
     /// The connection ends without an answer.
     Cut,
-    /// The connection ends in the middle of the right answer's body.
+    /// The connection ends in the middle of the correct answer's body.
     CutMidBody,
-    /// No answer, for as long as the emulator runs and the client waits.
+    /// No answer, while the emulator runs and the client waits.
     Hang,
-    /// A complete HTTP answer whose body is none of the service's.
+    /// A complete HTTP answer with a foreign body.
     Garbage,
     /// The service asks for fewer calls.
     Throttle,
     /// A redirect to another path of this emulator, or to the `location` among `headers`.
     Redirect,
-    /// The right answer followed by 2 MiB of white space, without an announced length.
+    /// The correct answer followed by 2 MiB of white space, without an announced length.
     Oversize,
-    /// The right answer's head at once, then its body in 16 pieces with `latency_ms` (100) before each.
+    /// The correct answer's head at once, then its body in 16 pieces with `latency_ms` (100) before each.
     SlowBody,
-    /// The right answer with `members` put in place of its own, so that it answers another question.
+    /// The correct answer with some members replaced by `members`, as if for another request.
     Altered,
-    /// The right answer, and one answer too many on the same connection: the next request on it is answered
-    /// with `body`, the one after that with the answer to the request before it, and so on.
+    /// The correct answer, followed by a surplus answer on the same connection. The next request gets `body`, and
+    /// each later request the answer to the one before it.
     Surplus,
 }
 
-/// Which requests a fault is for. Everything left out matches all.
+/// Filter of requests. A field that is left out matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FaultMatch {
-    /// The name of a secret; requests by its ARN match too.
+    /// Name of a secret; requests by its ARN match too.
     pub secret: Option<String>,
-    /// What is asked for.
+    /// Requested API.
     pub action: Option<Action>,
 }
 
-/// A rule: which requests, and what goes wrong with them. The first rule that matches a request is applied.
+/// A rule: a filter and a fault. The first rule that matches a request is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Which requests.
+    /// Filter of requests.
     #[serde(default, rename = "match")]
     pub matching: FaultMatch,
-    /// What goes wrong.
+    /// Fault.
     pub kind: FaultKind,
-    /// The status answered, where the kind makes its own answer.
+    /// Status, for kinds with their own answer.
     pub status: Option<u16>,
-    /// The `Code` answered, where the kind makes an error answer.
+    /// `Code`, for kinds with an error answer.
     pub code: Option<String>,
-    /// The `Message` answered, where the kind makes an error answer.
+    /// `Message`, for kinds with an error answer.
     pub message: Option<String>,
-    /// The body answered, where the kind makes its own answer.
+    /// Body, for kinds with their own answer.
     pub body: Option<String>,
-    /// How long to wait before anything else, in milliseconds.
+    /// Delay before everything else, in milliseconds.
     pub latency_ms: Option<u64>,
-    /// How many requests it is for; `None` until it is removed.
+    /// Number of requests that it applies to; `None` until it is removed.
     pub times: Option<u32>,
-    /// Headers set on whatever is answered.
+    /// Headers set on the answer.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// Members set in an altered answer.
+    /// Members replaced in an altered answer.
     #[serde(default)]
     pub members: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Fault {
-    /// A fault for all requests, until it is removed.
+    /// Creates a fault for all requests, until it is removed.
     pub fn new(kind: FaultKind) -> Self {
         Self {
             matching: FaultMatch::default(),
@@ -98,12 +98,12 @@ impl Fault {
         }
     }
 
-    /// Every request is answered, but this late.
+    /// Creates a fault that delays every answer by this long.
     pub fn latency(latency: Duration) -> Self {
         Self::new(FaultKind::Latency).after(latency)
     }
 
-    /// Every request is answered with this status and code.
+    /// Creates a fault that answers every request with this status and code.
     pub fn status(status: u16, code: impl Into<String>) -> Self {
         let mut fault = Self::new(FaultKind::Status);
         fault.status = Some(status);
@@ -111,56 +111,56 @@ impl Fault {
         fault
     }
 
-    /// Every answer has this member in place of its own.
+    /// Creates a fault that replaces this member in every answer.
     pub fn altered(member: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         let mut fault = Self::new(FaultKind::Altered);
         fault.members.insert(member.into(), value.into());
         fault
     }
 
-    /// Only for requests of this kind.
+    /// Restricts it to requests of this kind.
     #[must_use]
     pub fn on(mut self, action: Action) -> Self {
         self.matching.action = Some(action);
         self
     }
 
-    /// Only for requests about the secret of this name.
+    /// Restricts it to requests for the secret of this name.
     #[must_use]
     pub fn on_secret(mut self, name: impl Into<String>) -> Self {
         self.matching.secret = Some(name.into());
         self
     }
 
-    /// Only for so many requests.
+    /// Restricts it to so many requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Waits before anything else.
+    /// Adds a delay before everything else.
     #[must_use]
     pub fn after(mut self, latency: Duration) -> Self {
         self.latency_ms = Some(u64::try_from(latency.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
-    /// Sets a header on whatever is answered.
+    /// Sets a header on the answer.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.insert(name.into(), value.into());
         self
     }
 
-    /// Answers this body.
+    /// Sets the body of the answer.
     #[must_use]
     pub fn body(mut self, body: impl Into<String>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// The wait before each piece of a slow body, or before anything else.
+    /// Returns the delay before each piece of a slow body, or before everything else.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.latency_ms.map(Duration::from_millis)
     }
@@ -199,12 +199,12 @@ impl Fault {
     }
 }
 
-/// The rules in force, in the order they were made.
+/// Rules in force, in the order of their creation.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Adds a rule behind the others.
+    /// Adds a rule after the others.
     pub(crate) fn add(&mut self, fault: Fault) -> Result<(), InvalidOrder> {
         fault.check()?;
         self.0.push(fault);
@@ -216,7 +216,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault for a request, counted down.
+    /// Returns the fault for a request, and counts it down.
     pub(crate) fn take(&mut self, action: Action, secret: Option<&str>) -> Option<Fault> {
         let index = self
             .0

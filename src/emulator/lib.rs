@@ -15,7 +15,7 @@ pub use emulator::Emulator;
 pub use fault::{Fault, FaultKind, FaultMatch};
 pub use options::Options;
 pub use state::action::Action;
-pub use state::call::Call;
+pub use state::call::RecordedCall;
 pub use state::key::{AccessKey, SessionCredentials};
 pub use state::metadata::{MetadataSettings, TokenEndpoint};
 pub use state::secret::{DataType, PutSecret, Rotation, SecretState, SecretType};

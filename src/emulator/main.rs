@@ -13,7 +13,7 @@ use kms_agent_emulator::{AccessKey, Emulator, Options, PutSecret};
 ///
 /// Requests are checked as the real services check them: signature, clock, nonce, security token. Secrets,
 /// faults and everything else can be changed while it runs with POST /_emulator. It is a tool for
-/// development and tests: nothing is stored, and whoever reaches the port can give it orders.
+/// development and tests: nothing is stored, and every program that reaches the port can give it orders.
 #[derive(Parser)]
 #[command(
     name = "kms-emulator",
@@ -47,7 +47,7 @@ struct Arguments {
     no_control: bool,
 }
 
-/// What the arguments mean. They are not taken apart by clap, which repeats a wrong one in its error.
+/// Parses secrets and keys. clap does not parse them, because its errors repeat a wrong value.
 struct Setup {
     secrets: Vec<PutSecret>,
     access_keys: Vec<AccessKey>,
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     match run(&arguments, setup) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // With stderr gone there is nobody left to tell.
+            // Without stderr the error cannot be reported.
             let _ = writeln!(io::stderr(), "kms-emulator: {error}");
             ExitCode::FAILURE
         }
@@ -132,7 +132,7 @@ async fn emulate(arguments: &Arguments, setup: Setup) -> io::Result<()> {
     Ok(())
 }
 
-/// Says where it is. A drawn key opens nothing but this run, and is of no use to anybody unseen.
+/// Prints the address. A random key is valid for this run only, so it is printed too.
 fn announce(emulator: &Emulator, with_key: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "emulator on {}", emulator.base_url())?;
@@ -145,7 +145,7 @@ fn announce(emulator: &Emulator, with_key: bool) -> io::Result<()> {
     out.flush()
 }
 
-/// Listens for Ctrl-C and the like from now on; the future ends when one comes.
+/// Listens for termination signals from now on; the future ends at the first one.
 #[cfg(unix)]
 fn interruption() -> io::Result<impl Future<Output = io::Result<()>>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -160,7 +160,7 @@ fn interruption() -> io::Result<impl Future<Output = io::Result<()>>> {
     })
 }
 
-/// Listens for Ctrl-C; the future ends when it comes.
+/// Listens for Ctrl-C; the future ends at the first one.
 #[cfg(not(unix))]
 fn interruption() -> io::Result<impl Future<Output = io::Result<()>>> {
     Ok(tokio::signal::ctrl_c())

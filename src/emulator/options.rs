@@ -1,25 +1,25 @@
-//! How an emulator is set up.
+//! Options of an emulator.
 
 use crate::state::key::AccessKey;
 
-/// What [`Emulator::start`](crate::Emulator::start) is told.
+/// Options of [`Emulator::start`](crate::Emulator::start).
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The port on 127.0.0.1; 0 takes a free one.
+    /// Port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
-    /// Speak HTTPS with a certificate of a CA made for this run.
+    /// Whether it serves HTTPS, with a certificate of a CA made for this run.
     #[cfg(feature = "tls")]
     pub tls: bool,
-    /// Names that its certificate is for besides loopback's.
+    /// Names in its certificate, besides those of loopback.
     #[cfg(feature = "tls")]
     pub names: Vec<String>,
-    /// Take orders at `POST /_emulator`.
+    /// Whether it accepts orders at `POST /_emulator`.
     pub control_api: bool,
-    /// The region all three services claim to be in.
+    /// Region of all services.
     pub region: String,
-    /// The account the instance and its secrets claim to belong to.
+    /// Account of the instance and its secrets.
     pub account_id: String,
-    /// The first access key; `None` draws one.
+    /// First access key; `None` creates a random one.
     pub access_key: Option<AccessKey>,
 }
 

@@ -15,7 +15,7 @@ use crate::service::{action_of, kms, refused, serve};
 use crate::sign::Authorization;
 use crate::state::Services;
 use crate::state::action::Action;
-use crate::state::call::{Call, CallTicket};
+use crate::state::call::{CallTicket, RecordedCall};
 use crate::wire::answer::ServiceAnswer;
 use crate::wire::body::{Cut, Delivery, Paced};
 use crate::wire::inbound::Inbound;
@@ -23,12 +23,12 @@ use crate::wire::instant;
 
 const CONTROL_PATH: &str = "/_emulator";
 
-/// Answers that are still to be sent on a connection, ahead of the one to its next request.
+/// Queued answers of a connection, sent before the answer to its next request.
 #[derive(Default)]
 pub(crate) struct Backlog(Mutex<VecDeque<ServiceAnswer>>);
 
 impl Backlog {
-    /// The answer that is sent where `own` would be in its turn.
+    /// Queues `own` and returns the answer whose turn it is.
     fn pass(&self, own: ServiceAnswer) -> ServiceAnswer {
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(first) = answers.pop_front() else {
@@ -84,7 +84,7 @@ pub(crate) async fn answer(
     Ok(send(shared, answer, delivery))
 }
 
-/// Records the call and takes the fault that is meant for it.
+/// Records the call and returns its fault.
 fn note(shared: &Services, request: &Inbound, action: Action) -> (CallTicket, Option<Fault>) {
     let asked = request.given("SecretName");
     let name = asked.map(|asked| kms::secret_name(asked).1);
@@ -93,7 +93,7 @@ fn note(shared: &Services, request: &Inbound, action: Action) -> (CallTicket, Op
 
     let mut state = shared.state();
     let fault = state.faults.take(action, name);
-    let ticket = state.calls.begin(Call {
+    let ticket = state.calls.begin(RecordedCall {
         action,
         path: request.path.clone(),
         secret: asked.map(str::to_owned),

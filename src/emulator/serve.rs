@@ -20,18 +20,18 @@ use crate::state::Services;
 
 #[cfg(feature = "tls")]
 type Acceptor = tokio_rustls::TlsAcceptor;
-/// Never exists without the feature.
+/// Uninhabited without the feature.
 #[cfg(not(feature = "tls"))]
 #[derive(Clone)]
 pub(crate) enum Acceptor {}
 
-/// For a TLS handshake, and for the head of a request.
+/// Limit for a TLS handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After a failed accept, which is mostly a want of descriptors.
+/// Pause after a failed accept, mostly for want of descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Accepts connections until the other end of `stop` is dropped, then ends them all at once. Dropping
-/// the future ends them too.
+/// Accepts connections until the sender of `stop` is dropped, then closes them all. Dropping the future closes
+/// them too.
 pub(crate) async fn serve(
     shared: Arc<Services>,
     listener: TcpListener,
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
 }
 
 async fn greet(shared: Arc<Services>, stream: TcpStream, tls: Option<Acceptor>) {
-    // Without it small answers wait for an acknowledgement. Failing that, they are merely late.
+    // Otherwise small answers wait for an acknowledgement. If this fails, they are only late.
     let _ = stream.set_nodelay(true);
     match tls {
         None => converse(shared, stream).await,
@@ -88,8 +88,8 @@ fn handshake(tls: Acceptor, _: TcpStream) -> std::future::Ready<Option<TcpStream
 async fn converse(shared: Arc<Services>, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let backlog = route::Backlog::default();
     let service = service_fn(|request| route::answer(&shared, &backlog, request));
-    // A service that fails has hyper close the connection without an answer, which is what a cut is. How a
-    // connection ended is of no interest beyond that.
+    // If the service fails, hyper closes the connection without an answer, which is a cut. The cause of a closed
+    // connection does not matter.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)

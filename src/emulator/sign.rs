@@ -1,4 +1,4 @@
-//! ACS3-HMAC-SHA256, seen from the service's side.
+//! Verification of ACS3-HMAC-SHA256.
 
 mod authorization;
 mod canonical;
@@ -11,10 +11,10 @@ pub(crate) use verify::{check_date, verify};
 
 use crate::state::random::hex;
 
-/// The only scheme accepted.
+/// Only accepted scheme.
 const SCHEME: &str = "ACS3-HMAC-SHA256";
 
-/// The SHA-256 of `bytes` in hex.
+/// Returns the SHA-256 of `bytes` in hex.
 fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -25,27 +25,27 @@ use self::trust::RoleTrust;
 use crate::fault::Faults;
 use crate::wire::refusal::InvalidOrder;
 
-/// How long temporary keys live unless somebody says otherwise.
+/// Default lifetime of temporary keys.
 const SESSION_LIFETIME: Duration = Duration::from_hours(1);
 
-/// The emulator behind its listener.
+/// State of the emulator behind its listener.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) draw: Draw,
     pub(crate) region: String,
     pub(crate) account_id: String,
-    /// `host:port`.
+    /// Host and port.
     pub(crate) endpoint: String,
-    /// With its scheme and without a path.
+    /// Base URL, without a path.
     pub(crate) base_url: String,
     pub(crate) control_api: bool,
-    /// The key that is good after a reset.
+    /// Key that is valid after a reset.
     pub(crate) access_key: AccessKey,
     accepted: AtomicU64,
     state: Mutex<EmulatorState>,
 }
 
-/// What the emulator is made of.
+/// Parts of the emulator.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) region: String,
@@ -70,12 +70,12 @@ impl Services {
         }
     }
 
-    /// The state, for a moment; never across an await.
+    /// Locks the state; never held across an await.
     pub(crate) fn state(&self) -> MutexGuard<'_, EmulatorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a version of a secret and gives its id.
+    /// Adds a version of a secret and returns its id.
     pub(crate) fn put_secret(&self, order: PutSecret) -> Result<String, InvalidOrder> {
         let drawn = self.draw.hex(32);
         let mut state = self.state();
@@ -83,7 +83,7 @@ impl Services {
         state.secrets.put(order, drawn, now)
     }
 
-    /// Puts everything back to how it was at the start. Calls under way end as they would have.
+    /// Resets everything. Calls under way are not affected.
     pub(crate) fn reset(&self) {
         let mut state = self.state();
         let mut calls = std::mem::take(&mut state.calls);
@@ -101,11 +101,11 @@ impl Services {
     }
 }
 
-/// Everything that changes.
+/// Mutable state.
 pub(crate) struct EmulatorState {
-    /// Seconds the services' clock is ahead of the machine's.
+    /// Seconds by which the services' clock is ahead of the machine's.
     pub(crate) clock_offset: i64,
-    /// Wins over the duration a client asks for.
+    /// Overrides the duration that a client asks for.
     pub(crate) session_lifetime: Option<Duration>,
     pub(crate) keys: Keys,
     pub(crate) secrets: Secrets,
@@ -114,7 +114,7 @@ pub(crate) struct EmulatorState {
     pub(crate) calls: Calls,
     pub(crate) metadata: MetadataState,
     pub(crate) trust: RoleTrust,
-    /// What the credentials URI hands out until it ends.
+    /// Current key of the credentials URI.
     pub(crate) handed_out: Option<SessionCredentials>,
 }
 
@@ -136,13 +136,13 @@ impl EmulatorState {
         }
     }
 
-    /// The services' time.
+    /// Returns the services' time.
     pub(crate) fn now(&self) -> OffsetDateTime {
         let now = OffsetDateTime::now_utc();
         now.saturating_add(time::Duration::seconds(self.clock_offset))
     }
 
-    /// Hands out a temporary key for as long as was set, else as was asked for, else for an hour.
+    /// Issues a temporary key for the configured lifetime, else the requested one, else an hour.
     pub(crate) fn issue_session(
         &mut self,
         draw: &Draw,

@@ -16,11 +16,11 @@ use kms_agent_core::{
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
-type Reply = Box<dyn FnOnce(&SecretRef) -> Result<Fetched, SourceError> + Send>;
+type ScriptedReply = Box<dyn FnOnce(&SecretRef) -> Result<Fetched, SourceError> + Send>;
 
 /// Answers fetches from a script, in order, and panics at a fetch beyond its end. A test can hold answers back.
 pub struct ScriptedSource {
-    replies: Mutex<VecDeque<Reply>>,
+    replies: Mutex<VecDeque<ScriptedReply>>,
     calls: watch::Sender<Vec<(SecretRef, Purpose)>>,
     gate: Semaphore,
     scope: watch::Sender<Option<Arc<Scope>>>,

@@ -15,10 +15,10 @@ use crate::wire::body::{Cut, Delivery};
 use crate::wire::inbound::Inbound;
 use crate::wire::refusal::ServiceRefusal;
 
-/// The wait before each piece of a slow body, unless the fault names one.
+/// Default delay before each piece of a slow body.
 const SLOW_BODY: Duration = Duration::from_millis(100);
 
-/// What a request gets that a fault is meant for.
+/// Answers a request as its fault says.
 pub(crate) async fn spoil(
     shared: &Services,
     request: &Inbound,
@@ -51,7 +51,7 @@ pub(crate) async fn spoil(
     Ok((answer, delivery))
 }
 
-/// `answer` with the members of the fault in place of its own.
+/// Replaces members of `answer` by those of the fault.
 fn altered(mut answer: ServiceAnswer, fault: &Fault) -> ServiceAnswer {
     if let Ok(serde_json::Value::Object(mut members)) = serde_json::from_slice(&answer.body) {
         members.extend(fault.members.clone());
@@ -60,7 +60,7 @@ fn altered(mut answer: ServiceAnswer, fault: &Fault) -> ServiceAnswer {
     answer
 }
 
-/// The answer that a surplus fault adds to the connection.
+/// Returns the answer that a surplus fault adds to the connection.
 pub(crate) fn surplus(fault: &Fault) -> Option<ServiceAnswer> {
     (fault.kind == FaultKind::Surplus).then(|| {
         ServiceAnswer::new(
@@ -71,7 +71,7 @@ pub(crate) fn surplus(fault: &Fault) -> Option<ServiceAnswer> {
     })
 }
 
-/// The answer of a fault that has its own.
+/// Returns the answer of a fault with its own answer.
 fn made_up(shared: &Services, action: Action, fault: &Fault) -> ServiceAnswer {
     let default_status = match fault.kind {
         FaultKind::Throttle => 429,
@@ -118,7 +118,7 @@ fn made_up(shared: &Services, action: Action, fault: &Fault) -> ServiceAnswer {
     }
 }
 
-/// What a service usually says with a status.
+/// Returns the usual code and message of a status.
 fn usual(action: Action, kind: FaultKind, status: u16) -> (&'static str, &'static str) {
     let throttled = kind == FaultKind::Throttle || status == 429;
     match (action, status) {

@@ -12,15 +12,15 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What it takes to speak TLS.
+/// Acceptor and CA certificate for TLS.
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
-    /// The authority's certificate, for clients.
+    /// Certificate of the authority, for clients.
     pub(crate) ca_pem: String,
 }
 
 impl Tls {
-    /// Makes an authority and has it certify loopback and `names`. The authority's key is gone afterwards.
+    /// Creates an authority and a certificate for loopback and `names`. The authority's key is dropped afterwards.
     pub(crate) fn generate(names: Vec<String>) -> io::Result<Self> {
         let ca = authority().map_err(io::Error::other)?;
         let key = KeyPair::generate().map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! A credentials URI: a service that renews what it hands out on a schedule of its own.
+//! A credentials URI: a service that renews its credentials on its own schedule.
 
 use crate::service::metadata::flat;
 use crate::state::Services;
@@ -6,7 +6,7 @@ use crate::wire::answer::ServiceAnswer;
 
 pub(crate) const PATH: &str = "/credentials";
 
-/// Hands out one temporary key to all who ask, and draws another only when it has ended.
+/// Returns the same temporary key to every caller until it expires.
 pub(crate) fn answer(shared: &Services) -> ServiceAnswer {
     let mut state = shared.state();
     let now = state.now();

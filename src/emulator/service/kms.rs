@@ -1,11 +1,11 @@
-//! KMS, of which GetSecretValue is all there is.
+//! KMS, with GetSecretValue only.
 
 use http::StatusCode;
 use serde::Serialize;
 
 use crate::sign;
 use crate::state::Services;
-use crate::state::secret::{DataType, Reading, SecretType, Secrets, Wanted, is_name, not_found};
+use crate::state::secret::{DataType, Reading, SecretType, Secrets, Wanted, is_name};
 use crate::wire::answer::ServiceAnswer;
 use crate::wire::inbound::Inbound;
 use crate::wire::instant;
@@ -29,7 +29,7 @@ pub(crate) fn secret_value(
     Ok(ServiceAnswer::json(StatusCode::OK, &body))
 }
 
-/// The name behind a name or an ARN, and the region the ARN names.
+/// Returns the name in a name or an ARN, and the region of the ARN.
 pub(crate) fn secret_name(asked: &str) -> (Option<&str>, &str) {
     let mut parts = asked.splitn(5, ':');
     match (
@@ -67,7 +67,7 @@ fn find<'a>(
         ));
     }
     if region.is_some_and(|region| region != shared.region) {
-        return Err(not_found());
+        return Err(ServiceRefusal::not_found());
     }
     let wanted = Wanted {
         version_id: request.given("VersionId"),
@@ -80,7 +80,7 @@ fn is_true(text: Option<&str>) -> bool {
     text.is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
-/// A dry run always fails, and says how the real one would have ended.
+/// Returns the error of a dry run, which reports the result of the real call.
 fn dry_run(refusal: Option<ServiceRefusal>) -> ServiceRefusal {
     match refusal {
         None => ServiceRefusal::kms(
@@ -97,7 +97,7 @@ fn dry_run(refusal: Option<ServiceRefusal>) -> ServiceRefusal {
     }
 }
 
-/// The body of the answer, member for member.
+/// Returns the body of the answer.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct SecretValue<'a> {

@@ -79,7 +79,7 @@ fn credentials(shared: &Services, state: &mut EmulatorState) -> ServiceAnswer {
     flat(&credentials, state.now())
 }
 
-/// Credentials in the form that the metadata service and credentials URIs have in common.
+/// Returns credentials in the form of the metadata service and of credentials URIs.
 pub(crate) fn flat(credentials: &SessionCredentials, now: OffsetDateTime) -> ServiceAnswer {
     let body = json!({
         "AccessKeyId": credentials.id(),
@@ -92,7 +92,7 @@ pub(crate) fn flat(credentials: &SessionCredentials, now: OffsetDateTime) -> Ser
     ServiceAnswer::json(StatusCode::OK, &body)
 }
 
-/// The web server's own page for a status.
+/// Returns the web server's page for a status.
 fn page(status: StatusCode) -> ServiceAnswer {
     let title = format!(
         "{} {}",

@@ -13,7 +13,7 @@ use crate::wire::inbound::Inbound;
 use crate::wire::instant;
 use crate::wire::refusal::ServiceRefusal;
 
-/// Answers `AssumeRoleWithOIDC`, which nobody signs.
+/// Answers `AssumeRoleWithOIDC`, which is not signed.
 pub(crate) fn assume_role_with_oidc(
     shared: &Services,
     request: &Inbound,
@@ -67,7 +67,7 @@ pub(crate) fn assume_role(
     Ok(ServiceAnswer::json(StatusCode::OK, &body))
 }
 
-/// What both ways of assuming a role have in common.
+/// Parameters that both ways of assuming a role share.
 struct Wish<'a> {
     role: &'a str,
     session: &'a str,
@@ -134,7 +134,7 @@ fn invalid(what: &str) -> ServiceRefusal {
     )
 }
 
-/// Whether `text` is `acs:ram::<account>:<kind><name>`.
+/// Returns whether `text` is `acs:ram::<account>:<kind><name>`.
 fn is_ram_arn(text: &str, kind: &str) -> bool {
     text.strip_prefix("acs:ram::")
         .and_then(|rest| rest.split_once(':'))

@@ -3,14 +3,14 @@
 use crate::sign::SCHEME;
 use crate::wire::refusal::ServiceRefusal;
 
-/// What a client claims.
+/// Contents of the header.
 #[derive(Debug)]
 pub(crate) struct Authorization<'a> {
-    /// The access key's id.
+    /// Id of the access key.
     pub(crate) key_id: &'a str,
     /// Names of the signed headers, as the client wrote them.
     pub(crate) signed_headers: Vec<&'a str>,
-    /// The signature, in hex.
+    /// Signature, in hex.
     pub(crate) signature: &'a str,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Authorization<'a> {
         })
     }
 
-    /// Whether a header, named in lower case, is signed.
+    /// Returns whether a header, named in lower case, is signed.
     pub(crate) fn signs(&self, header: &str) -> bool {
         self.signed_headers
             .iter()

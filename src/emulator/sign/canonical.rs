@@ -1,4 +1,4 @@
-//! The text a signature is made over.
+//! Text that is signed.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
@@ -14,11 +14,11 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// The parts of a request a signature covers.
+/// Parts of a request that the signature covers.
 pub(super) struct Canonical<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
-    /// Decoded. The service encodes them anew, so that it does not matter how a client wrote a space.
+    /// Decoded parameters. The service encodes them again, so that any encoding of a space is accepted.
     pub(super) query: &'a [(String, String)],
     pub(super) headers: &'a HeaderMap,
     pub(super) signed_headers: &'a [&'a str],
@@ -26,7 +26,7 @@ pub(super) struct Canonical<'a> {
 }
 
 impl Canonical<'_> {
-    /// The string that is signed. It holds a digest of the request and nothing of its content.
+    /// Returns the string to sign, with a digest of the request instead of its content.
     pub(super) fn string_to_sign(&self) -> String {
         format!("{SCHEME}\n{}", sha256(&self.request()))
     }
@@ -62,7 +62,7 @@ impl Canonical<'_> {
         encoded.join("&")
     }
 
-    /// A header's value without outer white space; several of one name are joined by commas.
+    /// Returns a header's value without outer white space; several values are joined by commas.
     fn header(&self, name: &str) -> Vec<u8> {
         let values: Vec<&[u8]> = self
             .headers
@@ -74,7 +74,7 @@ impl Canonical<'_> {
     }
 }
 
-/// The signature in hex. A key of any length will do for HMAC, so there is always one.
+/// Returns the signature in hex. HMAC accepts keys of any length, so this always succeeds.
 pub(super) fn signature(secret: &str, string_to_sign: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(string_to_sign.as_bytes());

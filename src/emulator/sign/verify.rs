@@ -1,4 +1,4 @@
-//! The gateway's checks of a signed request, in its order.
+//! The gateway's checks of a signed request, in the gateway's order.
 
 use time::{Duration, OffsetDateTime};
 
@@ -11,10 +11,10 @@ use crate::wire::inbound::Inbound;
 use crate::wire::instant;
 use crate::wire::refusal::ServiceRefusal;
 
-/// How far a request's date may be from the gateway's clock.
+/// Largest difference between a request's date and the gateway's clock.
 const SKEW: Duration = Duration::minutes(15);
 
-/// Whether a request is signed by a key that is good now. Its nonce is used up only when it is.
+/// Checks that a request is signed by a valid key. Only then is its nonce used up.
 pub(crate) fn verify(request: &Inbound, state: &mut EmulatorState) -> Result<(), ServiceRefusal> {
     let header = request
         .header("authorization")
@@ -75,7 +75,7 @@ pub(crate) fn verify(request: &Inbound, state: &mut EmulatorState) -> Result<(),
     ))
 }
 
-/// Whether `text` is a time near the gateway's own.
+/// Checks that `text` is a time near the gateway's own.
 pub(crate) fn check_date(text: &str, now: OffsetDateTime) -> Result<(), ServiceRefusal> {
     let date = instant::parse(text).ok_or_else(|| {
         ServiceRefusal::gateway(
@@ -94,7 +94,7 @@ pub(crate) fn check_date(text: &str, now: OffsetDateTime) -> Result<(), ServiceR
     Ok(())
 }
 
-/// Whether the token is the key's own and still good.
+/// Checks that the token belongs to the key and is still valid.
 fn check_token(
     token: Option<&str>,
     key: &Known,
@@ -124,7 +124,7 @@ fn check_token(
     Err(ServiceRefusal::gateway(400, code, message))
 }
 
-/// Whether the signature covers the host and all that the gateway acts upon, and nothing absent.
+/// Checks that the signature covers the host and all headers that the gateway uses, and no absent header.
 fn check_coverage(
     request: &Inbound,
     authorization: &Authorization<'_>,

@@ -1,18 +1,18 @@
-//! What a request wants, as far as rules and counters care.
+//! Kinds of requests, for rules and counters.
 
 use serde::{Deserialize, Serialize};
 
-/// What a request asked for.
+/// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
-    /// KMS: read a secret.
+    /// KMS: reads a secret.
     GetSecretValue,
-    /// STS: exchange an OIDC token for temporary credentials.
+    /// STS: exchanges an OIDC token for temporary credentials.
     #[serde(rename = "AssumeRoleWithOIDC")]
     AssumeRoleWithOidc,
-    /// STS: exchange signed credentials for temporary ones.
+    /// STS: exchanges signed credentials for temporary ones.
     AssumeRole,
-    /// Anything below `/latest/`.
+    /// Metadata service: any path below `/latest/`.
     Metadata,
     /// A credentials URI, at `/credentials`.
     CredentialsUri,
@@ -21,7 +21,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The API of that name; the services spell names exactly.
+    /// Returns the API of that name, spelled exactly.
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "GetSecretValue" => Self::GetSecretValue,
@@ -31,7 +31,7 @@ impl Action {
         }
     }
 
-    /// The version an API is published under, and the product it belongs to.
+    /// Returns the version and the product of an API.
     pub(crate) fn api(self) -> Option<Api> {
         match self {
             Self::GetSecretValue => Some(Api {
@@ -47,11 +47,11 @@ impl Action {
     }
 }
 
-/// Where an API belongs.
+/// Product and version of an API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Api {
-    /// The product code error answers name.
+    /// Product code in error answers.
     pub(crate) product: &'static str,
-    /// The only version accepted.
+    /// Only accepted version.
     pub(crate) version: &'static str,
 }

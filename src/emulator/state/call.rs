@@ -1,4 +1,4 @@
-//! What came in, for whoever wants to count it.
+//! Recorded calls.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::SystemTime;
@@ -9,33 +9,33 @@ use crate::fault::FaultKind;
 use crate::state::action::Action;
 use crate::wire::instant;
 
-/// How many calls are remembered one by one. Counters go on beyond that.
+/// Most calls that are recorded in full. Counters continue beyond that.
 const REMEMBERED: usize = 100_000;
 
-/// One request that arrived. Holds no value, token or secret of a key.
+/// A request that arrived. Holds no value, token or secret of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Call {
-    /// What was asked for.
+pub struct RecordedCall {
+    /// Kind of the request.
     pub action: Action,
-    /// The path, without the query.
+    /// Path, without the query.
     pub path: String,
-    /// The `SecretName` as sent: a name or an ARN.
+    /// `SecretName` as sent: a name or an ARN.
     pub secret: Option<String>,
-    /// The `VersionId` as sent.
+    /// `VersionId` as sent.
     pub version_id: Option<String>,
-    /// The `VersionStage` as sent.
+    /// `VersionStage` as sent.
     pub version_stage: Option<String>,
-    /// The id of the key the request claims to be signed with.
+    /// Id of the key in the request's signature, unverified.
     pub access_key_id: Option<String>,
-    /// The `User-Agent`.
+    /// `User-Agent`.
     pub user_agent: Option<String>,
-    /// The status answered; `None` while there is no answer, and for good where a fault gave none.
+    /// Status of the answer; `None` before the answer, and if a fault suppressed it.
     pub status: Option<u16>,
-    /// The `Code` of an error answer.
+    /// `Code` of an error answer.
     pub code: Option<String>,
-    /// The fault that was applied.
+    /// Fault that was applied.
     pub fault: Option<FaultKind>,
-    /// When it arrived, by the machine's clock.
+    /// Time of arrival, by the machine's clock.
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
 }
@@ -44,23 +44,23 @@ fn rfc3339<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_str(&instant::text((*at).into()))
 }
 
-/// Names a remembered call, so that its outcome can be filled in.
+/// Reference to a recorded call, to add its outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallTicket(u64);
 
 /// All calls since the last reset.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    /// The number of the first call in `recent`. Never goes back, so that a ticket from before a reset
-    /// names nothing.
+    /// Number of the first call in `recent`. It never decreases, so that a ticket from before a reset refers to no
+    /// call.
     first: u64,
-    recent: VecDeque<Call>,
+    recent: VecDeque<RecordedCall>,
     counts: HashMap<Action, u64>,
 }
 
 impl Calls {
-    /// Remembers that a request arrived.
-    pub(crate) fn begin(&mut self, call: Call) -> CallTicket {
+    /// Records that a request arrived.
+    pub(crate) fn begin(&mut self, call: RecordedCall) -> CallTicket {
         let count = self.counts.entry(call.action).or_default();
         *count = count.saturating_add(1);
         if self.recent.len() >= REMEMBERED {
@@ -71,7 +71,7 @@ impl Calls {
         CallTicket(self.first + self.recent.len() as u64 - 1)
     }
 
-    /// Notes how a call was answered.
+    /// Records the answer to a call.
     pub(crate) fn answered(&mut self, ticket: CallTicket, status: u16, code: Option<String>) {
         let index = ticket
             .0
@@ -83,17 +83,17 @@ impl Calls {
         }
     }
 
-    /// The remembered calls, oldest first.
-    pub(crate) fn list(&self) -> Vec<Call> {
+    /// Returns the recorded calls, oldest first.
+    pub(crate) fn list(&self) -> Vec<RecordedCall> {
         self.recent.iter().cloned().collect()
     }
 
-    /// How many calls of one kind there were.
+    /// Returns the number of calls of one kind.
     pub(crate) fn count(&self, action: Action) -> u64 {
         self.counts.get(&action).copied().unwrap_or_default()
     }
 
-    /// Forgets all calls.
+    /// Clears all calls.
     pub(crate) fn clear(&mut self) {
         self.first += self.recent.len() as u64;
         self.recent.clear();

@@ -1,4 +1,4 @@
-//! Access keys: long-lived ones, and the temporary ones STS and the metadata service hand out.
+//! Access keys: long-lived ones, and temporary ones of STS and the metadata service.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::state::random::Draw;
 
-/// How many temporary keys are kept. An expired one is kept too, so that it is refused as expired.
+/// Most temporary keys that are kept. Expired ones are kept too, so that they are refused as expired.
 const SESSIONS: usize = 10_000;
 
 /// A long-lived access key.
@@ -19,7 +19,7 @@ pub struct AccessKey {
 }
 
 impl AccessKey {
-    /// The key of that id and secret.
+    /// Creates the key of that id and secret.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -27,7 +27,7 @@ impl AccessKey {
         }
     }
 
-    /// Draws a new long-lived key.
+    /// Creates a random long-lived key.
     pub(crate) fn draw(draw: &Draw) -> Self {
         Self::new(format!("LTAI5t{}", draw.hex(18)), draw.hex(30))
     }
@@ -75,7 +75,7 @@ impl SessionCredentials {
         &self.security_token
     }
 
-    /// When it ends, by the emulator's clock.
+    /// Returns the time of its expiry, by the emulator's clock.
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at.into()
     }
@@ -94,15 +94,15 @@ impl fmt::Debug for SessionCredentials {
     }
 }
 
-/// One key as the gateway knows it.
+/// A key in the gateway's list.
 pub(crate) struct Known {
     pub(crate) secret: String,
     pub(crate) enabled: bool,
-    /// The security token and its end, for a temporary key.
+    /// Security token and expiry of a temporary key.
     pub(crate) session: Option<(String, OffsetDateTime)>,
 }
 
-/// All keys.
+/// Keys by id.
 #[derive(Default)]
 pub(crate) struct Keys {
     by_id: HashMap<String, Known>,
@@ -121,7 +121,7 @@ impl Keys {
         self.by_id.insert(key.id, known);
     }
 
-    /// Enables or disables a key; false when there is none.
+    /// Enables or disables a key; returns false if it is unknown.
     pub(crate) fn set_enabled(&mut self, id: &str, enabled: bool) -> bool {
         self.by_id
             .get_mut(id)
@@ -129,13 +129,13 @@ impl Keys {
             .is_some()
     }
 
-    /// Forgets a key; false when there is none.
+    /// Removes a key; returns false if it is unknown.
     pub(crate) fn revoke(&mut self, id: &str) -> bool {
         self.sessions.retain(|session| session != id);
         self.by_id.remove(id).is_some()
     }
 
-    /// Hands out a temporary key.
+    /// Issues a temporary key.
     pub(crate) fn issue_session(
         &mut self,
         draw: &Draw,
@@ -162,7 +162,7 @@ impl Keys {
         }
     }
 
-    /// The key of that id.
+    /// Returns the key of that id.
     pub(crate) fn find(&self, id: &str) -> Option<&Known> {
         self.by_id.get(id)
     }

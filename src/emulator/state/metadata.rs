@@ -5,10 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-/// How many metadata tokens are kept; clients draw one for each renewal.
+/// Most metadata tokens that are kept; clients request one for each renewal.
 const TOKENS: usize = 1000;
 
-/// What asking for a metadata token leads to.
+/// Answer to a request for a metadata token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenEndpoint {
@@ -21,17 +21,17 @@ pub enum TokenEndpoint {
     Forbidden,
 }
 
-/// How the metadata service behaves.
+/// Settings of the metadata service.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetadataSettings {
-    /// The RAM role attached to the instance.
+    /// RAM role attached to the instance.
     pub role: Option<String>,
-    /// What asking for a metadata token leads to.
+    /// Answer to a request for a metadata token.
     pub token_endpoint: TokenEndpoint,
     /// Whether requests without a metadata token are answered.
     pub allow_v1: bool,
-    /// The instance's id.
+    /// Id of the instance.
     pub instance_id: String,
 }
 

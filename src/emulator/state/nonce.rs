@@ -1,9 +1,9 @@
-//! The signature nonces that were used.
+//! Used signature nonces.
 
 use std::collections::{HashSet, VecDeque};
 
-/// How many are remembered. The gateway remembers them for a quarter of an hour; a count is as good for an
-/// emulator and has a bound.
+/// Most nonces that are kept. The gateway keeps them for a quarter of an hour; for an emulator a bounded count is
+/// enough.
 const REMEMBERED: usize = 65_536;
 
 /// Used nonces.
@@ -14,7 +14,7 @@ pub(crate) struct Nonces {
 }
 
 impl Nonces {
-    /// Notes a nonce; false when it was used before.
+    /// Records a nonce; returns false if it was used before.
     pub(crate) fn take(&mut self, nonce: &str) -> bool {
         if !self.used.insert(nonce.to_owned()) {
             return false;

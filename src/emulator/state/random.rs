@@ -1,4 +1,4 @@
-//! Random text. The operating system is asked once; everything drawn later cannot fail.
+//! Random text. Only the seed comes from the operating system, so that later calls cannot fail.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -9,13 +9,13 @@ use sha2::Sha256;
 
 /// A source of unpredictable text.
 pub(crate) struct Draw {
-    /// Keyed with bytes from the operating system.
+    /// Key from the operating system.
     seeded: Hmac<Sha256>,
     drawn: AtomicU64,
 }
 
 impl Draw {
-    /// Asks the operating system for a seed.
+    /// Creates a source with a seed from the operating system.
     pub(crate) fn open() -> io::Result<Self> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
@@ -26,21 +26,21 @@ impl Draw {
         })
     }
 
-    /// 64 lower-case hex digits.
+    /// Returns 64 lower-case hex digits.
     pub(crate) fn hex64(&self) -> String {
         let mut mac = self.seeded.clone();
         mac.update(&self.drawn.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         hex(&mac.finalize().into_bytes())
     }
 
-    /// `length` lower-case hex digits, at most 64.
+    /// Returns `length` lower-case hex digits, at most 64.
     pub(crate) fn hex(&self, length: usize) -> String {
         let mut text = self.hex64();
         text.truncate(length);
         text
     }
 
-    /// An id in the usual five groups.
+    /// Returns an id in the usual five groups.
     pub(crate) fn request_id(&self) -> String {
         let mut text = self.hex(32);
         for at in [20, 16, 12, 8] {

@@ -1,4 +1,4 @@
-//! Secrets as callers put them.
+//! Secrets as tests put them.
 
 mod store;
 
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::refusal::InvalidOrder;
 
-pub(crate) use store::{Reading, Secrets, Wanted, not_found};
+pub(crate) use store::{Reading, Secrets, Wanted};
 
-/// The stage of the version in force.
+/// Stage of the current version.
 pub(crate) const CURRENT: &str = "ACSCurrent";
-/// The stage of the version that was in force before.
+/// Stage of the previous version.
 pub(crate) const PREVIOUS: &str = "ACSPrevious";
 
 /// `SecretType`. All but `Generic` are managed: KMS rotates them itself and ignores `VersionId` for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretType {
-    /// Whatever its owner put in.
+    /// Any value of the owner.
     #[default]
     Generic,
     /// An account of an RDS instance.
@@ -46,11 +46,11 @@ pub enum DataType {
     /// Text.
     #[default]
     Text,
-    /// Bytes, in whatever form their owner wrote them; usually base64.
+    /// Bytes, in the owner's encoding; usually base64.
     Binary,
 }
 
-/// Members that only secrets with rotation have. Handed out as they are.
+/// Members that only secrets with rotation have, returned unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotation {
@@ -62,32 +62,32 @@ pub struct Rotation {
     pub last_at: Option<String>,
     /// `NextRotationDate`.
     pub next_at: Option<String>,
-    /// `ExtendedConfig`, a string that holds JSON. Only given to those who ask for it.
+    /// `ExtendedConfig`, a string that holds JSON. Only returned on request.
     pub extended_config: Option<String>,
 }
 
-/// What may be the matter with a secret.
+/// State of a secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretState {
-    /// Nothing.
+    /// Readable.
     #[default]
     Available,
     /// The caller may not read it: `Forbidden.NoPermission`, whether it exists or not.
     Denied,
     /// Its key is disabled: `Rejected.Disabled`.
     KeyDisabled,
-    /// Its key is gone: `Forbidden.KeyNotFound`.
+    /// Its key does not exist: `Forbidden.KeyNotFound`.
     KeyNotFound,
-    /// It is to be deleted: `Rejected.ResourceInDeleteWindow`.
+    /// It is scheduled for deletion: `Rejected.ResourceInDeleteWindow`.
     InDeleteWindow,
 }
 
-/// An order to add a version to a secret, which is made if there is none of that name.
+/// An order to add a version to a secret, which is created if it does not exist.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PutSecret {
-    /// The name, without any ARN around it.
+    /// Name, without an ARN around it.
     pub name: String,
     value: String,
     /// `SecretDataType` of this version.
@@ -96,11 +96,11 @@ pub struct PutSecret {
     /// `SecretType`; `None` keeps what the secret has, `Generic` at first.
     #[serde(default, rename = "type")]
     pub secret_type: Option<SecretType>,
-    /// The new version's id; `None` draws 32 hex digits.
+    /// Id of the new version; `None` creates 32 random hex digits.
     #[serde(default)]
     pub version_id: Option<String>,
-    /// The new version's stages, taken from whichever version has them; `None` means `ACSCurrent`. The
-    /// first version of a secret is `ACSCurrent` in any case.
+    /// Stages of the new version, taken from the versions that have them; `None` means `ACSCurrent`. The first
+    /// version of a secret is always `ACSCurrent`.
     #[serde(default)]
     pub stages: Option<Vec<String>>,
     /// Rotation members from now on; `None` keeps what the secret has.
@@ -109,7 +109,7 @@ pub struct PutSecret {
 }
 
 impl PutSecret {
-    /// A new current version.
+    /// Creates an order for a new current version.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -122,14 +122,14 @@ impl PutSecret {
         }
     }
 
-    /// The value is the text of some bytes.
+    /// Makes the value binary.
     #[must_use]
     pub fn binary(mut self) -> Self {
         self.data_type = DataType::Binary;
         self
     }
 
-    /// The secret is of this type and has these rotation members.
+    /// Sets the type of the secret and its rotation members.
     #[must_use]
     pub fn managed(mut self, secret_type: SecretType, rotation: Rotation) -> Self {
         self.secret_type = Some(secret_type);
@@ -137,14 +137,14 @@ impl PutSecret {
         self
     }
 
-    /// The version's id is this one.
+    /// Sets the id of the version.
     #[must_use]
     pub fn version_id(mut self, id: impl Into<String>) -> Self {
         self.version_id = Some(id.into());
         self
     }
 
-    /// The version has these stages.
+    /// Sets the stages of the version.
     #[must_use]
     pub fn stages<S: Into<String>>(mut self, stages: impl IntoIterator<Item = S>) -> Self {
         self.stages = Some(stages.into_iter().map(Into::into).collect());
@@ -185,8 +185,8 @@ impl fmt::Debug for PutSecret {
     }
 }
 
-/// Whether `text` can name a secret. KMS itself allows only `A-Z a-z 0-9 _ / + = . @ -`; any other text is
-/// taken too, so that a client's encoding can be tried with the hardest names.
+/// Returns whether `text` can name a secret. KMS allows only `A-Z a-z 0-9 _ / + = . @ -`; the emulator accepts
+/// other text too, to test a client's encoding with difficult names.
 pub(crate) fn is_name(text: &str) -> bool {
     (1..=192).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }

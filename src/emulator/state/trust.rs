@@ -5,19 +5,19 @@ use crate::wire::refusal::ServiceRefusal;
 /// Roles and OIDC tokens that STS accepts.
 #[derive(Default)]
 pub(crate) struct RoleTrust {
-    /// The OIDC tokens that are good; with none registered any will do.
+    /// Registered OIDC tokens; if empty, every token is valid.
     tokens: Vec<String>,
-    /// The role ARNs that exist; with none registered all do.
+    /// Registered role ARNs; if empty, every role exists.
     roles: Vec<String>,
 }
 
 impl RoleTrust {
-    /// Accepts an OIDC token, and from now on only registered ones.
+    /// Registers an OIDC token. From now on only registered ones are accepted.
     pub(crate) fn register_token(&mut self, token: String) {
         self.tokens.push(token);
     }
 
-    /// Makes a role, and from now on only registered ones exist.
+    /// Registers a role. From now on only registered ones exist.
     pub(crate) fn register_role(&mut self, arn: String) {
         self.roles.push(arn);
     }

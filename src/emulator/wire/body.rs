@@ -1,4 +1,4 @@
-//! A response body that can be slow, far too long, or end before its time.
+//! A response body that can be slow, too long, or cut.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,25 +10,25 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 
-/// How many spaces an oversized answer is padded with: more than any client should read.
+/// Spaces after an oversized answer: more than any client should read.
 const PADDING: usize = 2 * 1024 * 1024;
 const PADDING_PIECE: usize = 64 * 1024;
 const SLOW_PIECES: usize = 16;
 
-/// How a body goes out.
+/// Way of sending a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Delivery {
-    /// As it is.
+    /// Unchanged.
     Whole,
     /// The announced length, the first half, then the end of the connection.
     CutHalfway,
-    /// In small pieces with this long before each.
+    /// In small pieces, with this pause before each.
     Slow(Duration),
     /// Followed by megabytes of spaces, without an announced length. JSON stays valid.
     Oversize,
 }
 
-/// The reason a connection is ended without the rest of an answer.
+/// Error that makes hyper close a connection without the rest of an answer.
 #[derive(Debug)]
 pub(crate) struct Cut;
 
@@ -40,43 +40,43 @@ impl fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-enum Step {
+enum BodyStep {
     Data(Bytes),
     Pause(Duration),
-    /// Lets hyper flush what it has before the next step.
+    /// Lets hyper flush its buffer before the next step.
     Flush,
     Fail,
 }
 
-/// A body that follows a script.
+/// A body that is sent step by step.
 pub(crate) struct Paced {
-    steps: VecDeque<Step>,
+    steps: VecDeque<BodyStep>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    /// `body`, going out as `delivery` says.
+    /// Creates `body`, to be sent as `delivery` says.
     pub(crate) fn new(body: Vec<u8>, delivery: Delivery) -> Self {
         let mut body = Bytes::from(body);
         let mut steps = VecDeque::new();
         match delivery {
-            Delivery::Whole => steps.push_back(Step::Data(body)),
+            Delivery::Whole => steps.push_back(BodyStep::Data(body)),
             Delivery::CutHalfway => {
                 body.truncate(body.len() / 2);
-                steps.extend([Step::Data(body), Step::Flush, Step::Fail]);
+                steps.extend([BodyStep::Data(body), BodyStep::Flush, BodyStep::Fail]);
             }
             Delivery::Slow(pause) => {
                 let size = body.len().div_ceil(SLOW_PIECES).max(1);
                 for piece in body.chunks(size) {
-                    steps.push_back(Step::Pause(pause));
-                    steps.push_back(Step::Data(Bytes::copy_from_slice(piece)));
+                    steps.push_back(BodyStep::Pause(pause));
+                    steps.push_back(BodyStep::Data(Bytes::copy_from_slice(piece)));
                 }
             }
             Delivery::Oversize => {
                 let padding = Bytes::from(vec![b' '; PADDING_PIECE]);
                 let pieces = std::iter::repeat_n(padding, PADDING / PADDING_PIECE);
-                steps.push_back(Step::Data(body));
-                steps.extend(pieces.map(Step::Data));
+                steps.push_back(BodyStep::Data(body));
+                steps.extend(pieces.map(BodyStep::Data));
             }
         }
         Self { steps, pause: None }
@@ -100,14 +100,14 @@ impl Body for Paced {
             }
             match self.steps.pop_front() {
                 None => return Poll::Ready(None),
-                Some(Step::Data(data)) if data.is_empty() => {}
-                Some(Step::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Some(Step::Pause(pause)) => self.pause = Some(Box::pin(sleep(pause))),
-                Some(Step::Flush) => {
+                Some(BodyStep::Data(data)) if data.is_empty() => {}
+                Some(BodyStep::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(BodyStep::Pause(pause)) => self.pause = Some(Box::pin(sleep(pause))),
+                Some(BodyStep::Flush) => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Some(Step::Fail) => return Poll::Ready(Some(Err(Cut))),
+                Some(BodyStep::Fail) => return Poll::Ready(Some(Err(Cut))),
             }
         }
     }

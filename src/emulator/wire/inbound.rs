@@ -1,4 +1,4 @@
-//! A request, read whole and taken apart.
+//! A request, read to its end and parsed.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -10,10 +10,10 @@ use percent_encoding::percent_decode_str;
 use crate::wire::body::Cut;
 use crate::wire::refusal::ServiceRefusal;
 
-/// No request of the services comes near; orders to put large secrets may.
+/// Largest body. Orders to put large secrets come near it.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Decoded parameters, in the order they came.
+/// Decoded parameters, in their order.
 pub(crate) type Parameters = Vec<(String, String)>;
 
 /// A request.
@@ -27,7 +27,7 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// Reads a request to its end. A body that breaks off or is far too long ends the connection.
+    /// Reads a request to its end. An incomplete or too long body ends the connection.
     pub(crate) async fn read(
         request: Request<Incoming>,
     ) -> Result<Result<Self, ServiceRefusal>, Cut> {
@@ -44,7 +44,7 @@ impl Inbound {
         ))
     }
 
-    /// Takes a request apart.
+    /// Parses a request.
     pub(crate) fn parse(
         method: Method,
         path: &str,
@@ -71,7 +71,7 @@ impl Inbound {
         })
     }
 
-    /// A parameter of the query or, failing that, of the form body.
+    /// Returns a parameter of the query, else of the form body.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -80,12 +80,12 @@ impl Inbound {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A parameter that is there and not empty.
+    /// Returns a parameter that is present and not empty.
     pub(crate) fn given(&self, name: &str) -> Option<&str> {
         self.parameter(name).filter(|value| !value.is_empty())
     }
 
-    /// A header that is text.
+    /// Returns a header that is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(name)
@@ -94,7 +94,7 @@ impl Inbound {
     }
 }
 
-/// Decodes `a=b&c=d`. A plus is a space, as in any form.
+/// Decodes `a=b&c=d`. A plus is a space, as in a form.
 fn parameters(text: &str) -> Result<Parameters, ServiceRefusal> {
     text.split('&')
         .filter(|pair| !pair.is_empty())

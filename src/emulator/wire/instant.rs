@@ -1,4 +1,4 @@
-//! Times as the services write them.
+//! Time formats of the services.
 
 use time::OffsetDateTime;
 use time::PrimitiveDateTime;
@@ -11,21 +11,21 @@ const HTTP: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
 
-/// `2026-01-02T03:04:05Z`.
+/// Formats a time as `2026-01-02T03:04:05Z`.
 pub(crate) fn text(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC)
         .format(UTC)
         .unwrap_or_default()
 }
 
-/// The form of a `Date` header.
+/// Formats a `Date` header.
 pub(crate) fn http_date(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC)
         .format(HTTP)
         .unwrap_or_default()
 }
 
-/// Reads `2026-01-02T03:04:05Z`, and no other form.
+/// Parses `2026-01-02T03:04:05Z`, and no other form.
 pub(crate) fn parse(text: &str) -> Option<OffsetDateTime> {
     PrimitiveDateTime::parse(text, UTC)
         .ok()

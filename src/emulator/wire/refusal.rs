@@ -1,4 +1,4 @@
-//! Error answers in the two shapes the services use.
+//! Error answers, in the two forms of the services.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::wire::answer::ServiceAnswer;
 
-/// Who refuses, which decides the shape of the body.
+/// Source of a refusal, which decides the form of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Voice {
     /// The OpenAPI gateway in front of a product, and STS behind it.
@@ -17,7 +17,7 @@ enum Voice {
     Kms,
 }
 
-/// Why a request is not carried out. Never holds a value, a token or the secret of a key.
+/// Refusal of a request. Holds no value, token or secret of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceRefusal {
     voice: Voice,
@@ -26,7 +26,7 @@ pub(crate) struct ServiceRefusal {
     message: Cow<'static, str>,
 }
 
-/// What a gateway error names besides the error.
+/// Further members of an error answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Occasion<'a> {
     pub(crate) request_id: String,
@@ -35,7 +35,7 @@ pub(crate) struct Occasion<'a> {
 }
 
 impl ServiceRefusal {
-    /// The gateway refuses.
+    /// Creates a refusal of the gateway.
     pub(crate) fn gateway(
         status: u16,
         code: impl Into<Cow<'static, str>>,
@@ -49,7 +49,7 @@ impl ServiceRefusal {
         }
     }
 
-    /// KMS refuses.
+    /// Creates a refusal of KMS.
     pub(crate) fn kms(
         status: u16,
         code: impl Into<Cow<'static, str>>,
@@ -61,7 +61,12 @@ impl ServiceRefusal {
         }
     }
 
-    /// The gateway misses a parameter, which it calls `Missing` and the parameter's name.
+    /// Creates KMS's refusal of a secret or version that does not exist.
+    pub(crate) fn not_found() -> Self {
+        Self::kms(404, "Forbidden.ResourceNotFound", "Resource not found.")
+    }
+
+    /// Creates the gateway's refusal of a missing parameter, with `Missing` and the parameter's name as its code.
     pub(crate) fn missing(parameter: &str) -> Self {
         Self::gateway(
             400,
@@ -70,7 +75,7 @@ impl ServiceRefusal {
         )
     }
 
-    /// The answer that says so.
+    /// Returns the error answer.
     pub(crate) fn answer(&self, occasion: Occasion<'_>) -> ServiceAnswer {
         let body = match self.voice {
             Voice::Gateway => json!({
@@ -95,7 +100,7 @@ impl ServiceRefusal {
     }
 }
 
-/// Why an order was not carried out. Names members, never the value of one that may be secret.
+/// Refusal of an order. Names members, never a value that may be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidOrder(String);
 

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use crate::harness::child::KillOnDrop;
 use crate::harness::cloud::{BINARY, Cloud};
 
 /// Config file of the guide, with the two changes.
@@ -43,16 +44,6 @@ fn shell(folder: &Path, script: &str) -> Command {
     command
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only if it has exited already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn the_guide_works_word_for_word() {
     let cloud = Cloud::start();
@@ -67,7 +58,7 @@ fn the_guide_works_word_for_word() {
     assert!(made.status.success());
 
     let key = cloud.access_key();
-    let mut agent = Running(
+    let mut agent = KillOnDrop(
         shell(
             folder.path(),
             &format!(

@@ -24,9 +24,9 @@ use crate::harness::cloud::Cloud;
 /// Limit for things that happen at once unless something hangs.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Outcome of a request.
+/// RequestOutcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum RequestOutcome {
     /// 200 with the secret `s`.
     Served,
     /// 200 of a health path.
@@ -34,7 +34,7 @@ enum Outcome {
     /// An error with this status and `Code`.
     Refused(u16, &'static str),
 }
-use Outcome::{Healthy, Refused, Served};
+use RequestOutcome::{Healthy, Refused, Served};
 
 /// Starts an agent with the secret `s`.
 fn agent() -> (Cloud, TestAgent) {
@@ -67,7 +67,7 @@ fn with_lines(lines: &str) -> String {
 }
 
 /// Sends `template` on a new connection and compares the answer with `expected`.
-fn expect(agent: &TestAgent, template: impl AsRef<[u8]>, expected: Outcome) {
+fn expect(agent: &TestAgent, template: impl AsRef<[u8]>, expected: RequestOutcome) {
     let template = template.as_ref();
     let name = String::from_utf8_lossy(&template[..template.len().min(300)]);
     let name = &*format!("{name:?}");
@@ -82,7 +82,7 @@ fn expect(agent: &TestAgent, template: impl AsRef<[u8]>, expected: Outcome) {
 }
 
 /// Returns whether only a client with the token gets this outcome. Its connection may stay open.
-fn is_behind_the_token(outcome: Outcome) -> bool {
+fn is_behind_the_token(outcome: RequestOutcome) -> bool {
     match outcome {
         Served => true,
         Healthy => false,
@@ -96,7 +96,7 @@ fn is_behind_the_token(outcome: Outcome) -> bool {
     }
 }
 
-fn outcome(reply: &Reply) -> Outcome {
+fn outcome(reply: &Reply) -> RequestOutcome {
     let kind = reply
         .header("content-type")
         .expect("every answer has a text");

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use kms_agent_test_support::http::{self, Connection};
 use kms_agent_test_support::{TOKEN, TestAgent};
 
 use super::{LIMIT, is_root};
+use crate::harness::child::KillOnDrop;
 use crate::harness::cloud::{BINARY, Cloud};
 
 /// Starter as an unknown user without a home, who may write to the agent's folder only. The binary is copied,
@@ -68,17 +69,6 @@ fn a_read_only_root_is_no_reason_not_to_serve() {
     assert_eq!(ready.status, 200);
 }
 
-/// A process that is killed when it is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only if it has exited already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn closed_standard_streams_confuse_nothing() {
     let cloud = cloud();
@@ -91,7 +81,7 @@ fn closed_standard_streams_confuse_nothing() {
         ),
     )
     .unwrap();
-    let _agent = Running(
+    let _agent = KillOnDrop(
         Command::new("bash")
             .args([
                 "-euc",

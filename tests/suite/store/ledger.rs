@@ -7,11 +7,11 @@ use kms_agent_core::Timestamp;
 
 /// Steps of each secret since it was last checked.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<BTreeMap<String, Vec<Step>>>);
+pub(super) struct Ledger(Mutex<BTreeMap<String, Vec<LedgerStep>>>);
 
 /// A change of a secret's entry.
 #[derive(Clone, Debug)]
-struct Step {
+struct LedgerStep {
     /// Value, or `None` after a purge.
     value: Option<String>,
     answered: Answered,
@@ -35,7 +35,7 @@ pub(super) struct Proven {
 }
 
 impl Ledger {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Step>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<LedgerStep>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,10 +46,13 @@ impl Ledger {
 
     /// Records that the secret is about to become `value`.
     pub(super) fn begin(&self, name: &str, value: Option<&str>) {
-        self.lock().entry(name.to_owned()).or_default().push(Step {
-            value: value.map(ToOwned::to_owned),
-            answered: Answered::No,
-        });
+        self.lock()
+            .entry(name.to_owned())
+            .or_default()
+            .push(LedgerStep {
+                value: value.map(ToOwned::to_owned),
+                answered: Answered::No,
+            });
     }
 
     /// Records that the last step was answered. A purge is durable from then on.
@@ -92,7 +95,7 @@ impl Ledger {
             },
             _ => Proven::default(),
         };
-        *steps = vec![Step {
+        *steps = vec![LedgerStep {
             value: found.map(ToOwned::to_owned),
             answered: Answered::Durable,
         }];

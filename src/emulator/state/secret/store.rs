@@ -1,4 +1,4 @@
-//! Secrets as KMS keeps them.
+//! Secrets with their versions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,14 +7,13 @@ use time::OffsetDateTime;
 use crate::state::secret::{
     CURRENT, DataType, PREVIOUS, PutSecret, Rotation, SecretState, SecretType,
 };
-use crate::wire::refusal::InvalidOrder;
-use crate::wire::refusal::ServiceRefusal;
+use crate::wire::refusal::{InvalidOrder, ServiceRefusal};
 
-/// How many versions a secret keeps. Beyond that the oldest without a stage goes.
+/// Most versions of a secret. Beyond that the oldest one without a stage is removed.
 const VERSIONS: usize = 100;
 
-/// One version of a secret.
-pub(crate) struct Version {
+/// A version of a secret.
+pub(crate) struct StoredVersion {
     pub(crate) id: String,
     pub(crate) data: String,
     pub(crate) data_type: DataType,
@@ -23,15 +22,15 @@ pub(crate) struct Version {
 }
 
 #[derive(Default)]
-struct Kept {
+struct StoredSecret {
     secret_type: SecretType,
     rotation: Rotation,
-    /// Oldest first.
-    versions: Vec<Version>,
+    /// Versions, oldest first.
+    versions: Vec<StoredVersion>,
 }
 
-impl Kept {
-    /// Gives `stage` to nobody, and says who had it.
+impl StoredSecret {
+    /// Takes `stage` from its version, and returns the index of that version.
     fn release(&mut self, stage: &str) -> Option<usize> {
         let holder = self
             .versions
@@ -43,7 +42,7 @@ impl Kept {
         holder
     }
 
-    /// Takes the stages a new version gets from whoever has them. Who was current becomes previous.
+    /// Takes the stages of a new version from the versions that have them. The current version becomes previous.
     fn release_all(&mut self, stages: &BTreeSet<String>) {
         for stage in stages {
             let holder = self.release(stage);
@@ -65,30 +64,30 @@ impl Kept {
     }
 }
 
-/// Which version a reader wants.
+/// Requested version.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted<'a> {
     pub(crate) version_id: Option<&'a str>,
     pub(crate) stage: Option<&'a str>,
 }
 
-/// What a reader gets.
+/// Result of a read.
 pub(crate) struct Reading<'a> {
     pub(crate) secret_type: SecretType,
     pub(crate) rotation: &'a Rotation,
-    pub(crate) version: &'a Version,
+    pub(crate) version: &'a StoredVersion,
 }
 
-/// All secrets.
+/// Secrets by name.
 #[derive(Default)]
 pub(crate) struct Secrets {
-    kept: HashMap<String, Kept>,
-    /// Kept apart, for a name can be denied that does not exist.
+    kept: HashMap<String, StoredSecret>,
+    /// States by name, separate because a name that does not exist can be denied.
     states: HashMap<String, SecretState>,
 }
 
 impl Secrets {
-    /// Adds a version, with the id `drawn` unless the order names one, and gives its id.
+    /// Adds a version, with the id `drawn` unless the order names one, and returns its id.
     pub(crate) fn put(
         &mut self,
         order: PutSecret,
@@ -110,7 +109,7 @@ impl Secrets {
             stages.insert(CURRENT.to_owned());
         }
         kept.release_all(&stages);
-        kept.versions.push(Version {
+        kept.versions.push(StoredVersion {
             id: id.clone(),
             data: order.value,
             data_type: order.data_type,
@@ -127,17 +126,17 @@ impl Secrets {
         Ok(id)
     }
 
-    /// Removes a secret with all versions; false when there is none.
+    /// Removes a secret with all versions; returns false if it does not exist.
     pub(crate) fn delete(&mut self, name: &str) -> bool {
         self.kept.remove(name).is_some()
     }
 
-    /// Says what is the matter with a secret from now on.
+    /// Sets the state of a secret.
     pub(crate) fn set_state(&mut self, name: &str, state: SecretState) {
         self.states.insert(name.to_owned(), state);
     }
 
-    /// One version, by the rules of GetSecretValue.
+    /// Returns a version, by the rules of GetSecretValue.
     pub(crate) fn read(
         &self,
         name: &str,
@@ -151,7 +150,7 @@ impl Secrets {
                 "This operation is forbidden by permission system.",
             ));
         }
-        let kept = self.kept.get(name).ok_or_else(not_found)?;
+        let kept = self.kept.get(name).ok_or_else(ServiceRefusal::not_found)?;
         check_state(state)?;
         let version = if kept.secret_type.is_managed() {
             by_stage(kept, wanted.stage.unwrap_or(CURRENT))?
@@ -166,20 +165,23 @@ impl Secrets {
     }
 }
 
-fn by_stage<'a>(kept: &'a Kept, stage: &str) -> Result<&'a Version, ServiceRefusal> {
+fn by_stage<'a>(kept: &'a StoredSecret, stage: &str) -> Result<&'a StoredVersion, ServiceRefusal> {
     let mut versions = kept.versions.iter();
     versions
         .find(|version| version.stages.contains(stage))
-        .ok_or_else(not_found)
+        .ok_or_else(ServiceRefusal::not_found)
 }
 
-fn by_id_or_stage<'a>(kept: &'a Kept, wanted: Wanted<'_>) -> Result<&'a Version, ServiceRefusal> {
+fn by_id_or_stage<'a>(
+    kept: &'a StoredSecret,
+    wanted: Wanted<'_>,
+) -> Result<&'a StoredVersion, ServiceRefusal> {
     let Some(id) = wanted.version_id else {
         return by_stage(kept, wanted.stage.unwrap_or(CURRENT));
     };
     let mut versions = kept.versions.iter();
     let version = versions.find(|version| version.id == id);
-    let version = version.ok_or_else(not_found)?;
+    let version = version.ok_or_else(ServiceRefusal::not_found)?;
     let holds = |stage: &str| version.stages.contains(stage);
     if wanted.stage.is_none_or(holds) {
         return Ok(version);
@@ -211,9 +213,4 @@ fn check_state(state: SecretState) -> Result<(), ServiceRefusal> {
         ),
     };
     Err(ServiceRefusal::kms(status, code, message))
-}
-
-/// The one answer for a secret and for a version that is not there.
-pub(crate) fn not_found() -> ServiceRefusal {
-    ServiceRefusal::kms(404, "Forbidden.ResourceNotFound", "Resource not found.")
 }

@@ -1,4 +1,4 @@
-//! A client that signs for itself and can be made to do it wrongly.
+//! A client with its own signing code, which can sign wrongly.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +17,7 @@ pub(crate) fn start() -> Emulator {
     Emulator::start(Options::default()).unwrap()
 }
 
-/// A request as it goes out.
+/// An outgoing request.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     pub(crate) method: &'static str,
@@ -36,7 +36,7 @@ impl Outgoing {
         }
     }
 
-    /// Sets a header, in place of one of that name.
+    /// Sets or replaces a header.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|(known, _)| known != name);
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -66,7 +66,7 @@ impl Outgoing {
         text.into_bytes()
     }
 
-    pub(crate) async fn send(&self, emulator: &Emulator) -> Reply {
+    pub(crate) async fn send(&self, emulator: &Emulator) -> Received {
         let stream = TcpStream::connect(emulator.address()).await.unwrap();
         self.send_over(stream, emulator.endpoint()).await
     }
@@ -75,25 +75,25 @@ impl Outgoing {
         &self,
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
         endpoint: &str,
-    ) -> Reply {
+    ) -> Received {
         stream.write_all(&self.bytes(endpoint)).await.unwrap();
         let mut bytes = Vec::new();
-        // A connection that is cut may end in an error; what came before is what counts.
+        // A cut connection may end in an error; the bytes before it count.
         let _ = stream.read_to_end(&mut bytes).await;
-        Reply::parse(&bytes)
+        Received::parse(&bytes)
     }
 }
 
-/// What came back until the connection ended.
+/// Bytes received until the connection ended.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    /// `None` when nothing came at all.
+pub(crate) struct Received {
+    /// `None` if nothing was received.
     pub(crate) status: Option<u16>,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl Reply {
+impl Received {
     fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         let Some(end) = end else {
@@ -131,7 +131,7 @@ impl Reply {
     }
 }
 
-/// Everything a signature is made of.
+/// Parts of a signature.
 pub(crate) struct Signer {
     pub(crate) id: String,
     pub(crate) secret: String,
@@ -141,7 +141,7 @@ pub(crate) struct Signer {
     pub(crate) date: String,
     pub(crate) nonce: String,
     pub(crate) sign_host: bool,
-    /// Further headers, which are signed.
+    /// Further signed headers.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
     parameters: Vec<(String, String)>,
@@ -233,13 +233,13 @@ impl Signer {
         request
     }
 
-    pub(crate) async fn send(&self, emulator: &Emulator) -> Reply {
+    pub(crate) async fn send(&self, emulator: &Emulator) -> Received {
         self.sign(emulator.endpoint()).send(emulator).await
     }
 }
 
-/// Asks for the current version of a secret, signed as it should be.
-pub(crate) async fn read(emulator: &Emulator, name: &str) -> Reply {
+/// Requests the current version of a secret with a valid signature.
+pub(crate) async fn read(emulator: &Emulator, name: &str) -> Received {
     Signer::new(emulator.access_key())
         .parameter("SecretName", name)
         .send(emulator)

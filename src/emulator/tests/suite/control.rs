@@ -1,7 +1,7 @@
 use kms_agent_emulator::{Action, Emulator, Options};
 use serde_json::{Value, json};
 
-use crate::client::{Outgoing, Reply, read, start};
+use crate::client::{Outgoing, Received, read, start};
 
 fn controlled() -> Emulator {
     Emulator::start(Options {
@@ -11,7 +11,7 @@ fn controlled() -> Emulator {
     .unwrap()
 }
 
-async fn order(emulator: &Emulator, order: Value) -> Reply {
+async fn order(emulator: &Emulator, order: Value) -> Received {
     let request = Outgoing::new("POST", "/_emulator").body(&order.to_string());
     request.send(emulator).await
 }

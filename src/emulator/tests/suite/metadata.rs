@@ -1,10 +1,10 @@
 use kms_agent_emulator::{AccessKey, Emulator, MetadataSettings, PutSecret, TokenEndpoint};
 
-use crate::client::{Outgoing, Reply, Signer, start};
+use crate::client::{Outgoing, Received, Signer, start};
 
 const ROLES: &str = "/latest/meta-data/ram/security-credentials/";
 
-async fn get(emulator: &Emulator, path: &str, token: Option<&str>) -> Reply {
+async fn get(emulator: &Emulator, path: &str, token: Option<&str>) -> Received {
     let mut request = Outgoing::new("GET", path);
     if let Some(token) = token {
         request = request.header("X-aliyun-ecs-metadata-token", token);
@@ -12,7 +12,7 @@ async fn get(emulator: &Emulator, path: &str, token: Option<&str>) -> Reply {
     request.send(emulator).await
 }
 
-async fn put(emulator: &Emulator, ttl: Option<&str>) -> Reply {
+async fn put(emulator: &Emulator, ttl: Option<&str>) -> Received {
     let mut request = Outgoing::new("PUT", "/latest/api/token");
     if let Some(ttl) = ttl {
         request = request.header("X-aliyun-ecs-metadata-token-ttl-seconds", ttl);

@@ -1,9 +1,9 @@
 use kms_agent_emulator::{Emulator, PutSecret, Rotation, SecretState, SecretType};
 use serde_json::json;
 
-use crate::client::{Reply, Signer, read, start};
+use crate::client::{Received, Signer, read, start};
 
-async fn ask(emulator: &Emulator, parameters: &[(&str, &str)]) -> Reply {
+async fn ask(emulator: &Emulator, parameters: &[(&str, &str)]) -> Received {
     let mut signer = Signer::new(emulator.access_key());
     for (name, value) in parameters {
         signer = signer.parameter(name, value);

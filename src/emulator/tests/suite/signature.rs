@@ -180,7 +180,7 @@ async fn a_temporary_key_needs_its_own_token_until_it_expires() {
     );
 }
 
-/// What the official Python SDK sends: form-style encoding on the wire, RFC 3986 in the signature, every
+/// Request of the official Python SDK: form-style encoding on the wire, RFC 3986 in the signature, every
 /// header signed, a form type on an empty body.
 #[tokio::test]
 async fn the_form_of_the_official_python_sdk_is_accepted() {

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use kms_agent_emulator::{AccessKey, Action, Emulator, PutSecret};
 use serde_json::Value;
 
-use crate::client::{Outgoing, Reply, Signer, date, start};
+use crate::client::{Outgoing, Received, Signer, date, start};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const ROLE: &str = "acs%3Aram%3A%3A1234567890123456%3Arole%2Fdemo";
@@ -29,7 +29,7 @@ fn signer(credentials: &Value) -> Signer {
     signer.parameter("SecretName", "a")
 }
 
-async fn assume_role(emulator: &Emulator, body: &str) -> Reply {
+async fn assume_role(emulator: &Emulator, body: &str) -> Received {
     let mut signer = Signer::new(emulator.access_key());
     signer.action = "AssumeRole";
     signer.version = "2015-04-01";

@@ -1,8 +1,8 @@
 //! Malformed and unusual requests.
 
-use super::{Healthy, Outcome, Refused, Served, agent, expect, with_lines};
+use super::{Healthy, Refused, RequestOutcome, Served, agent, expect, with_lines};
 
-const INVALID: Outcome = Refused(400, "InvalidRequest");
+const INVALID: RequestOutcome = Refused(400, "InvalidRequest");
 
 #[test]
 fn only_a_path_is_a_target() {
