@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kms_agent_core::{Clock, Lifetime, Resumed, Scope, Timestamp};
 use kms_agent_sealed::map::{Found, Listed, SealedMap};
 use kms_agent_sealed::record::{self, Header};
-use kms_agent_sealed::seal::{RESUMED, RecordHash, SealedRecord, Sealer};
+use kms_agent_sealed::seal::{RESUMED, RecordHash, SealedRecord, Sealer, scrub_stack};
 
 use super::fault::Failure;
 use super::file::FileId;
@@ -321,9 +321,11 @@ fn resealed(
     record: &[u8],
 ) -> Option<(RecordHash, SealedRecord, Lifetime)> {
     let header = old.open_header(hash, record).ok()?;
-    let value = old.open_value(hash, record).ok()?;
     let decoded = Header::decode(&header)?;
-    let hash = new.hash(&decoded.key()?);
-    let record = new.seal(&hash, &header, &value).ok()?;
-    Some((hash, record, decoded.lifetime))
+    let hash_now = new.hash(&decoded.key()?);
+    let value = old.open_value(hash, record).ok()?;
+    let record = new.seal(&hash_now, &header, &value);
+    drop(value);
+    scrub_stack();
+    Some((hash_now, record.ok()?, decoded.lifetime))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kms_agent_core::Lifetime;
 use kms_agent_sealed::record::Header;
-use kms_agent_sealed::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part};
+use kms_agent_sealed::seal::{Damaged, RecordHash, SealedRecord, Sealer, header_part, scrub_stack};
 
 use crate::store::fault::Fault;
 use crate::store::file::disk::Limits;
@@ -61,7 +61,9 @@ pub(crate) fn check(
 ) -> Result<(SealedRecord, Lifetime), Damaged> {
     let header = sealer.open_header(hash, record)?;
     let lifetime = Header::decode(&header).ok_or(Damaged)?.lifetime;
-    sealer.open_value(hash, record)?;
+    let opened = sealer.open_value(hash, record).map(drop);
+    scrub_stack();
+    opened?;
     Ok((header_part(record)?.into(), lifetime))
 }
 
