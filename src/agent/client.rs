@@ -46,29 +46,16 @@ impl Reply {
 /// How a running agent is reached.
 pub(crate) struct Client {
     pub(crate) port: u16,
-    /// What is shown to the agent; health needs none.
+    /// Users whose processes may be the agent; `None` accepts every process.
+    pub(crate) trusted: Option<TrustedUsers>,
+    /// Token for the agent; health needs none.
     pub(crate) token: Option<ShownToken>,
 }
 
-/// A token, and the users whose processes may see it.
+/// Token and the header that carries it.
 pub(crate) struct ShownToken {
     pub(crate) header: HeaderName,
     pub(crate) token: Zeroizing<Vec<u8>>,
-    pub(crate) trusted: TrustedUsers,
-}
-
-impl ShownToken {
-    /// Refuses a process of another user, which would collect the token and could answer with values of its own.
-    fn check(&self, port: u16, users: impl IntoIterator<Item = Uid>) -> Result<(), Failure> {
-        match users.into_iter().find(|user| !self.trusted.contains(*user)) {
-            None => Ok(()),
-            Some(stranger) => Err(Failure::failed(format!(
-                "port {port} is held by a process of {stranger}, which is not the agent's user as far as is known here; \
-                 the token was not sent. If that user runs the agent, name it with --agent-user or KMS_AGENT_USER",
-                stranger = port_holder::name_of(stranger)
-            ))),
-        }
-    }
 }
 
 impl Client {
@@ -105,6 +92,22 @@ impl Client {
         self.exchange(method, target, None).await
     }
 
+    /// Refuses a process of another user, which would collect the token and could answer as it likes.
+    fn check(&self, users: impl IntoIterator<Item = Uid>) -> Result<(), Failure> {
+        let Some(trusted) = &self.trusted else {
+            return Ok(());
+        };
+        match users.into_iter().find(|user| !trusted.contains(*user)) {
+            None => Ok(()),
+            Some(stranger) => Err(Failure::failed(format!(
+                "port {} is held by a process of {}, which is not the agent's user as far as is known here; nothing was \
+                 sent. If that user runs the agent, name it with --agent-user or KMS_AGENT_USER",
+                self.port,
+                port_holder::name_of(stranger)
+            ))),
+        }
+    }
+
     async fn exchange(
         &self,
         method: &Method,
@@ -117,19 +120,15 @@ impl Client {
                 "no agent answers on 127.0.0.1:{port} ({error}). Is it running, and on this port?"
             ))
         };
-        if let Some(shown) = &self.token {
-            shown.check(port, port_holder::listening_on(port))?;
-        }
+        self.check(port_holder::listening_on(port))?;
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| unreachable(&error))?;
-        if let Some(shown) = &self.token {
-            // The listener may have changed since. Linux before 6.17 shows uid 0 for a connection that was not
-            // accepted yet, so the listener is looked up once more, too.
-            let local = stream.local_addr().map_err(|error| unreachable(&error))?;
-            shown.check(port, port_holder::serving(port, local.port()))?;
-            shown.check(port, port_holder::listening_on(port))?;
-        }
+        // The listener may have changed since. Linux before 6.17 shows uid 0 for a connection that was not accepted yet,
+        // so the listener is looked up once more, too.
+        let local = stream.local_addr().map_err(|error| unreachable(&error))?;
+        self.check(port_holder::serving(port, local.port()))?;
+        self.check(port_holder::listening_on(port))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;

@@ -139,10 +139,10 @@ fn changed(kept: Option<&Kept>, cloud: &Cloud) -> BTreeSet<String> {
 fn drop_entries(port: u16, token: &Zeroizing<String>, names: &BTreeSet<String>) {
     let client = Client {
         port,
+        trusted: Some(TrustedUsers::of_token(None)),
         token: Some(ShownToken {
             header: HeaderName::from_static("x-kms-token"),
             token: Zeroizing::new(token.as_bytes().to_vec()),
-            trusted: TrustedUsers::of_token(None),
         }),
     };
     for name in names {

@@ -7,7 +7,8 @@ use crate::exit::Failure;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Not ready is an agent that cannot answer any secret: without credentials that KMS accepts, a\n\
-    region or a connection to KMS, and without an entry that it may serve; or before the first pass of Prefetch.\n\n\
+    region or a connection to KMS, and without an entry that it may serve; or before the first pass of Prefetch.\n\
+    A process of another user on the port is not asked, and the exit code is 1 (see --agent-user).\n\n\
     Example:\n  \
     alibabacloud-kms-agent health          # /readyz: it can answer secrets\n  \
     alibabacloud-kms-agent health --live   # /livez: it runs"

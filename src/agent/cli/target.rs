@@ -29,18 +29,20 @@ pub(super) struct AgentTarget {
     #[arg(long, value_parser = parse_port)]
     port: Option<u16>,
     /// The user that the agent runs as, by name or number, if it is neither root, nor the caller, nor the owner of the
-    /// token file: the token is sent to no other user's process
+    /// token file; a process of any other user is not asked
     #[arg(long, value_name = "USER", env = "KMS_AGENT_USER", hide_env_values = true, value_parser = parse_user,
         value_hint = ValueHint::Username)]
     agent_user: Option<Uid>,
 }
 
 impl AgentTarget {
-    /// A client without a token, for health.
+    /// Returns a client without a token, for health. A token file only tells which user runs the agent.
     pub(super) fn anonymous(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
+        let origin = TokenOrigin::find(&config.server.token_variables).ok();
         Ok(Client {
             port: self.port.unwrap_or(config.server.http_port),
+            trusted: Some(self.trusted(origin.as_ref())),
             token: None,
         })
     }
@@ -49,11 +51,7 @@ impl AgentTarget {
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
         let origin = TokenOrigin::find(&config.server.token_variables)?;
-        let path = match &origin.found {
-            TokenLocation::Literal { .. } => None,
-            TokenLocation::File(path) => Some(path.as_path()),
-        };
-        let trusted = TrustedUsers::of_token(path).and(self.agent_user);
+        let trusted = self.trusted(Some(&origin));
         let bytes = match &origin.found {
             TokenLocation::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
             TokenLocation::File(path) => file::read(path).map_err(|error| {
@@ -63,12 +61,21 @@ impl AgentTarget {
         let header = config.server.http.ssrf_headers.into_iter().next();
         Ok(Client {
             port: self.port.unwrap_or(config.server.http_port),
+            trusted: Some(trusted),
             token: header.map(|header| ShownToken {
                 header,
                 token: Zeroizing::new(bytes.trim_ascii().to_vec()),
-                trusted,
             }),
         })
+    }
+
+    /// Returns the users whose processes may be the agent.
+    fn trusted(&self, token: Option<&TokenOrigin>) -> TrustedUsers {
+        let path = match token.map(|origin| &origin.found) {
+            Some(TokenLocation::File(path)) => Some(path.as_path()),
+            Some(TokenLocation::Literal { .. }) | None => None,
+        };
+        TrustedUsers::of_token(path).and(self.agent_user)
     }
 
     /// Names of the environment variables that may hold the agent's token.

@@ -322,6 +322,40 @@ fn client_commands_send_the_token_to_no_stranger() {
 }
 
 #[test]
+fn health_refuses_a_strangers_process_unless_its_user_is_named_or_owns_the_token_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kmstoken");
+    fs::write(&path, TOKEN).unwrap();
+    std::os::unix::fs::chown(&path, Some(65534), None).ok();
+    let url = format!("file://{}", path.display());
+    for (arguments, environment, is_asked) in [
+        (&["health"][..], &[][..], false),
+        (&["health", "--live"], &[], false),
+        (&["health"], &[("KMS_TOKEN", "")], false),
+        (&["health", "--agent-user", "65534"], &[], true),
+        (&["health"], &[("KMS_AGENT_USER", "nobody")], true),
+        (&["health", "--live"], &[("KMS_TOKEN", url.as_str())], true),
+    ] {
+        let Some(stranger) = Stranger::takes_a_port() else {
+            return;
+        };
+        let output = client(arguments, stranger.port, environment, folder.path());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), is_asked, "{arguments:?}: {said}");
+        assert_eq!(
+            said.contains("is held by a process of"),
+            !is_asked,
+            "{said}"
+        );
+        assert_eq!(
+            stranger.leaves().contains("GET /"),
+            is_asked,
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
 fn a_user_who_is_named_or_owns_the_token_gets_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kmstoken");

@@ -102,7 +102,11 @@ fn held(port: u16, trusted: &TrustedUsers) -> Option<Result<String, Failure>> {
 
 /// Whether what holds the port answers as an agent does. It is not shown the token.
 fn is_agent(port: u16) -> bool {
-    let client = Client { port, token: None };
+    let client = Client {
+        port,
+        trusted: None,
+        token: None,
+    };
     let Ok(reply) = client.probe("/readyz", PATIENCE) else {
         return false;
     };

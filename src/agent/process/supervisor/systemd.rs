@@ -61,7 +61,11 @@ impl Supervisor {
             return;
         };
         let mut ticks = interval(every.max(Duration::from_millis(1)));
-        let client = Client { port, token: None };
+        let client = Client {
+            port,
+            trusted: None,
+            token: None,
+        };
         let mut is_starving = false;
         loop {
             ticks.tick().await;
