@@ -41,7 +41,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     exit::panic_hook::install();
-    match cli::run() {
+    match process::stack::check_limit().and_then(|()| cli::run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

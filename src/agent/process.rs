@@ -14,4 +14,5 @@ pub(crate) mod orphan;
 pub(crate) mod reach;
 pub(crate) mod rehearsal;
 pub(crate) mod signal;
+pub(crate) mod stack;
 pub(crate) mod supervisor;

@@ -181,3 +181,14 @@ fn a_reload_during_a_shortage_is_logged_and_the_next_one_works() {
         std::fs::read_to_string(&other).is_ok_and(|text| text.contains("was reloaded"))
     });
 }
+
+#[test]
+fn a_stack_limit_that_is_too_low_is_named_instead_of_an_overflow() {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -Ss 128; exec \"$1\" --version", "sh", BINARY])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("Raise it (ulimit -s, LimitSTACK=)"), "{said}");
+}
