@@ -1,13 +1,13 @@
-//! The cache backends built into this agent. To add one, add its crate and one line.
+//! Cache backends of this agent. To add one, add its crate and one line.
 
 use kms_agent_core::registry::Registry;
 
-/// What `CacheType` may say.
+/// Values of `CacheType`.
 pub(crate) const BACKENDS: Registry = Registry::new(&[
     kms_agent_backend_memory::FACTORY,
     #[cfg(unix)]
     kms_agent_backend_redb::FACTORY,
 ]);
 
-/// What it says where the config file says nothing.
+/// Default of `CacheType`.
 pub(crate) const DEFAULT: &str = "InMemory";

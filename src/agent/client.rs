@@ -1,4 +1,4 @@
-//! The HTTP client of the commands that talk to a running agent: loopback only, never through a proxy.
+//! HTTP client of the commands that talk to a running agent: loopback only, never through a proxy.
 
 pub(crate) mod port_holder;
 
@@ -16,13 +16,13 @@ use zeroize::Zeroizing;
 use self::port_holder::{TrustedUsers, Uid};
 use crate::exit::Failure;
 
-/// For connecting, asking and reading together. The agent answers within ten seconds whatever KMS does.
+/// Time limit of a request. The agent answers within ten seconds whatever KMS does.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// The longest answer: KMS answers have at most 1 MiB.
+/// Size limit of a response: KMS responses have at most 1 MiB.
 const MAX_ANSWER: usize = 2 * 1024 * 1024;
 
-/// What a running agent said.
+/// Response of a running agent.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) body: Zeroizing<Vec<u8>>,
@@ -34,7 +34,7 @@ impl Reply {
         kms_agent_server::read_error(&self.body)
     }
 
-    /// What went wrong.
+    /// Returns the error of the response as a failure.
     pub(crate) fn refusal(&self) -> Failure {
         Failure::failed(match self.error() {
             Some((code, message)) => format!("{code}: {message}"),
@@ -43,7 +43,7 @@ impl Reply {
     }
 }
 
-/// How a running agent is reached.
+/// Client of a running agent.
 pub(crate) struct Client {
     pub(crate) port: u16,
     /// Users whose processes may be the agent; `None` accepts every process.
@@ -59,13 +59,13 @@ pub(crate) struct ShownToken {
 }
 
 impl Client {
-    /// Asks for `target`, which is a path and query.
+    /// Requests `target`, which is a path and query.
     pub(crate) fn get(&self, target: &str) -> Result<Reply, Failure> {
         self.send(&Method::GET, target, LIMIT)
     }
 
-    /// Asks for `target`, a secret, in the form of KMS: it alone has every value byte for byte. An agent that does not
-    /// know the request for it answers in the form of its ResponseType.
+    /// Requests `target`, a secret, in the format of KMS: only that has every value byte for byte. An agent that does
+    /// not know this request answers in the format of its ResponseType.
     pub(crate) fn get_as_kms(&self, target: &str) -> Result<Reply, Failure> {
         run(
             LIMIT,
@@ -73,12 +73,12 @@ impl Client {
         )
     }
 
-    /// Orders `target`, which is a path and query.
+    /// Sends a POST to `target`, which is a path and query.
     pub(crate) fn post(&self, target: &str) -> Result<Reply, Failure> {
         self.send(&Method::POST, target, LIMIT)
     }
 
-    /// Asks for `target`, which needs no call to KMS, for at most `limit`.
+    /// Requests `target`, which needs no call to KMS, within `limit`.
     pub(crate) fn probe(&self, target: &str, limit: Duration) -> Result<Reply, Failure> {
         self.send(&Method::GET, target, limit)
     }
@@ -87,7 +87,7 @@ impl Client {
         run(limit, self.ask(method, target))
     }
 
-    /// Sends one request, for as long as the caller waits.
+    /// Sends one request without a time limit.
     pub(crate) async fn ask(&self, method: &Method, target: &str) -> Result<Reply, Failure> {
         self.exchange(method, target, None).await
     }

@@ -1,4 +1,4 @@
-//! From a config to running parts, in the order in which they depend on each other, and back again.
+//! Startup and shutdown of the agent: its parts, in the order of their dependencies.
 
 mod background;
 mod findings;
@@ -41,7 +41,7 @@ use crate::token::source::TokenSource;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     config: Config,
-    /// Where the config came from, to be read again on SIGHUP.
+    /// File of the config, which is read again on SIGHUP.
     file: Option<ConfigFile>,
     environment: Environment,
     token: TokenStore,
@@ -52,14 +52,14 @@ pub(crate) struct Prepared {
     log: telemetry::OpenLog,
     rust_log: Option<String>,
     workers: usize,
-    /// What the process may open from now on.
+    /// Paths that the process may open from now on.
     reach: Reach,
     supervisor: Supervisor,
     findings: Findings,
 }
 
 impl Prepared {
-    /// Opens what must be open before the process gives up its rights, and gives them up.
+    /// Opens listeners and files, and gives up the rights that this needs.
     pub(crate) fn open(
         config: Config,
         file: Option<ConfigFile>,
@@ -67,17 +67,17 @@ impl Prepared {
         token_source: TokenSource,
         rust_log: Option<String>,
     ) -> Result<Self, Failure> {
-        // First the port, while the descriptors that the service manager passed are the only ones.
+        // The port comes first, while the descriptors of the service manager are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
 
-        // Nothing more needs a capability.
+        // Nothing after this needs a capability.
         let circumstances = Circumstances {
             connections: config.server.http.max_conn,
             is_trial: file.is_none(),
         };
         let mut warnings = harden::give_up_capabilities(circumstances);
 
-        // Every file is opened as it will be opened later, so that what cannot be is known now.
+        // Every file is opened as it will be opened later, so that problems show at startup.
         let log = telemetry::OpenLog::open(&config.log);
         let first = token_source
             .open()
@@ -88,7 +88,7 @@ impl Prepared {
         let reach = Reach::open(&config, path, &environment, token_source.path());
         warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
 
-        // Landlock, then the filter of system calls, on the only thread. The runtime comes after them.
+        // Landlock and the filter of system calls bind this thread and later ones, so the runtime comes after them.
         let (reach, more) = harden::confine(reach, circumstances);
         warnings.extend(more);
         Ok(Self {
@@ -114,7 +114,7 @@ impl Prepared {
         })
     }
 
-    /// The port applications will find the agent at.
+    /// Returns the port of the listeners.
     pub(crate) fn port(&self) -> u16 {
         self.listeners.port()
     }
@@ -125,7 +125,7 @@ impl Prepared {
             let runtime = runtime::start(self.workers)?;
             Ok((runtime, Log::start(self.log, self.rust_log)?))
         })?;
-        // Dropped last, so that the last words are written.
+        // Dropped last, so that the last lines are written.
         let log = Arc::new(log);
         self.findings.log(self.listeners.port());
         let result = runtime.block_on(async {
@@ -199,7 +199,7 @@ impl Prepared {
             background.keep("reload", reloader.runner(hangups.zip(self.file)));
             run(app, background, self.listeners, endings, supervisor, ready).await
         });
-        // What still runs belongs to nobody any more.
+        // Tasks that still run have no use any more.
         runtime.shutdown_background();
         result
     }
@@ -216,7 +216,7 @@ async fn open_backend(
     Ok(config.cache.backend.config.open(context).await?)
 }
 
-/// The read path: backend, source and policy together.
+/// Returns the read path, made of backend, source and policy.
 fn service(
     config: &Config,
     backend: Arc<dyn CacheBackend>,
@@ -230,8 +230,8 @@ fn service(
             if clock.wall() < resumed.wall_at {
                 tracing::warn!(
                     last.run = resumed.wall_at.to_rfc3339(),
-                    "The wall clock is behind that of the last run; what is stored counts as expired, and stands in \
-                     only while KMS cannot be asked. Set the clock"
+                    "The wall clock is behind that of the previous run; stored entries count as expired, and are served \
+                     only while KMS cannot be reached. Set the clock"
                 );
             }
             Timeline::resume(clock, &resumed)
@@ -253,7 +253,7 @@ fn service(
     )
 }
 
-/// Serves until the first signal, finishes what is in flight and closes. The second signal ends it at once.
+/// Serves until the first signal, finishes requests in flight and closes. The second signal stops the agent at once.
 async fn run(
     app: Arc<App>,
     mut background: Background,
@@ -272,7 +272,7 @@ async fn run(
         let supervisor = Arc::clone(&supervisor);
         move || {
             let supervisor = Arc::clone(&supervisor);
-            async move { supervisor.feed_watchdog(port).await }
+            async move { supervisor.run_watchdog(port).await }
         }
     });
     let stop = CancellationToken::new();
@@ -295,7 +295,7 @@ async fn run(
     }
 }
 
-/// An error and what lies underneath, in one line.
+/// Returns an error and its cause in one line.
 fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),

@@ -1,4 +1,4 @@
-//! The config file, from text to what the parts are built with.
+//! Config file, from text to the settings of the parts.
 
 mod cache;
 mod file;
@@ -25,7 +25,7 @@ pub(crate) use self::server::ServerConfig;
 use self::source::Unreadable;
 use crate::exit::Failure;
 
-/// Variables that begin as those of keys do and mean something to the client commands.
+/// Variables of the client commands, which have the same prefix as those of keys.
 const OF_COMMANDS: [&str; 3] = ["KMS_AGENT_SOCKET", "KMS_AGENT_USER", "KMS_AGENT_CHANGED"];
 
 /// A validated config. Nothing has been opened yet but the file itself.
@@ -35,11 +35,11 @@ pub(crate) struct Config {
     pub(crate) kms: KmsSettings,
     pub(crate) cache: CacheConfig,
     pub(crate) log: LogConfig,
-    /// Text for the operator about what is accepted and has no effect.
+    /// Warnings about settings that are accepted without effect.
     pub(crate) warnings: Vec<String>,
     /// Whether the file sets a key at all.
     has_keys: bool,
-    /// Every key with its value as it would be written, to tell what a reload changes.
+    /// Every key with its value as text, to find what a reload changes.
     keys: BTreeMap<String, String>,
 }
 
@@ -50,12 +50,12 @@ pub(crate) struct ConfigFile {
     pub(crate) overrides: Overrides,
 }
 
-/// Everything that is wrong with a config.
+/// All problems of a config.
 #[derive(Debug)]
 pub(crate) struct ConfigError {
     name: String,
     problems: Vec<Problem>,
-    /// Whether the file could not be read for a reason that may pass.
+    /// The file could not be read, for a reason that may pass.
     is_shortage: bool,
 }
 
@@ -65,8 +65,8 @@ impl Config {
         Self::load_text(source::read(path), path, overrides)
     }
 
-    /// Reads the file at `path` another time. Refused are a file that can be read only once, and one without any key,
-    /// which is most likely one that is being written; but not where the config in force `has_keys` neither.
+    /// Reads the file at `path` again. A file that can be read only once is refused. So is a file without any key,
+    /// which is probably being written, unless the config in force has no key either.
     pub(crate) fn load_again(
         path: &Path,
         overrides: &Overrides,
@@ -100,7 +100,7 @@ impl Config {
         Self::parse_with(&text, &path.display().to_string(), overrides)
     }
 
-    /// Reads `text` and nothing of the environment; `name` is what problems call it.
+    /// Reads `text` without the environment; problems call it `name`.
     pub(crate) fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         Self::parse_with(text, name, &Overrides::default())
     }
@@ -145,12 +145,12 @@ impl Config {
         }
     }
 
-    /// Every key with its default and what it may hold.
+    /// Returns every key with its default and its allowed values.
     pub(crate) fn keys() -> Vec<KeySpec> {
         Self::examine("", &Overrides::default()).report.keys
     }
 
-    /// Reads `text` and tells everything that came to light.
+    /// Reads `text` and returns all findings.
     fn examine(text: &str, overrides: &Overrides) -> Examined {
         let report = RefCell::new(Report::overridden_by(overrides.clone()));
         let mut examined = Examined::default();
@@ -191,7 +191,7 @@ impl Config {
         })
     }
 
-    /// The keys whose values differ from those of `other`.
+    /// Returns the keys whose values differ from those of `other`.
     pub(crate) fn differing_keys(&self, other: &Self) -> Vec<&str> {
         self.keys
             .iter()
@@ -205,7 +205,7 @@ impl Config {
         self.has_keys
     }
 
-    /// Takes over what concerns the file of `other` as a whole. Returns the warnings that are new.
+    /// Takes over warnings and state of the file of `other`. Returns the warnings that are new.
     pub(crate) fn adopt_file(&mut self, other: &mut Self) -> Vec<String> {
         self.has_keys = other.has_keys;
         let warnings = std::mem::take(&mut other.warnings);
@@ -216,7 +216,7 @@ impl Config {
             .collect()
     }
 
-    /// Takes over `key` and what stands for it, so that it no longer differs.
+    /// Takes over the value of `key`, so that it no longer differs.
     pub(crate) fn adopt(&mut self, key: &str, other: &Self) {
         if let (Some(mine), Some(theirs)) = (self.keys.get_mut(key), other.keys.get(key)) {
             mine.clone_from(theirs);
@@ -224,7 +224,7 @@ impl Config {
     }
 }
 
-/// What came to light in a text.
+/// Findings about a text.
 #[derive(Default)]
 struct Examined {
     /// `None` after a problem.
@@ -234,7 +234,7 @@ struct Examined {
     has_keys: bool,
 }
 
-/// Whether there is a key in `table` or in a table of it.
+/// Whether `table` or a table in it has a key.
 fn has_keys(table: &RawTable) -> bool {
     table.entries.values().any(|located| match &located.value {
         RawValue::Table(table) => has_keys(table),
@@ -254,7 +254,7 @@ impl ConfigError {
         }
     }
 
-    /// What is wrong, in the order of the lines.
+    /// Returns the problems, in the order of the lines.
     pub(crate) fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -286,8 +286,8 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One line about `problem` of the file that is called `name`. A value of the environment has the variable's name in
-/// place of file and line.
+/// Returns one line about `problem` of the file `name`. A value of the environment has the variable's name in place of
+/// file and line.
 fn shown(problem: &Problem, name: &str) -> String {
     let name = problem.variable.as_deref().unwrap_or(name);
     let mut text = match problem.line {

@@ -1,4 +1,4 @@
-//! How the process ends, and what it says then.
+//! Exit codes and messages of the process.
 
 pub(crate) mod panic_hook;
 
@@ -11,24 +11,24 @@ use kms_agent_core::shortage;
 use kms_agent_server::ReadError;
 use kms_agent_server::member::MemberError;
 
-/// Something that failed; the command did not do what it was asked to.
+/// The command failed.
 pub(crate) const FAILED: u8 = 1;
 /// The command line was wrong; clap uses the same code.
 const USAGE: u8 = 2;
-/// The configuration is wrong (`EX_CONFIG` of `sysexits.h`): starting again will not help.
+/// The configuration is wrong (`EX_CONFIG` of `sysexits.h`); a restart does not help.
 const CONFIG: u8 = 78;
 
-/// The command that `exec` was to become was found and cannot be run; shells use the same code.
+/// The command of `exec` was found and cannot be executed; shells use the same code.
 const NOT_EXECUTABLE: u8 = 126;
-/// The command that `exec` was to become was not found; shells use the same code.
+/// The command of `exec` was not found; shells use the same code.
 const NO_COMMAND: u8 = 127;
 
-/// An end that is not success. Its message is for a person and holds no secret.
+/// Failure of a command. Its message is for people and contains no secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
-    /// Whether the message has its own beginning, as the pages on wrong usage have.
+    /// The message is printed without the prefix `error:`, as pages on wrong usage are.
     is_page: bool,
 }
 
@@ -76,7 +76,7 @@ impl Failure {
         }
     }
 
-    /// One line: what others wrote into it cannot begin another one.
+    /// Escapes line breaks, so that foreign text cannot begin another line.
     fn with_code(code: u8, message: String) -> Self {
         Self {
             code,
@@ -85,7 +85,7 @@ impl Failure {
         }
     }
 
-    /// Exit code 1 where `error` may pass, with the remedy for that; else 78 with `advice`.
+    /// Exit code 1 with the remedy if `error` may pass, otherwise 78 with `advice`.
     pub(crate) fn of_io(what: impl std::fmt::Display, error: &io::Error, advice: &str) -> Self {
         if shortage::may_pass(error) {
             Self::failed(format!("{what}: {error}. {}", shortage::remedy(error)))
@@ -94,7 +94,7 @@ impl Failure {
         }
     }
 
-    /// The same, with what it is about.
+    /// Adds the subject to the message.
     pub(crate) fn about(self, what: impl std::fmt::Display) -> Self {
         Self {
             message: format!("{}: {}", shown(&what.to_string()), self.message),
@@ -102,19 +102,19 @@ impl Failure {
         }
     }
 
-    /// What is wrong, for commands that say it in their own form.
+    /// Returns the message, for commands that print it in their own form.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// Whether starting again would not help.
+    /// Whether a restart would not help.
     pub(crate) fn is_config(&self) -> bool {
         self.code == CONFIG
     }
 
-    /// Says it on stderr and gives the code.
+    /// Prints the message on stderr and returns the code.
     pub(crate) fn report(self) -> ExitCode {
-        // Nobody is left to tell where stderr is closed.
+        // A failure means that stderr is closed, and there is no reader.
         let prefix = if self.is_page { "" } else { "error: " };
         let _ = writeln!(std::io::stderr(), "{prefix}{}", self.message.trim_end());
         ExitCode::from(self.code)

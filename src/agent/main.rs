@@ -21,7 +21,7 @@ mod client;
 mod compose;
 mod config;
 mod exit;
-// What systems do differently, with the same items for each.
+// Differences between systems, with the same items for each.
 #[cfg_attr(unix, path = "platform/unix.rs")]
 #[cfg_attr(windows, path = "platform/windows.rs")]
 mod platform;

@@ -1,4 +1,4 @@
-//! The process itself: hardening, signals, and what the service manager is told.
+//! Process: hardening, signals and the service manager.
 
 #[cfg(target_os = "linux")]
 mod capability;

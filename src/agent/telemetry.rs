@@ -1,4 +1,4 @@
-//! Where log lines go: the log the operator configured, and stderr for what must not be missed.
+//! Log lines: the log that the operator has configured, and urgent lines on stderr.
 
 mod dropped;
 mod filter;
@@ -26,21 +26,20 @@ use self::writer::{LogFileWriter, non_blocking};
 use crate::config::{LogConfig, LogTarget};
 use crate::exit::Failure;
 
-/// The target of the line that says the agent is ready.
+/// Target of the lines about readiness.
 pub(crate) const READY: &str = "ready";
 
-/// The log, opened while the process may still open anything; its writer is started later.
+/// Log that was opened while the process may still open every path; its writer is started later.
 #[derive(Debug)]
 pub(crate) struct OpenLog {
     config: LogConfig,
     file: Option<RotatingFile>,
-    /// Why there is no file although one is configured.
+    /// Reason why a configured file is not open.
     trouble: Option<io::Error>,
 }
 
 impl OpenLog {
-    /// Opens the log file, if one is configured. One that cannot be opened is no reason not to start: the
-    /// lines go to stderr then.
+    /// Opens the log file, if one is configured. If this fails, the lines go to stderr.
     pub(crate) fn open(config: &LogConfig) -> Self {
         let (file, trouble) = match &config.target {
             LogTarget::Stderr => (None, None),
@@ -56,8 +55,8 @@ impl OpenLog {
         }
     }
 
-    /// Opens the log file again, and removes the rotated files that `former`, the config until now, let be kept and
-    /// `config` does not.
+    /// Opens the log file again, and removes rotated files that `former`, the previous config, kept and `config` does
+    /// not.
     pub(crate) fn again(config: &LogConfig, former: &LogConfig) -> Self {
         let opened = Self::open(config);
         if let Some(file) = opened
@@ -71,13 +70,13 @@ impl OpenLog {
     }
 }
 
-/// The log at work. Dropping it writes what waits.
+/// Running log. Dropping it writes the waiting lines.
 pub(crate) struct Log {
-    /// `RUST_LOG`, which outlives every config.
+    /// `RUST_LOG`, which takes precedence over every config.
     override_level: Option<String>,
     format: EitherFormat,
     file: LogFileWriter,
-    /// Shut while both are exchanged.
+    /// Closed while both are exchanged.
     gate: Gate,
     file_filter: reload::Handle<Targets, Registry>,
     stderr_filter: reload::Handle<Targets, Registry>,
@@ -86,7 +85,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts the writers and takes in every line from now on. `override_level` is `RUST_LOG`.
+    /// Starts the writers and receives every line from now on. `override_level` is `RUST_LOG`.
     pub(crate) fn start(opened: OpenLog, override_level: Option<String>) -> Result<Self, Failure> {
         let format = EitherFormat::default();
         let file = LogFileWriter::default();
@@ -106,7 +105,7 @@ impl Log {
             .with_ansi(false)
             .with_filter(off);
         tracing_subscriber::registry()
-            // In a list: layered one upon the other their reloaded filters do not add up.
+            // A list, because the reloaded filters of nested layers do not combine.
             .with(vec![file_layer.boxed(), stderr_layer.boxed()])
             .try_init()
             .map_err(|error| Failure::failed(format!("the log cannot be started: {error}")))?;
@@ -133,11 +132,11 @@ impl Log {
         }));
     }
 
-    /// Goes on as another config says, losing no line. Waits for the disk.
+    /// Applies another config without losing a line. Waits for the disk.
     pub(crate) fn apply(&self, opened: OpenLog) {
         let level = filter::level(opened.config.level, self.override_level.as_deref());
         let path_before = self.file.path();
-        // Without a file stderr is the log; beside one it shows what must not be missed.
+        // Without a file stderr is the log; beside a file it shows urgent lines.
         let (on_file, on_stderr) = match &opened.file {
             Some(_) => (filter::log(level), filter::urgent(level)),
             None => (Targets::new(), filter::log(level)),
@@ -147,17 +146,17 @@ impl Log {
             None => self.format.set(opened.config.format),
             Some(None) => {}
             Some(Some(file)) => {
-                // Before the gate is shut: the report of a panic is a line that passes it.
+                // Before the gate is closed, since a panic would log a line through it.
                 let next = self.file.prepare(file);
                 let shut = self.gate.shut();
                 self.format.set(opened.config.format);
                 let former = self.file.open(next);
                 drop(shut);
-                // With the gate open again: the thread that writes may have a line to log.
+                // After the gate is open again, since the writer thread may log a line.
                 drop(former);
             }
         }
-        // These fail only when the subscriber is gone, and then nobody logs.
+        // These fail only when the subscriber is gone.
         let _ = self.file_filter.reload(on_file);
         let _ = self.stderr_filter.reload(on_stderr);
         if is_closed {
@@ -180,7 +179,7 @@ impl Log {
 }
 
 impl Drop for Log {
-    /// The subscriber outlives this and holds the way to the file, so what waits for the file is written now.
+    /// The subscriber outlives the log and holds the writer, so waiting lines are written now.
     fn drop(&mut self) {
         drop(self.file.close());
     }

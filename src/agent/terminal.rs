@@ -1,12 +1,12 @@
-//! Text of others on a terminal: nothing in it moves the cursor, hides or reorders what stands beside it.
+//! Foreign text on a terminal, in which nothing moves the cursor, hides text or reorders it.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// `text` in one line, with control characters, line breaks, and marks that are not seen themselves (bidirectional,
-/// zero width, byte order) as escapes.
+/// Returns `text` in one line, with control characters, line breaks and invisible marks (bidirectional, zero width,
+/// byte order) as escapes.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     escaped(text, |text, character| match character {
         '\n' => text.push_str("\\n"),
@@ -19,13 +19,12 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// Whole lines of our own with foreign text in them: as [`shown`], but the line breaks stay.
+/// Escapes as [`shown`] does, but keeps the line breaks.
 pub(crate) fn shown_lines(text: &str) -> String {
     text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }
 
-/// `json` with those characters in the escapes that JSON has for them, so that it still says the same. White space
-/// between members stays.
+/// Replaces those characters by their JSON escapes, so that the meaning stays. White space between members stays.
 pub(crate) fn shown_json(json: &str) -> Cow<'_, str> {
     if json.contains('\r') || json.chars().any(is_hidden) {
         let lines: Vec<_> = json

@@ -1,4 +1,4 @@
-//! Where the agent's token comes from: drawing one, keeping it in a file, finding it in the environment.
+//! Token of the agent: its generation, its file, and the environment that names it.
 
 pub(crate) mod file;
 pub(crate) mod location;
@@ -12,10 +12,10 @@ use std::fmt::Write;
 
 use zeroize::Zeroizing;
 
-/// The random bytes of a token.
+/// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
 
-/// Draws a token: 32 random bytes in lower-case hex.
+/// Generates a token: 32 random bytes in lower-case hex.
 pub(crate) fn draw() -> Result<Zeroizing<String>, getrandom::Error> {
     let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
     getrandom::fill(&mut *bytes)?;

@@ -51,12 +51,12 @@ pub(super) fn run(args: &AgentArgs) -> Result<(), Failure> {
     .run(|| ())
 }
 
-/// The variables that override the config file.
+/// Returns the variables that override the config file.
 pub(super) fn overrides() -> Overrides {
     Overrides::collect(std::env::vars_os())
 }
 
-/// The variables that the fetcher may look at. What is not UTF-8 can be none of those that count.
+/// Returns the variables that the KMS source may read. One that is not UTF-8 is not among them.
 pub(super) fn environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

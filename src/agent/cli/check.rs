@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::terminal::shown_lines;
 
-/// Goes the way that `agent` would go, and says what is wrong and what to do.
+/// Runs the startup steps of `agent` one by one, and reports what fails and how to fix it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "One line a step: config, token, port, cache, process, region, credentials, dns, endpoint, clock, kms;\n\
@@ -33,7 +33,7 @@ pub(super) struct CheckArgs {
     /// The config file (TOML)
     #[arg(value_hint = ValueHint::FilePath)]
     config: PathBuf,
-    /// Look at the file only; ask nobody
+    /// Check the file only, without network access
     #[arg(long)]
     offline: bool,
     /// Read this secret too, by name or ARN; its value is not shown
@@ -97,6 +97,6 @@ fn remote(config: &Config, secret: Option<SecretId>) -> Result<Vec<Finding>, Fai
 }
 
 fn say(text: &str) {
-    // Who has closed stdout does not want to know.
+    // A failure means that stdout is closed, and there is no reader.
     let _ = writeln!(io::stdout(), "{text}");
 }

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 #[command(after_help = "Example:\n  \
     alibabacloud-kms-agent completions bash > /usr/share/bash-completion/completions/alibabacloud-kms-agent")]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// The shell to write the script for
     shell: Shell,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn run(args: &CompletionsArgs, mut command: clap::Command) -> Result<
         .map_err(|error| Failure::failed(format!("the script cannot be written: {error}")))
 }
 
-/// `script` with the system's groups for `--group`, for which the library has no hint.
+/// Adds the system's groups for `--group`, for which the library has no hint.
 fn with_groups(shell: Shell, script: &str) -> String {
     match shell {
         Shell::Zsh => script.replace(":GROUP:_default'", ":GROUP:_groups'"),

@@ -25,7 +25,7 @@ use crate::token::source::TokenSource;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Prints a curl command for each secret, then the token for client commands in another terminal.\n\
-    The token is drawn anew each run. Without --persist so are the emulator's keys, and Ctrl-C leaves nothing behind.\n\n\
+    Each run generates a new token. Without --persist it also generates new keys for the emulator, and leaves no files.\n\n\
     With --persist the folder keeps the cache (encrypted, with its key beside it) and the emulator's port, access key\n\
     and secrets (in plain text, for this user alone), so that the next run answers from the cache. A secret that is\n\
     given another value gets a new version.\n\n\
@@ -34,10 +34,10 @@ use crate::token::source::TokenSource;
     alibabacloud-kms-agent dev --secret app/db='{\"user\":\"app\",\"password\":\"example\"}'"
 )]
 pub(super) struct DevArgs {
-    /// A secret to begin with, besides `demo`; may be given many times
+    /// A secret to create besides `demo`; may be given many times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_secret)]
     secret: Vec<(String, String)>,
-    /// The agent's port; 0 draws a free one
+    /// The agent's port; 0 selects a free one
     #[arg(long, default_value_t = 2025, value_parser = parse_port)]
     port: u16,
     /// Keep the cache and the emulator in this folder, for the next run
@@ -115,7 +115,7 @@ pub(super) fn run(args: DevArgs) -> Result<(), Failure> {
     })
 }
 
-/// The secrets to begin with: those asked for, and the demo unless it is there already.
+/// Returns the secrets to create: the requested ones, and the demo secret unless it exists.
 fn secrets(kept: Option<&Kept>, asked: Vec<(String, String)>) -> Vec<(String, String)> {
     let has_demo =
         kept.is_some_and(|kept| kept.versions.iter().any(|version| version.name == DEMO.0));
@@ -123,7 +123,7 @@ fn secrets(kept: Option<&Kept>, asked: Vec<(String, String)>) -> Vec<(String, St
     demo.into_iter().chain(asked).collect()
 }
 
-/// Names of secrets that got a new version, of which the cache may hold the old one.
+/// Returns the names of secrets with a new version, of which the cache may hold the old one.
 fn changed(kept: Option<&Kept>, cloud: &Cloud) -> BTreeSet<String> {
     let Some(kept) = kept else {
         return BTreeSet::new();
@@ -151,8 +151,8 @@ fn drop_entries(port: u16, token: &Zeroizing<String>, names: &BTreeSet<String>) 
     }
 }
 
-/// What the terminal shows: a `curl` command for each secret first, and the way out last. All of it may be pasted into
-/// a shell.
+/// Returns the text for the terminal: a `curl` command for each secret, and how to stop. All of it may be pasted into a
+/// shell.
 fn announcement(port: u16, token: &str, cloud: &Cloud, folder: Option<&Path>) -> String {
     let names: BTreeSet<&str> = cloud
         .versions
@@ -190,11 +190,11 @@ fn announcement(port: u16, token: &str, cloud: &Cloud, folder: Option<&Path>) ->
 }
 
 fn say(text: &str) {
-    // In one piece, so that no log line stands in the middle. Nobody reads a stdout that is closed.
+    // One write, so that no log line splits the text. A failure means that stdout is closed, and there is no reader.
     let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 
-/// The config of a development agent: the emulator for KMS, warnings on stderr for the log.
+/// Returns the config of a development agent: the emulator as KMS, warnings on stderr as the log.
 fn config_text(endpoint: &str, port: u16, persist: Option<&Path>) -> Result<String, Failure> {
     let cache = match persist {
         None => String::new(),

@@ -16,7 +16,7 @@ use crate::exit::Failure;
 use crate::platform;
 use crate::process::dumps;
 
-/// Reads secrets through a running agent into the environment of a command and becomes it.
+/// Reads secrets through a running agent, sets them as environment variables and executes a command in its place.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The command gets this environment and the variables asked for, in place of ones of the same name.\n\
@@ -38,12 +38,12 @@ pub(super) struct ExecArgs {
     keep_token: bool,
     #[command(flatten)]
     target: AgentTarget,
-    /// The command to become, and its arguments
+    /// The command to execute, and its arguments
     #[arg(last = true, required = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
 }
 
-/// A variable and where its value comes from.
+/// Variable and the source of its value.
 #[derive(Clone, Debug)]
 struct Variable {
     name: String,
@@ -89,19 +89,19 @@ pub(super) fn run(args: &ExecArgs) -> Result<(), Failure> {
     command.args(arguments).envs(
         values
             .iter()
-            .filter_map(|(name, value)| Some((name, platform::variable(value)?))),
+            .filter_map(|(name, value)| Some((name, platform::env_value(value)?))),
     );
     dumps.restore_limit();
-    let error = platform::become_command(&mut command);
+    let error = platform::replace_process(&mut command);
     Err(not_run(program, &error))
 }
 
-/// The failure to become `program`, with the exit codes of shells and of `env`.
+/// Returns the failure to execute `program`, with the exit codes of shells and of `env`.
 fn not_run(program: &OsStr, error: &io::Error) -> Failure {
     let name = program.display();
     let failed = |why: &str| format!("{name} cannot be run: {why}");
     match error.kind() {
-        // A file that is there and cannot be found is a script whose interpreter is missing.
+        // A file that exists and is not found is a script whose interpreter is missing.
         io::ErrorKind::NotFound if Path::new(program).is_file() => {
             Failure::not_executable(failed("the interpreter in its first line is missing"))
         }
@@ -113,7 +113,8 @@ fn not_run(program: &OsStr, error: &io::Error) -> Failure {
     }
 }
 
-/// The variables' values. A secret that several of them come from is read once, so that they belong together.
+/// Returns the values of the variables. A secret that several variables use is read once, so that their values belong
+/// together.
 fn read<'a>(
     variables: &'a [Variable],
     target: &AgentTarget,
@@ -138,7 +139,7 @@ fn read<'a>(
             Some(field) => member(whole, field).map_err(|error| failed(error.into()))?,
             None => whole.clone(),
         };
-        if platform::variable(&value).is_none() {
+        if platform::env_value(&value).is_none() {
             return Err(failed(Failure::failed(
                 "the value has a zero byte or another one in it that no environment variable can hold",
             )));

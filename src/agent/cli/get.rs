@@ -25,7 +25,7 @@ pub(super) struct GetArgs {
     /// The secret's name or ARN
     #[arg(value_parser = parse_name)]
     secret_id: String,
-    /// Print the agent's whole answer
+    /// Print the agent's complete response
     #[arg(long, conflicts_with = "field")]
     json: bool,
     /// Print one member of a JSON value; dots go deeper
@@ -37,7 +37,7 @@ pub(super) struct GetArgs {
     /// The version with this stage, such as `ACSPrevious`
     #[arg(long)]
     version_stage: Option<String>,
-    /// Have the agent ask KMS now, whatever it holds
+    /// Have the agent read from KMS now, whatever is cached
     #[arg(long)]
     refresh: bool,
     #[command(flatten)]

@@ -3,7 +3,7 @@ use http::StatusCode;
 use super::target::AgentTarget;
 use crate::exit::Failure;
 
-/// Exits 0 when the agent is ready; for container and exec probes, which have no curl.
+/// Exits with 0 when the agent is ready; for container and exec probes without curl.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Not ready is an agent that cannot answer any secret: without credentials that KMS accepts, a\n\

@@ -18,7 +18,7 @@ use crate::exit::Failure;
     sudo install -Dm 644 -t /usr/local/share/man/man5 ./man/*.5"
 )]
 pub(super) struct ManArgs {
-    /// The folder, which is made if need be
+    /// The folder, which is created if it is missing
     #[arg(value_hint = ValueHint::DirPath)]
     folder: PathBuf,
 }

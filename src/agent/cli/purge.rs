@@ -7,7 +7,7 @@ use super::target::{AgentTarget, encoded, parse_name};
 use crate::client::Reply;
 use crate::exit::Failure;
 
-/// Drops entries from a running agent's cache, durably.
+/// Removes entries from a running agent's cache and store.
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "alibabacloud-kms-agent purge [OPTIONS] <SECRET_ID>\n       \
@@ -21,10 +21,10 @@ pub(super) struct PurgeArgs {
     /// The secret's name or ARN
     #[arg(conflicts_with = "all", value_parser = parse_name)]
     secret_id: Option<String>,
-    /// Drop everything
+    /// Remove every entry
     #[arg(long)]
     all: bool,
-    /// Drop everything even while KMS is failing and nothing can be fetched again
+    /// Remove every entry even while KMS is failing and nothing can be fetched again
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -62,12 +62,12 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let count = answer.get("purged").and_then(Value::as_u64).unwrap_or(0);
     let entries = if count == 1 { "entry" } else { "entries" };
-    // Who has closed stdout does not want to know.
+    // A failure means that stdout is closed, and there is no reader.
     let _ = writeln!(io::stdout(), "{count} {entries} purged");
     Ok(())
 }
 
-/// What the agent says, in the words of the command line.
+/// Returns the agent's error in the terms of the command line.
 fn refusal(args: &PurgeArgs, reply: &Reply) -> Failure {
     match reply.error() {
         Some((code, message)) if args.all && code == "InvalidParameter" => {

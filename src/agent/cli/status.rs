@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::platform;
 use crate::terminal::shown_json;
 
-/// Shows what a running agent holds: entries, upstream health, credential expiry. Never a value.
+/// Lists the cached entries of a running agent, upstream health and credential expiry. Never a value.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "STATE fresh: LEFT is the time until the copy expires. STATE expired: LEFT is the time for which it may still\n\
@@ -19,10 +19,10 @@ use crate::terminal::shown_json;
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent status"
 )]
 pub(super) struct StatusArgs {
-    /// Print the agent's whole answer
+    /// Print the agent's complete response
     #[arg(long)]
     json: bool,
-    /// Cut nothing to fit the terminal
+    /// Do not shorten lines to fit the terminal
     #[arg(long, conflicts_with = "json")]
     wide: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
     if !output.ends_with('\n') {
         output.push('\n');
     }
-    // Nobody reads a stdout that is closed.
+    // A failure means that stdout is closed, and there is no reader.
     let _ = io::stdout().write_all(output.as_bytes());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The running agent that a client command means.
+//! Running agent that a client command addresses.
 
 mod origin;
 
@@ -19,7 +19,7 @@ use crate::exit::Failure;
 use crate::token::file;
 use crate::token::location::TokenLocation;
 
-/// Which agent to ask.
+/// Options that select the agent.
 #[derive(Debug, clap::Args)]
 pub(super) struct AgentTarget {
     /// Take port, token variables and header from the agent's config file
@@ -47,7 +47,7 @@ impl AgentTarget {
         })
     }
 
-    /// A client with the token that the environment gives, or that lies where the deployment files put it.
+    /// Returns a client with the token of the environment, or with that of the default token file.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
         let origin = TokenOrigin::find(&config.server.token_variables)?;
@@ -78,12 +78,12 @@ impl AgentTarget {
         TrustedUsers::of_token(path).and(self.agent_user)
     }
 
-    /// Names of the environment variables that may hold the agent's token.
+    /// Returns the names of the environment variables that may hold the agent's token.
     pub(super) fn token_variables(&self) -> Result<Vec<String>, Failure> {
         Ok(self.read_config()?.server.token_variables)
     }
 
-    /// What `reply`, which is not a success, says, in the words of a client.
+    /// Returns the failure that `reply`, which is not a success, stands for.
     pub(super) fn refusal(&self, reply: &Reply) -> Failure {
         let is_about_token = reply.status == StatusCode::FORBIDDEN
             && reply
@@ -113,7 +113,7 @@ impl AgentTarget {
     }
 }
 
-/// A parameter's value as it goes into a query.
+/// Percent-encodes the value of a query parameter.
 pub(super) fn encoded(text: &str) -> String {
     const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'-')
@@ -123,7 +123,7 @@ pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
 
-/// A port that an agent can listen on.
+/// Parses a port that an agent can listen on.
 fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port >= 1024 => Ok(port),
@@ -131,7 +131,7 @@ fn parse_port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// Text that is not empty.
+/// Parses a text that is not empty.
 pub(super) fn parse_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("it may not be empty".to_owned())

@@ -9,7 +9,7 @@ use crate::platform;
 use crate::token::draw;
 use crate::token::file::{self, Access, WRITABLE_FOR_OTHERS};
 
-/// Writes a fresh SSRF token to a file, in place of what is there, and prints the path.
+/// Writes a new SSRF token to a file, which replaces an existing one, and prints the path.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The token is 32 random bytes in lower-case hex, without a line break at the end, so that\n\
@@ -54,7 +54,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
     for note in notes {
         let _ = writeln!(io::stderr(), "warning: {note}");
     }
-    // Who has closed stdout does not want to know.
+    // A failure means that stdout is closed, and there is no reader.
     let _ = writeln!(io::stdout(), "{}", path.display());
     Ok(())
 }
@@ -66,7 +66,7 @@ fn cannot_be_written(path: &Path, error: &dyn fmt::Display) -> Failure {
     ))
 }
 
-/// The path in `text`: plain, or behind `file://`.
+/// Returns the path in `text`: plain, or after `file://`.
 fn parse_path(text: &str) -> Result<&Path, String> {
     let path = match text.strip_prefix("file://") {
         Some(path) => platform::path_of_url(path),

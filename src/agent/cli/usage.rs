@@ -1,4 +1,4 @@
-//! Command lines that are refused, with a tip where the intention can be guessed.
+//! Invalid command lines, with a suggestion where the intention can be guessed.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use super::Cli;
 use crate::exit::Failure;
 use crate::terminal::shown_lines;
 
-/// The command line; `None` where help or the version was asked for, which is printed here.
+/// Parses the command line. Returns `None` after it has printed the requested help or version.
 pub(super) fn parse() -> Result<Option<Cli>, Failure> {
     let mut error = match Cli::try_parse() {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
     if !error.use_stderr() {
-        // Nobody reads a stdout that is closed.
+        // A failure means that stdout is closed, and there is no reader.
         let _ = error.print();
         return Ok(None);
     }
@@ -24,7 +24,7 @@ pub(super) fn parse() -> Result<Option<Cli>, Failure> {
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
-    // The library has tips for words that are nearly right.
+    // The library suggests words that differ only a little.
     if error.get(ContextKind::SuggestedSubcommand).is_none()
         && let Some(tip) = tip(&error, &arguments)
     {
@@ -34,7 +34,7 @@ pub(super) fn parse() -> Result<Option<Cli>, Failure> {
     Err(Failure::page(shown_lines(&error.render().to_string())))
 }
 
-/// What the caller may have meant by `arguments`, which follow the program's name.
+/// Returns a suggestion for `arguments`, which follow the program's name.
 fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
     let name = Cli::command().get_name().to_owned();
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
@@ -63,7 +63,7 @@ fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
     }
 }
 
-/// Whether `word` is a config file, which the official agent takes without a command before it.
+/// Whether `word` is a config file, which the official agent accepts without a command before it.
 fn is_config(word: &str) -> bool {
     let path = Path::new(word);
     path.extension()
@@ -71,7 +71,7 @@ fn is_config(word: &str) -> bool {
         || path.is_file()
 }
 
-/// The subcommand that `word` differs from by a swapped, wrong, missing or surplus letter or two.
+/// Returns the subcommand that `word` differs from by one or two swapped, wrong, missing or surplus letters.
 fn nearest(command: &Command, word: &str) -> Option<String> {
     let word = word.to_lowercase();
     command
@@ -85,7 +85,7 @@ fn nearest(command: &Command, word: &str) -> Option<String> {
         .map(|(_, known)| known)
 }
 
-/// `arguments` before `word`, and from there on.
+/// Splits `arguments` before `word`.
 fn around<'a>(arguments: &'a [String], word: &str) -> Option<(&'a [String], &'a [String])> {
     let at = arguments.iter().position(|argument| argument == word)?;
     arguments.split_at_checked(at)

@@ -1,7 +1,6 @@
-//! The users whose processes listen on a loopback port, as the kernel lists its sockets.
-//!
-//! A bearer token is given to the process at the other end. Before it is sent, that process has to belong to a user
-//! who may have it: root, the caller's own user, the owner of the token file, or a user that the caller names.
+//! Users whose processes listen on a loopback port, as the kernel lists its sockets. A bearer token is given to the
+//! process at the other end. Before it is sent, that process must belong to a user who may have it: root, the caller's
+//! own user, the owner of the token file, or a user that the caller names.
 
 use std::path::Path;
 
@@ -15,7 +14,7 @@ pub(crate) type Uid = u32;
 pub(crate) struct TrustedUsers(Vec<Uid>);
 
 impl TrustedUsers {
-    /// Root, the user of this process, and the owner of the token file `path`.
+    /// Returns root, the user of this process, and the owner of the token file `path`.
     pub(crate) fn of_token(path: Option<&Path>) -> Self {
         let root = 0;
         let owner = path.and_then(platform::owner_of);
@@ -27,7 +26,7 @@ impl TrustedUsers {
         )
     }
 
-    /// The same users, and `user`.
+    /// Adds `user`.
     #[must_use]
     pub(crate) fn and(mut self, user: Option<Uid>) -> Self {
         self.0.extend(user);
@@ -39,7 +38,7 @@ impl TrustedUsers {
     }
 }
 
-/// A user for a message: name and number.
+/// Returns name and number of a user for a message.
 pub(crate) fn name_of(user: Uid) -> String {
     match platform::user_name(user) {
         Some(name) => format!("the user {name} (uid {user})"),
@@ -47,8 +46,8 @@ pub(crate) fn name_of(user: Uid) -> String {
     }
 }
 
-/// Users with a listener that a connection to 127.0.0.1 or `[::1]` and `port` can reach. Empty where nobody listens,
-/// and where the system does not tell.
+/// Returns the users with a listener that a connection to 127.0.0.1 or `[::1]` and `port` can reach. Empty if no
+/// process listens, and if the system does not list sockets.
 pub(crate) fn listening_on(port: u16) -> Vec<Uid> {
     let mut users: Vec<Uid> = sockets()
         .filter(|socket| socket.state == LISTEN && socket.local.port == port)
@@ -60,7 +59,7 @@ pub(crate) fn listening_on(port: u16) -> Vec<Uid> {
     users
 }
 
-/// User of the socket at the server's end of a connection from 127.0.0.1 and `client_port` to `port` there.
+/// Returns the user of the server's socket of a connection from 127.0.0.1 and `client_port` to `port` there.
 pub(crate) fn serving(port: u16, client_port: u16) -> Option<Uid> {
     sockets()
         .filter(|socket| socket.state != TIME_WAIT && socket.state != LISTEN)
@@ -73,10 +72,10 @@ pub(crate) fn serving(port: u16, client_port: u16) -> Option<Uid> {
 }
 
 const LISTEN: u8 = 0x0A;
-/// Sockets in this state belong to nobody any more.
+/// A socket in this state belongs to no process any more.
 const TIME_WAIT: u8 = 0x06;
 
-/// One line of `/proc/net/tcp` or `tcp6` (`proc_net_tcp` of the kernel's documentation).
+/// Line of `/proc/net/tcp` or `tcp6` (`proc_net_tcp` of the kernel's documentation).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TcpSocket {
     local: SocketEnd,
@@ -107,7 +106,7 @@ impl SocketEnd {
     }
 }
 
-/// All TCP sockets of this network namespace that can be read. The files of the process itself are there also where
+/// Returns all TCP sockets of this network namespace that can be read. The files of the process itself exist even where
 /// the rest of /proc is hidden.
 fn sockets() -> impl Iterator<Item = TcpSocket> {
     ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
@@ -121,13 +120,13 @@ fn sockets() -> impl Iterator<Item = TcpSocket> {
 }
 
 impl TcpSocket {
-    /// Reads a line; the heading is none.
+    /// Parses a line; `None` for the heading.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let local = SocketEnd::parse(fields.next()?)?;
         let remote = SocketEnd::parse(fields.next()?)?;
         let state = u8::from_str_radix(fields.next()?, 16).ok()?;
-        // Queues, timer and retransmissions stand in between.
+        // The fields between are queues, timer and retransmissions.
         let user = fields.nth(3)?.parse().ok()?;
         Some(Self {
             local,

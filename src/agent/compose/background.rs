@@ -1,4 +1,4 @@
-//! The background tasks of one agent.
+//! Background tasks of one agent.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl Background {
         }
     }
 
-    /// Runs the task that `start` makes until it returns or the agent stops.
+    /// Runs the task that `start` creates until it returns or the agent stops.
     pub(super) fn keep<F>(&mut self, name: &'static str, start: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -30,7 +30,7 @@ impl Background {
             .spawn(Arc::clone(&self.tasks).keep(name, start));
     }
 
-    /// Ends all tasks, and returns once they have ended.
+    /// Stops all tasks and waits for them.
     pub(super) async fn stop(mut self) {
         self.keepers.shutdown().await;
     }

@@ -1,4 +1,4 @@
-//! What startup found out before there was a log, for the operator to read in it.
+//! Findings of startup from before the log existed, which are logged later.
 
 use std::path::PathBuf;
 
@@ -33,13 +33,13 @@ impl Findings {
         if !self.missing.is_empty() {
             tracing::info!(
                 folders = ?self.missing,
-                "Folders that do not exist are out of reach until a restart, also when they are made"
+                "Folders that do not exist are out of reach until a restart, even if they are created"
             );
         }
         for doubt in self.files.iter().filter(|doubt| is_new_warning(doubt)) {
             tracing::warn!(
                 cause = doubt.as_str(),
-                "A file is not as safe as it should be"
+                "The permissions of a file are not safe"
             );
         }
         if let Some(held) = self.unused_port {

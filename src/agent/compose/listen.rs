@@ -1,4 +1,4 @@
-//! The agent's listeners at startup: inherited from the service manager where it holds the port, else bound here.
+//! Listeners at startup: inherited from the service manager if it holds the port, otherwise bound here.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::platform;
 use crate::token::source::TokenSource;
 
-/// Open listeners, and what is wrong with the way they came about.
+/// Open listeners, and inherited ones that are not used.
 #[derive(Debug)]
 pub(crate) struct OpenListeners {
     pub(crate) listeners: Listeners,
@@ -17,11 +17,10 @@ pub(crate) struct OpenListeners {
     pub(crate) unused_port: Option<u16>,
 }
 
-/// Opens the listeners on `port`. Inherited ones are taken over if they have that port; where the config names another
-/// one, it counts, since an operator who changes the config file restarts the service and not the .socket unit.
-///
-/// Where another user's process holds the port, applications may have sent it the token. The token is withdrawn
-/// then, so that the next startup makes another one.
+/// Opens the listeners on `port`. Inherited ones are taken over if they have that port. Another port in the config
+/// takes precedence, since an operator who changes the config file restarts the service and not the .socket unit. If
+/// another user's process holds the port, applications may have sent it the token. The token is then withdrawn, so that
+/// the next startup creates another one.
 pub(crate) fn open(port: u16, token: &TokenSource) -> Result<OpenListeners, Failure> {
     let inherited = platform::inherited_listeners().map_err(|error| {
         Failure::of_io(
@@ -47,7 +46,7 @@ pub(crate) fn open(port: u16, token: &TokenSource) -> Result<OpenListeners, Fail
     })
 }
 
-/// Inherited listeners, if there are any.
+/// Takes over inherited listeners, if there are any.
 fn adopt(inherited: Vec<TcpListener>, token: &TokenSource) -> Result<Option<Listeners>, Failure> {
     if inherited.is_empty() {
         return Ok(None);

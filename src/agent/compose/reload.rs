@@ -1,4 +1,4 @@
-//! SIGHUP: the config file is read again, and what can change without a restart does.
+//! Reload of the config file on SIGHUP. Keys that need no restart take effect.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, OpenLog};
 
-/// Tables whose keys all take effect at once, and keys of other tables that do.
+/// Tables whose keys all take effect at a reload, and single keys of other tables.
 const LIVE: [&str; 8] = [
     "Log.",
     "KMS.",
@@ -29,31 +29,31 @@ const LIVE: [&str; 8] = [
     "Server.IgnoreTransientErrors",
 ];
 
-/// How long a new source may take to get credentials before readers are handed over to it anyway.
+/// Time for a new source to get credentials before readers use it anyway.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// A task that can be started more than once.
+/// Future of a task that can be started more than once.
 type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a reload works with.
+/// Parts of the agent that a reload changes.
 pub(crate) struct Reloader {
-    /// What is in force.
+    /// Config in force.
     pub(crate) config: Config,
     pub(crate) sources: Sources,
     pub(crate) service: Arc<SecretService>,
     pub(crate) log: Arc<Log>,
-    /// Keeps the source in use going.
+    /// Task that maintains the current source.
     pub(crate) maintenance: AbortOnDropHandle<()>,
-    /// What the process may open.
+    /// Paths that the process may open.
     pub(crate) reach: Reach,
     pub(crate) supervisor: Arc<Supervisor>,
-    /// Whether a reload has begun and not ended, which outlives a panic in it.
+    /// A reload has begun and not ended; it stays set after a panic.
     pub(crate) is_reloading: bool,
 }
 
 impl Reloader {
-    /// Makes the task that reloads the file at every SIGHUP, for as long as it is polled. Reloader and signals outlive
-    /// each task. Without a file the task only keeps the source going.
+    /// Returns a task that reloads the file at every SIGHUP while it is polled. Reloader and signals outlive each task.
+    /// Without a file the task only keeps the source alive.
     pub(crate) fn runner(
         self,
         hangups: Option<(Hangups, ConfigFile)>,
@@ -76,7 +76,7 @@ impl Reloader {
         };
         loop {
             if std::mem::take(&mut self.is_reloading) {
-                // The service manager waits for the end of a reload that panicked.
+                // The service manager still waits for a reload that panicked.
                 self.supervisor
                     .ready("the reload failed; the log says why. Send SIGHUP again");
             }
@@ -89,9 +89,9 @@ impl Reloader {
         }
     }
 
-    /// Returns how it went, in a few words.
+    /// Returns the outcome as a status text.
     async fn reload(&mut self, file: &Arc<ConfigFile>) -> &'static str {
-        // Whatever is wrong with the config: what rotates the log counts on it.
+        // First, and also with a bad config: log rotation relies on it.
         let log = self.config.log.clone();
         self.reopen_log(log.clone(), log).await;
         let (file, has_keys) = (Arc::clone(file), self.config.has_keys());
@@ -115,8 +115,8 @@ impl Reloader {
                 return "the config file could not be read; the old configuration stays in force";
             }
         };
-        if has_place(&self.config) && !has_place(&loaded) {
-            // Most likely a file that is being written. Readers would lose held entries too, which belong to an endpoint.
+        if names_location(&self.config) && !names_location(&loaded) {
+            // The file is probably being written. Cached entries belong to an endpoint, and would be lost too.
             tracing::error!(
                 "The config file no longer has KMS.Region or KMS.Endpoint and was not reloaded; the old configuration \
                  stays in force. Restart the agent to run without both"
@@ -147,7 +147,7 @@ impl Reloader {
         if touches(&["KMS.", "Credentials."]) {
             if self.config.kms.kms.endpoint.is_some() && loaded.kms.kms.endpoint.is_none() {
                 tracing::warn!(
-                    "The config no longer has KMS.Endpoint; KMS is asked at the public endpoint of the region"
+                    "The config no longer has KMS.Endpoint; the public endpoint of the region is used"
                 );
             }
             self.replace_source(&loaded).await;
@@ -172,7 +172,7 @@ impl Reloader {
         "the configuration was reloaded; the log names what needs a restart"
     }
 
-    /// Opens the log file again, also where no key has changed, on a thread that may wait for the disk.
+    /// Opens the log file again, even if no key has changed, on a thread that may wait for the disk.
     async fn reopen_log(&self, config: LogConfig, former: LogConfig) {
         let log = Arc::clone(&self.log);
         let reopen = move || log.apply(OpenLog::again(&config, &former));
@@ -184,8 +184,8 @@ impl Reloader {
         }
     }
 
-    /// Leaves in force what would need files that the process may no longer open. Returns how the keys begin
-    /// that are thereby left alone.
+    /// Keeps settings whose new values need files that the process may no longer open. Returns the prefixes of the keys
+    /// that are kept.
     fn keep_what_is_barred(&self, loaded: &mut Config) -> Vec<&'static str> {
         let mut barred = Vec::new();
         if let LogTarget::Folder(folder) = &loaded.log.target
@@ -207,7 +207,7 @@ impl Reloader {
         barred
     }
 
-    /// Hands readers over to a new source once that has credentials, so that none of them waits for it.
+    /// Replaces the source once the new one has credentials, so that no reader waits for them.
     async fn replace_source(&mut self, config: &Config) {
         let (source, maintenance) = self.sources.open(&config.kms);
         let clock = &self.sources.clock;
@@ -218,13 +218,13 @@ impl Reloader {
                 .await;
         }
         self.service.set_source(source);
-        // Calls under way hold on to the old source; only its background work ends here.
+        // Calls in flight keep the old source alive; only its background work stops here.
         self.maintenance = maintenance;
     }
 }
 
-/// Whether the config says where KMS is.
-fn has_place(config: &Config) -> bool {
+/// Whether the config names a region or an endpoint.
+fn names_location(config: &Config) -> bool {
     config.kms.kms.region.is_some() || config.kms.kms.endpoint.is_some()
 }
 

@@ -1,4 +1,4 @@
-//! The runtime and its threads.
+//! Runtime and its threads.
 
 use std::time::Duration;
 
@@ -7,18 +7,16 @@ use tokio::runtime::Runtime;
 
 use crate::exit::Failure;
 
-/// The most worker threads that are started without being asked for: a sidecar answers from memory, and a few
-/// threads saturate a loopback interface.
+/// Default limit of worker threads: a sidecar answers from memory, and a few threads saturate a loopback interface.
 const MOST_WORKERS_BY_DEFAULT: usize = 4;
 
-/// The most threads for blocking work: files are small and read one after another.
+/// Limit of threads for blocking work: files are small and read one after another.
 const MOST_BLOCKING_THREADS: usize = 64;
 
-/// How long an idle thread for blocking work stays. It is never given back, so that there is one during a shortage
-/// of threads.
+/// Lifetime of an idle thread for blocking work. It never ends, so that one exists during a shortage of threads.
 const KEEP_ALIVE: Duration = Duration::from_secs(u64::MAX / 4);
 
-/// How many worker threads there will be; 0 asks for the default.
+/// Returns the number of worker threads; 0 selects the default.
 pub(super) fn workers(asked: usize) -> usize {
     match asked {
         0 => std::thread::available_parallelism()
@@ -28,8 +26,8 @@ pub(super) fn workers(asked: usize) -> usize {
     }
 }
 
-/// Starts the runtime with all threads that it needs: the workers and one for blocking work. Panics where a worker
-/// cannot be made, so [`exit_on_panic`](crate::exit::panic_hook::exit_on_panic) must be in force.
+/// Starts the runtime with the workers and one thread for blocking work. Panics if a worker cannot be created, so
+/// [`exit_on_panic`](crate::exit::panic_hook::exit_on_panic) must be in force.
 pub(super) fn start(workers: usize) -> Result<Runtime, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::failed(format!("the runtime cannot be started: {error}"))
@@ -45,7 +43,7 @@ pub(super) fn start(workers: usize) -> Result<Runtime, Failure> {
     match runtime.block_on(run_blocking(|| ())) {
         Ok(()) => Ok(runtime),
         Err(error) => {
-            // It has nothing to finish.
+            // The runtime has no task to finish.
             runtime.shutdown_background();
             Err(failed(&format_args!(
                 "{error}. Raise the limit on threads (TasksMax, --pids-limit), or try again later"

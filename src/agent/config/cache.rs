@@ -1,4 +1,4 @@
-//! The table `Cache`.
+//! Table `Cache`.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::backends::{BACKENDS, DEFAULT};
 const PREFETCH: &str =
     "a list of secret ids, or of tables with SecretId, VersionId and VersionStage";
 
-/// The table `Cache` and the tables of the backends in it.
+/// Table `Cache` and the tables of the backends in it.
 #[derive(Debug)]
 pub(crate) struct CacheConfig {
     pub(crate) backend: ChosenBackend,
     pub(crate) size: NonZeroUsize,
     pub(crate) policy: Policy,
-    /// What is loaded at start.
+    /// Secrets that are loaded at startup.
     pub(crate) prefetch: Vec<SecretRef>,
 }
 

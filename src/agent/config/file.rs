@@ -1,4 +1,4 @@
-//! From TOML to raw tables with lines.
+//! Parser from TOML to raw tables with lines.
 
 use std::ops::Range;
 
@@ -59,7 +59,7 @@ fn integer(value: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(value.as_str(), value.radix()).ok()
 }
 
-/// Where each line begins.
+/// Offsets at which the lines begin.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -72,7 +72,7 @@ impl Lines {
         )
     }
 
-    /// The line of a span, counted from 1.
+    /// Returns the line of a span, counted from 1.
     fn line(&self, span: &Range<usize>) -> usize {
         self.0.partition_point(|begin| *begin <= span.start)
     }

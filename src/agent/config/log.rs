@@ -1,4 +1,4 @@
-//! The table `Log`.
+//! Table `Log`.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use kms_agent_core::config::ConfigTable;
 
 const LEVELS: [&str; 5] = ["Debug", "Info", "Warn", "Error", "None"];
 
-/// The table `Log`.
+/// Table `Log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogConfig {
     pub(crate) level: LogLevel,
     pub(crate) target: LogTarget,
-    /// The bytes at which a file is rotated.
+    /// Size at which a file is rotated, in bytes.
     pub(crate) max_bytes: u64,
-    /// How many rotated files are kept.
+    /// Number of rotated files that are kept.
     pub(crate) max_backups: u32,
     pub(crate) format: LogFormat,
 }
@@ -30,7 +30,7 @@ pub(crate) enum LogLevel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LogTarget {
     Stderr,
-    /// The folder of `kms-agent.log`.
+    /// Folder of `kms-agent.log`.
     Folder(PathBuf),
 }
 

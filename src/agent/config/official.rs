@@ -1,4 +1,4 @@
-//! Keys of the official KMS Agent that this agent has no use for.
+//! Keys of the official KMS Agent that have no effect in this agent.
 //!
 //! A config file that was written for the official agent must not keep this one from starting, so these keys are
 //! accepted with one warning each. The source is Alibaba Cloud's documentation, "KMS Agent overview" and "KMS Agent:

@@ -1,19 +1,19 @@
-//! The table `Server`: what the HTTP layer reads, and what concerns the process.
+//! Table `Server`: the keys of the HTTP layer, and those of the process.
 
 use kms_agent_core::config::ConfigTable;
 use kms_agent_server::ServerSettings;
 
 const PORTS: &str = "0 or a port from 1024 to 65535";
 
-/// The table `Server`.
+/// Table `Server`.
 #[derive(Debug)]
 pub(crate) struct ServerConfig {
     pub(crate) http: ServerSettings,
-    /// 0 draws a free port.
+    /// Port; 0 selects a free one.
     pub(crate) http_port: u16,
-    /// The environment variables that may hold the token, the first one set counting.
+    /// Environment variables that may hold the token; the first that is set counts.
     pub(crate) token_variables: Vec<String>,
-    /// 0 is the documented default.
+    /// Number of worker threads; 0 selects the documented default.
     pub(crate) worker_threads: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Reading the text of a config file, at start and again on SIGHUP.
+//! Text of a config file, read at startup and again on SIGHUP.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use crate::platform;
 
-/// The largest file that is read. A full config with a thousand prefetched secrets is a tenth of it.
+/// Size limit of the file. A full config with a thousand prefetched secrets has a tenth of it.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The time in which a file must not change to count as whole. Editors and `cp` empty a file before they write it.
+/// Time without a change after which a file counts as complete. Editors and `cp` empty a file before they write it.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// The number of times that a file which keeps changing is read.
+/// Number of reads of a file that keeps changing.
 const MAX_READS: u32 = 20;
 
-/// Why there is no text.
+/// Reason why there is no text.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     /// The system refused.
@@ -32,7 +32,7 @@ impl From<io::Error> for Unreadable {
     }
 }
 
-/// Reads `path`, whatever it is: a file, a pipe, standard input.
+/// Reads `path`, which may be a file, a pipe or standard input.
 pub(super) fn read(path: &Path) -> Result<String, Unreadable> {
     for _ in 0..MAX_READS {
         let mut file = File::open(path)?;
@@ -45,13 +45,13 @@ pub(super) fn read(path: &Path) -> Result<String, Unreadable> {
     Err(CHANGING)
 }
 
-/// Reads `path` another time. What can be read only once, such as a pipe, is refused without waiting for it.
+/// Reads `path` again. A pipe or another file that can be read only once is refused without waiting for it.
 pub(super) fn read_again(path: &Path) -> Result<String, Unreadable> {
     read_settled(path, || thread::sleep(SETTLE))
 }
 
 fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<String, Unreadable> {
-    // Before it is opened: opening a device may do something to it.
+    // Checked before it is opened, since opening a device may have an effect.
     if !fs::metadata(path)?.is_file() {
         return Err(ONCE);
     }
@@ -65,7 +65,7 @@ fn read_settled(path: &Path, mut wait: impl FnMut()) -> Result<String, Unreadabl
         }
         let bytes = read_all(&mut file)?;
         wait();
-        // By its path: an editor may have put another file there.
+        // By path, since an editor may have replaced the file.
         if stamp(&before) == stamp(&fs::metadata(path)?) {
             return text(bytes);
         }

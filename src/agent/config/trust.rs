@@ -1,4 +1,4 @@
-//! Configs that the agent goes by, which others must not be able to change.
+//! Trust in config files, which other users must not be able to change.
 
 use std::path::Path;
 
@@ -9,8 +9,9 @@ use kms_agent_trust::{Kind, Verdict, is_new_warning};
 use super::{Config, ConfigError};
 
 impl Config {
-    /// [`load`](Self::load) for the agent itself: whoever may change the config, or a file that it or the environment
-    /// names, decides which KMS is asked and as whom. Clients that only look for the port need not care.
+    /// [`load`](Self::load) for the agent itself. A user who can change the config, or a file that the config or the
+    /// environment names, decides which KMS is called and with which identity. Clients that only need the port do not
+    /// check this.
     pub(crate) fn load_trusted(
         path: &Path,
         overrides: &Overrides,
@@ -25,7 +26,7 @@ impl Config {
         Ok(config)
     }
 
-    /// [`load_again`](Self::load_again) with the same care.
+    /// [`load_again`](Self::load_again) with the same checks.
     pub(crate) fn load_trusted_again(
         path: &Path,
         overrides: &Overrides,
@@ -50,7 +51,7 @@ impl Config {
     }
 }
 
-/// Judges the file itself; what is accepted with a doubt is returned.
+/// Judges the file itself. Returns a warning about a file that is accepted with reservations.
 fn judge(path: &Path) -> Result<Option<String>, ConfigError> {
     match kms_agent_trust::judge(path, Kind::Setting) {
         Ok(Verdict::Refused(refusal)) => Err(ConfigError::of_file(
@@ -58,7 +59,7 @@ fn judge(path: &Path) -> Result<Option<String>, ConfigError> {
             format!("is not used: {refusal}"),
         )),
         Ok(Verdict::Warned(doubt)) => Ok(Some(doubt)),
-        // Reading it says better what is wrong.
+        // The read reports the problem better.
         Ok(Verdict::Trusted) | Err(_) => Ok(None),
     }
 }

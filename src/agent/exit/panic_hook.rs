@@ -1,4 +1,4 @@
-//! The panic hook: a panic ends as a log line or with exit code 1, never in a hang or with a code of its own.
+//! Panic hook: a panic becomes a log line or exit code 1, never a hang or another exit code.
 
 use std::any::Any;
 use std::io::Write;
@@ -11,13 +11,13 @@ use kms_agent_core::panic;
 
 use crate::exit::Failure;
 
-/// The thread that decides how the process ends.
+/// Main thread, whose panic ends the process.
 static MAIN: OnceLock<ThreadId> = OnceLock::new();
 
-/// Whether threads are being started. Unwinding would then wait for ever for those that run already.
+/// Threads are being started. Unwinding would wait forever for those that already run.
 static STARTING: AtomicBool = AtomicBool::new(false);
 
-/// Formatted messages that say which resource is short. Any other could hold a value.
+/// Formatted messages that name the resource that is short. Any other message could contain a value.
 const SHORTAGES: [&str; 3] = [
     "OS can't spawn worker thread",
     "failed to spawn",
@@ -66,7 +66,7 @@ fn handle(info: &PanicHookInfo<'_>) {
             "A thread panicked"
         );
     } else {
-        // Without a log, stderr is all there is.
+        // Without a log, the line goes to stderr.
         let _ = writeln!(
             std::io::stderr(),
             "error: a thread panicked at {location}: {cause}"
@@ -82,14 +82,14 @@ fn handle(info: &PanicHookInfo<'_>) {
 fn end(line: &str) -> ! {
     static ENDING: AtomicBool = AtomicBool::new(false);
     while ENDING.swap(true, Ordering::SeqCst) {
-        // Another thread has said why.
+        // Another thread has reported the reason.
         thread::park();
     }
     let _ = Failure::failed(line.replace(['\n', '\r'], " ")).report();
     std::process::exit(i32::from(crate::exit::FAILED))
 }
 
-/// PanicMessage of a panic, as far as it cannot hold a value.
+/// Message of a panic without any value.
 #[derive(Debug, PartialEq, Eq)]
 enum PanicMessage<'a> {
     /// Names the resource that is short.

@@ -1,4 +1,4 @@
-//! What the agent asks of Unix.
+//! Unix functions of the agent.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions, Permissions};
@@ -14,25 +14,25 @@ use listenfd::ListenFd;
 use rustix::fs::{Access, AtFlags, CWD, OFlags, accessat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The variable that names the user's own folder.
+/// Variable that names the user's home folder.
 pub(crate) const HOME: &str = "HOME";
 
-/// The path in what follows `file://`.
+/// Returns the path in the text after `file://`.
 pub(crate) fn path_of_url(text: &str) -> &Path {
     Path::new(text)
 }
 
-/// Has a file that `options` make be for those that `mode` lets in.
+/// Gives a file that `options` creates the permissions `mode`.
 pub(crate) fn made_with(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
     options.mode(mode)
 }
 
-/// Has `options` open no link, and a pipe without waiting for its other end.
+/// Makes `options` refuse a link, and open a pipe without waiting for its other end.
 pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK))
 }
 
-/// Has `options` open a pipe without waiting for its other end.
+/// Makes `options` open a pipe without waiting for its other end.
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(flags(OFlags::NONBLOCK))
 }
@@ -41,7 +41,7 @@ fn flags(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).unwrap_or(0)
 }
 
-/// The device and number of a file, which no other file has at the same time.
+/// Returns device and number of a file, which no other file has at the same time.
 pub(crate) fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
@@ -51,17 +51,17 @@ pub(crate) fn is_removed(file: &Metadata) -> bool {
     file.nlink() == 0
 }
 
-/// Takes away every right to `file` that is not in `mode`; a file of somebody else is left as it is.
+/// Removes every permission of `file` that is not in `mode`; a file of another user stays as it is.
 pub(crate) fn restrict(file: &File, mode: u32) {
     let Ok(found) = file.metadata() else { return };
     let permitted = found.permissions().mode() & 0o7777;
     if permitted & !mode != 0 {
-        // Refused for the file of another user, which is the operator's own choice.
+        // This fails for the file of another user, which the operator has chosen.
         let _ = file.set_permissions(Permissions::from_mode(permitted & mode));
     }
 }
 
-/// Gives `file` to `owner` and `group`, and then lets in whom `mode` does.
+/// Gives `file` to `owner` and `group`, and then sets `mode`.
 pub(crate) fn grant(
     file: &File,
     mode: u32,
@@ -79,7 +79,7 @@ pub(crate) fn has_mode(metadata: &Metadata, mode: u32) -> bool {
     metadata.mode() & 0o7777 == mode
 }
 
-/// Whether files may be made in `folder`.
+/// Checks whether files can be created in `folder`.
 pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     Ok(accessat(CWD, folder, access, AtFlags::EACCESS)?)
@@ -88,15 +88,15 @@ pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
 /// Sockets that a service manager may pass on; the agent has two listeners.
 const MAX_INHERITED: u64 = 16;
 
-/// Sockets that the service manager has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`). Called once, before
-/// anything else is opened.
+/// Returns the sockets that the service manager has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`). Must be
+/// called once, before anything else is opened.
 pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
     let is_for_us =
         std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
     if !is_for_us {
         return Ok(Vec::new());
     }
-    // `ListenFd` makes a list of as many numbers as the variable promises.
+    // `ListenFd` creates a list as long as the variable says.
     let is_too_many = |count: String| count.parse().is_ok_and(|count: u64| count > MAX_INHERITED);
     if std::env::var("LISTEN_FDS").is_ok_and(is_too_many) {
         return Err(io::Error::new(
@@ -110,47 +110,47 @@ pub(crate) fn inherited_listeners() -> io::Result<Vec<TcpListener>> {
         .collect()
 }
 
-/// Number of the user of this process.
+/// Returns the number of the user of this process.
 pub(crate) fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Number of the user that the file at `path` belongs to.
+/// Returns the number of the user who owns the file at `path`.
 pub(crate) fn owner_of(path: &Path) -> Option<u32> {
     Some(path.metadata().ok()?.uid())
 }
 
-/// Name of the user with that number.
+/// Returns the name of the user with that number.
 pub(crate) fn user_name(uid: u32) -> Option<String> {
     let user = nix::unistd::User::from_uid(uid.into()).ok().flatten()?;
     Some(user.name)
 }
 
-/// The number of the user of that name.
+/// Returns the number of the user of that name.
 pub(crate) fn user(name: &str) -> Option<u32> {
     let user = nix::unistd::User::from_name(name).ok().flatten()?;
     Some(user.uid.as_raw())
 }
 
-/// The number of the group of that name.
+/// Returns the number of the group of that name.
 pub(crate) fn group(name: &str) -> Option<u32> {
     let group = nix::unistd::Group::from_name(name).ok().flatten()?;
     Some(group.gid.as_raw())
 }
 
-/// Width of the terminal that stdout is.
+/// Returns the width of the terminal on stdout.
 pub(crate) fn terminal_columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// `bytes` as the value of a variable, which can hold anything but zero bytes.
-pub(crate) fn variable(bytes: &[u8]) -> Option<&OsStr> {
+/// Returns `bytes` as the value of an environment variable, which can hold anything but zero bytes.
+pub(crate) fn env_value(bytes: &[u8]) -> Option<&OsStr> {
     (!bytes.contains(&0)).then(|| OsStr::from_bytes(bytes))
 }
 
-/// Becomes `command`. Returns only if it cannot.
-pub(crate) fn become_command(command: &mut Command) -> io::Error {
+/// Replaces this process by `command`. Returns only after a failure.
+pub(crate) fn replace_process(command: &mut Command) -> io::Error {
     command.exec()
 }
 
@@ -162,7 +162,7 @@ pub(crate) struct Endings {
 }
 
 impl Endings {
-    /// Begins to listen.
+    /// Starts to listen for the signals.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -170,7 +170,7 @@ impl Endings {
         })
     }
 
-    /// Waits for the next one of either.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -184,14 +184,14 @@ impl Endings {
 pub(crate) struct Hangups(Signal);
 
 impl Hangups {
-    /// Begins to listen.
+    /// Starts to listen for the signals.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
-        // There is always another one.
+        // The stream of signals never ends.
         self.0.recv().await;
     }
 }

@@ -1,5 +1,5 @@
-//! What the agent asks of Windows. Who may open a file is said by the access list of its folder: modes, owners and
-//! groups do not exist.
+//! Windows functions of the agent. The access list of its folder decides who may open a file; there are no modes,
+//! owners and groups.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -12,10 +12,10 @@ use std::process::Command;
 
 use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, ctrl_break, ctrl_c, ctrl_close};
 
-/// The variable that names the user's own folder.
+/// Variable that names the user's home folder.
 pub(crate) const HOME: &str = "USERPROFILE";
 
-/// The path in what follows `file://`: `/C:/token` is `C:/token`.
+/// Returns the path in the text after `file://`: `/C:/token` is `C:/token`.
 pub(crate) fn path_of_url(text: &str) -> &Path {
     let drive = text
         .strip_prefix('/')
@@ -34,7 +34,7 @@ pub(crate) fn without_links_or_waiting(options: &mut OpenOptions) -> &mut OpenOp
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
 }
 
-/// Nothing: opening a pipe waits for nobody.
+/// Nothing: opening a pipe does not wait.
 pub(crate) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
@@ -70,7 +70,7 @@ pub(crate) fn has_mode(_metadata: &Metadata, _mode: u32) -> bool {
     true
 }
 
-/// Whether files may be made in `folder`, as far as can be told without making one.
+/// Checks whether `folder` is a folder; only creating a file would tell more.
 pub(crate) fn may_make_files(folder: &Path) -> io::Result<()> {
     match fs::metadata(folder)?.is_dir() {
         true => Ok(()),
@@ -114,18 +114,18 @@ pub(crate) fn terminal_columns() -> Option<usize> {
     Some(80)
 }
 
-/// `bytes` as the value of a variable, which can hold text without zero bytes.
-pub(crate) fn variable(bytes: &[u8]) -> Option<&OsStr> {
+/// Returns `bytes` as the value of an environment variable, which can hold text without zero bytes.
+pub(crate) fn env_value(bytes: &[u8]) -> Option<&OsStr> {
     let text = std::str::from_utf8(bytes).ok()?;
     (!text.contains('\0')).then(|| OsStr::new(text))
 }
 
-/// Runs `command` and ends as it ends, which is as near as can be to becoming it. Returns only if it cannot be run.
+/// Runs `command` and exits with its code, which is the closest to replacing the process. Returns only after a failure.
 #[expect(
     clippy::exit,
     reason = "the command's exit code is that of this process"
 )]
-pub(crate) fn become_command(command: &mut Command) -> io::Error {
+pub(crate) fn replace_process(command: &mut Command) -> io::Error {
     match command.status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => error,
@@ -141,7 +141,7 @@ pub(crate) struct Endings {
 }
 
 impl Endings {
-    /// Begins to listen.
+    /// Starts to listen for the signals.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self {
             interrupt: ctrl_c()?,
@@ -150,7 +150,7 @@ impl Endings {
         })
     }
 
-    /// Waits for the next one of them.
+    /// Waits for the next event.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -165,12 +165,12 @@ impl Endings {
 pub(crate) struct Hangups(());
 
 impl Hangups {
-    /// Begins to listen.
+    /// Starts to listen for the signals.
     pub(crate) fn listen() -> io::Result<Self> {
         Ok(Self(()))
     }
 
-    /// Waits for ever.
+    /// Waits forever.
     pub(crate) fn next(&mut self) -> future::Pending<()> {
         future::pending()
     }

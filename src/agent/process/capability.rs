@@ -12,7 +12,7 @@ const NOTHING: CapabilitySets = CapabilitySets {
     inheritable: CapabilitySet::empty(),
 };
 
-/// Gives up every capability of this thread and of those it will start. Returns why that fails.
+/// Gives up every capability of this thread and of later threads. Returns the reason for a failure.
 pub(super) fn give_up() -> Result<(), Errno> {
     let held = capabilities(None)?;
     // Systems without ambient capabilities refuse this; the last call below empties the set anyway.
@@ -29,13 +29,14 @@ pub(super) fn give_up() -> Result<(), Errno> {
     bounded
 }
 
-/// Bounds what a program that replaces this one could get. `no_new_privs` does the same for who may not do this.
+/// Limits the capabilities of a program that replaces this one. `no_new_privs` does the same for a process that may not
+/// do this.
 fn empty_bounding_set() -> Result<(), Errno> {
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         match remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
-            // The kernel's last one was the one before.
+            // The previous one was the last one of this kernel.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! Landlock: what lies out of reach stays shut, whoever steers the process.
+//! Landlock confinement, which holds even if an attacker controls the process.
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
@@ -7,8 +7,8 @@ use landlock::{
 
 use super::reach::Reach;
 
-/// Confines this thread, and those it will start, to `reach`. Older kernels enforce what they know of it.
-/// Says why nothing is enforced.
+/// Confines this thread and later threads to `reach`. Older kernels enforce only a part of it. Returns the reason if
+/// nothing is enforced.
 pub(super) fn confine(reach: &Reach) -> Result<(), String> {
     match enforce(reach) {
         Ok(RulesetStatus::NotEnforced) => {

@@ -1,18 +1,18 @@
-//! No core file of a client command, and no look into its memory, while it has values.
+//! Protection of a client command that holds values: no core files and no tracing.
 
 #[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The process as it was before [`forbid`].
+/// State of the process before [`forbid`].
 #[derive(Debug)]
 pub(crate) struct Dumps {
-    /// The limit on core files.
+    /// Limit on core files.
     #[cfg(unix)]
     core: Rlimit,
 }
 
-/// Forbids core files, and on Linux tracing by processes of the same user. Where the system refuses, the command works
-/// all the same.
+/// Forbids core files, and on Linux tracing by processes of the same user. If the system refuses, the command runs
+/// anyway.
 pub(crate) fn forbid() -> Dumps {
     #[cfg(target_os = "linux")]
     {
@@ -35,8 +35,8 @@ pub(crate) fn forbid() -> Dumps {
 }
 
 impl Dumps {
-    /// Gives the limit on core files back, for a program that this process becomes. The rest the system gives back
-    /// when the program starts.
+    /// Restores the limit on core files for a program that replaces this process. The system restores the rest when
+    /// that program starts.
     pub(crate) fn restore_limit(self) {
         #[cfg(unix)]
         let _ = setrlimit(Resource::Core, self.core);

@@ -82,7 +82,7 @@ mod known {
         call::CLONE_NEWNET,
     ];
 
-    /// Installs the filter for this thread and those it will start. Returns why that fails.
+    /// Installs the filter for this thread and later threads. Returns the reason for a failure.
     pub(in crate::process) fn install() -> Result<(), String> {
         let program = program().map_err(|error| error.to_string())?;
         apply_filter(&program).map_err(|error| error.to_string())

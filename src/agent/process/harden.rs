@@ -1,12 +1,12 @@
-//! What the process gives up before it holds a secret, in the order in which it must: capabilities once the port is
-//! open, so that every file is opened with the rights that will be there later; the rest once all files were opened.
+//! Rights that the process gives up before it holds a secret. Capabilities go once the port is open, so that every file
+//! is opened with the rights of later; the rest goes once all files were opened.
 
 #[cfg(unix)]
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
 use super::reach::Reach;
 
-/// More than a thousand connections and their upstream calls can use; no system refuses it.
+/// Enough open files for a thousand connections and their upstream calls; every system grants it.
 #[cfg(unix)]
 const ENOUGH_FILES: u64 = 10_240;
 
@@ -18,7 +18,7 @@ const CALLS: u64 = 256;
 #[cfg(unix)]
 const OTHER_FILES: u64 = 64;
 
-/// Steps that failed; the agent goes on without them and logs each.
+/// Steps that failed; the agent runs without them and logs each.
 pub(crate) type Warnings = Vec<String>;
 
 /// Details of this run that decide which limits are too low, and which warnings are worth a line.
@@ -30,12 +30,11 @@ pub(crate) type Warnings = Vec<String>;
 pub(crate) struct Circumstances {
     /// `Server.MaxConn`.
     pub(crate) connections: usize,
-    /// A run for trying the agent out, which holds no real secret.
+    /// This is a run of `dev`, which holds no real secret.
     pub(crate) is_trial: bool,
 }
 
-/// Gives up all capabilities, also as root. Must run on the only thread: later threads inherit that, earlier ones
-/// would not.
+/// Gives up all capabilities, also as root. Must run on the only thread: only later threads inherit this.
 pub(crate) fn give_up_capabilities(circumstances: Circumstances) -> Warnings {
     let mut warnings = Warnings::new();
     #[cfg(unix)]
@@ -54,10 +53,9 @@ pub(crate) fn give_up_capabilities(circumstances: Circumstances) -> Warnings {
     warnings
 }
 
-/// No core files, no tracing by others of the same user, no new privileges by exec, no swapping where that
-/// can be had, no files outside `reach`, and no system calls that the agent never makes, as far as the system has such
-/// things. Must run on the only thread, after everything is parsed and opened. Returns what is within reach
-/// from now on.
+/// Forbids core files, tracing by processes of the same user, new privileges by exec, swapping, files outside `reach`,
+/// and system calls that the agent never makes, as far as the system supports it. Must run on the only thread, after
+/// everything is parsed and opened. Returns the paths that may be opened from now on.
 pub(crate) fn confine(reach: Reach, circumstances: Circumstances) -> (Reach, Warnings) {
     let mut warnings = Warnings::new();
     #[cfg(unix)]
@@ -67,7 +65,7 @@ pub(crate) fn confine(reach: Reach, circumstances: Circumstances) -> (Reach, War
     #[cfg(not(unix))]
     let _ = circumstances;
     let reach = shut(reach, &mut warnings);
-    // The last, since it is Landlock's calls that it would otherwise have to let through.
+    // The last step, since it refuses the calls of Landlock.
     #[cfg(target_os = "linux")]
     if let Err(why) = super::filter::install() {
         warnings.push(format!(
@@ -100,7 +98,7 @@ fn limit(circumstances: Circumstances, warnings: &mut Warnings) {
     warnings.extend(files.maximum.and_then(|most| too_few(most, circumstances)));
 }
 
-/// The warning about a limit of `most` open files.
+/// Returns the warning about a limit of `most` open files.
 #[cfg(unix)]
 fn too_few(most: u64, circumstances: Circumstances) -> Option<String> {
     let connections = u64::try_from(circumstances.connections).unwrap_or(u64::MAX);

@@ -9,7 +9,8 @@ use rustix::process::{Resource, getrlimit};
 /// Mount point of control groups, version 2.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Keeps memory out of swap, unless a limit would have later allocations fail. Returns why memory may be swapped.
+/// Keeps memory out of swap, unless a limit would make later allocations fail. Returns the reason if memory may be
+/// swapped.
 pub(super) fn lock() -> Result<(), String> {
     let locked = try_lock();
     if locked.is_err() && !may_be_swapped() {
@@ -26,7 +27,7 @@ fn try_lock() -> Result<(), String> {
                 .to_owned(),
         );
     }
-    // What is merely mapped and never touched takes no memory.
+    // Pages that are mapped and never touched take no memory.
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(
         |error| {
             format!(

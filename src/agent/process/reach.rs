@@ -1,4 +1,4 @@
-//! The part of the file system that the agent works in, and that it confines itself to.
+//! Paths that the agent needs, and to which it confines itself.
 
 mod width;
 
@@ -13,7 +13,7 @@ use self::width::{Homes, Width};
 use crate::config::{Config, LogTarget};
 use crate::platform;
 
-/// Where name look-up, the CA roots of all distributions and time zones are. What is missing does not matter.
+/// Folders of name look-up, the CA roots of all distributions and time zones. A missing one is skipped.
 const SYSTEM: [&str; 10] = [
     "/etc",
     "/usr",
@@ -23,7 +23,7 @@ const SYSTEM: [&str; 10] = [
     "/run/resolvconf",
     "/run/NetworkManager",
     "/var/lib/ca-certificates",
-    // Where the files of NixOS and Guix are, which links in /etc lead to.
+    // Files of NixOS and Guix, to which links in /etc lead.
     "/nix/store",
     "/gnu/store",
 ];
@@ -31,7 +31,7 @@ const SYSTEM: [&str; 10] = [
 /// Files of the system that may be links to places of their own.
 const SYSTEM_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime"];
 
-/// What the TLS library goes by instead of the system's CA roots.
+/// Variables of the TLS library that replace the system's CA roots.
 const CA_FILE: &str = "SSL_CERT_FILE";
 const CA_FOLDERS: &str = "SSL_CERT_DIR";
 
@@ -46,7 +46,7 @@ pub(crate) struct Reach {
     writable: Vec<PathBuf>,
     /// Folders in which files may be written and no others read.
     only_writable: Vec<PathBuf>,
-    /// Nothing is out of reach, wherever it is.
+    /// Every path may be opened.
     is_everything: bool,
     /// Files that the agent reads, whether or not they are there.
     files: Vec<PathBuf>,
@@ -59,7 +59,7 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
-    /// The whole file system.
+    /// Returns the whole file system.
     pub(crate) fn everything() -> Self {
         Self {
             is_everything: true,
@@ -67,8 +67,8 @@ impl Reach {
         }
     }
 
-    /// The places that the agent needs for `config`, which was read from `path`, and for the file at `token`. Missing folders that it will write to
-    /// are made, since only what exists can be left open.
+    /// Returns the paths that the agent needs for `config`, which was read from `path`, and for the token file `token`.
+    /// Missing folders of the cache are created, since only an existing folder can be left open.
     pub(crate) fn open(
         config: &Config,
         path: Option<&Path>,
@@ -76,13 +76,13 @@ impl Reach {
         token: Option<&Path>,
     ) -> Self {
         for folder in config.cache.backend.config.folders() {
-            // The backend tells of what cannot be made, when it misses it.
+            // The backend reports a folder that could not be created.
             let _ = kms_agent_trust::make_folder(&folder, 0o700);
         }
         Self::find(config, path, environment, token)
     }
 
-    /// The same for a process that makes nothing.
+    /// Does the same without creating a folder.
     pub(crate) fn find(
         config: &Config,
         path: Option<&Path>,
@@ -143,7 +143,8 @@ impl Reach {
         reach
     }
 
-    /// Lets `file` be read, and as far as possible a file that replaces it. Records where that is not possible.
+    /// Allows `file` to be read, and as far as possible a file that replaces it. Records a file for which that is not
+    /// possible.
     fn follow(&mut self, file: &Path, homes: &Homes) {
         match self.let_in(file, homes) {
             Ok(()) => {}
@@ -152,11 +153,11 @@ impl Reach {
         }
     }
 
-    /// Lets the folder of `file` be read, and that of what it links to. Of a folder that holds more than the agent's
-    /// files only the file itself is let in, if it is there.
+    /// Allows the folder of `file` to be read, and that of its link target. In a folder with files of others only the
+    /// file itself is allowed, if it exists.
     fn let_in(&mut self, file: &Path, homes: &Homes) -> Result<(), Closed> {
         let folder = folder_of(file);
-        // A folder that is a link may be made to lead elsewhere, as Kubernetes does with `..data`.
+        // A folder that is a link may be redirected, as Kubernetes does with `..data`.
         for link in folder.ancestors().filter(|above| above.is_symlink()) {
             let _ = self.let_in_folder(folder_of(link), homes);
         }
@@ -260,7 +261,7 @@ impl Reach {
     }
 }
 
-/// The reason why a folder stays shut.
+/// Reason why a folder stays closed.
 #[derive(Debug)]
 enum Closed {
     Missing(PathBuf),
@@ -271,7 +272,7 @@ fn is_below(path: &Path, folders: &[PathBuf]) -> bool {
     folders.iter().any(|folder| path.starts_with(folder))
 }
 
-/// `path` without links, as far as it exists.
+/// Resolves the links in `path`, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.file_name()) {
         (Ok(path), _) => path,

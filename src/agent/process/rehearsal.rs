@@ -1,4 +1,4 @@
-//! Files as they will be opened later, tried with the rights that will be there later.
+//! Test of files with the rights of later.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -28,7 +28,7 @@ pub(crate) fn rehearse(reach: &Reach, log: &LogTarget) -> Warnings {
         && let Err(error) = platform::may_make_files(folder)
     {
         warnings.push(format!(
-            "the log cannot be rotated: no file can be made in {}: {error}{}",
+            "the log cannot be rotated: no file can be created in {}: {error}{}",
             folder.display(),
             of_others()
         ));
@@ -36,7 +36,7 @@ pub(crate) fn rehearse(reach: &Reach, log: &LogTarget) -> Warnings {
     warnings
 }
 
-/// `failure`, which came about with the token file at `path`, for operators who expect root to open every file.
+/// Explains a `failure` with the token file at `path` to operators who expect root to open every file.
 pub(crate) fn explain(failure: Failure, path: Option<&Path>) -> Failure {
     if of_others().is_empty() || !path.is_some_and(is_forbidden) {
         return failure;
@@ -44,14 +44,14 @@ pub(crate) fn explain(failure: Failure, path: Option<&Path>) -> Failure {
     failure.about("root's right to open the files of other users is given up at startup")
 }
 
-/// Whether the file is there, and permissions keep this process from it.
+/// Whether the file exists and permissions refuse it to this process.
 fn is_forbidden(file: &Path) -> bool {
     platform::without_waiting(OpenOptions::new().read(true))
         .open(file)
         .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
-/// Goes on after a refusal where the process is root's.
+/// Returns the rest of the sentence for a process of root.
 fn of_others() -> &'static str {
     #[cfg(unix)]
     if rustix::process::geteuid().is_root() {

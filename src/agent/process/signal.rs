@@ -1,11 +1,11 @@
-//! The signals that end the agent, and one that does not.
+//! Signals that stop the agent, and one that does not.
 
 use crate::platform::Endings;
 
-/// Calls `stop` at the first signal; returns at the second, which means: at once.
+/// Calls `stop` at the first signal, and returns at the second, which stops the agent at once.
 pub(crate) async fn watch(mut endings: Endings, stop: impl FnOnce()) {
     endings.next().await;
-    tracing::info!("Stopping: finishing what is in flight");
+    tracing::info!("Stopping; finishing requests in flight");
     stop();
     endings.next().await;
 }
@@ -17,7 +17,7 @@ pub(crate) fn outlive_file_limit() {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    // A handler is enough; nobody reads the flag. Without it the process is no worse off than before.
+    // A handler is enough; no code reads the flag. A failure leaves the default action in place.
     let _ = signal_hook::flag::register(
         rustix::process::Signal::XFSZ.as_raw(),
         Arc::new(AtomicBool::new(false)),

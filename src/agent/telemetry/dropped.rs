@@ -1,4 +1,4 @@
-//! Lines that were never written, as a metric: a log with gaps must not look like a quiet one.
+//! Metric of lines that were not written, so that a log with gaps is noticed.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use super::writer::{LogFileWriter, LostLines, dropped};
 
-/// `log_lines_dropped`: lines that the disk has cost, and those that came faster than they could be written.
+/// `log_lines_dropped`: lines lost to disk errors, and lines that came faster than they could be written.
 #[derive(Debug)]
 pub(super) struct DroppedLines {
     pub(super) lost: LostLines,
@@ -23,7 +23,7 @@ impl Collector for DroppedLines {
         let counter = ConstCounter::new(self.lost.count() + queued);
         let metric = encoder.encode_descriptor(
             "log_lines_dropped",
-            "Log lines that were not written, for want of time or of a working disk",
+            "Log lines that were dropped or could not be written",
             None,
             counter.metric_type(),
         )?;

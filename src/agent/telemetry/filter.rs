@@ -1,4 +1,4 @@
-//! Which lines are written.
+//! Filters of the lines that are written.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -6,10 +6,10 @@ use tracing_subscriber::filter::Targets;
 use super::READY;
 use crate::config::LogLevel;
 
-/// What our own lines are marked with. Libraries are heard from Warn up.
+/// Targets of the agent's own lines. Libraries are logged from Warn up.
 const OWN: [&str; 4] = ["alibabacloud_kms_agent", "kms_agent_", "access", "upstream"];
 
-/// The level of our own targets: the config's, unless `RUST_LOG` holds a level.
+/// Returns the level of the agent's own targets: that of the config, unless `RUST_LOG` has a level.
 pub(super) fn level(config: LogLevel, override_level: Option<&str>) -> LevelFilter {
     let config = match config {
         LogLevel::Debug => LevelFilter::DEBUG,
@@ -18,13 +18,13 @@ pub(super) fn level(config: LogLevel, override_level: Option<&str>) -> LevelFilt
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::None => LevelFilter::OFF,
     };
-    // Trace is for libraries; ours have nothing below Debug.
+    // The agent itself logs nothing below Debug.
     override_level
         .and_then(|text| text.trim().parse::<LevelFilter>().ok())
         .map_or(config, |level| level.min(LevelFilter::DEBUG))
 }
 
-/// The log itself.
+/// Returns the filter of the log.
 pub(super) fn log(level: LevelFilter) -> Targets {
     OWN.iter()
         .fold(Targets::new(), |targets, own| {
@@ -34,7 +34,7 @@ pub(super) fn log(level: LevelFilter) -> Targets {
         .with_default(level.min(LevelFilter::WARN))
 }
 
-/// What stderr shows beside a log file.
+/// Returns the filter of stderr beside a log file.
 pub(super) fn urgent(level: LevelFilter) -> Targets {
     log(level.min(LevelFilter::WARN))
 }

@@ -1,4 +1,4 @@
-//! Text or JSON, as the operator says, also while the agent runs.
+//! Format of the log, text or JSON, which may change while the agent runs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::json;
 use crate::config::LogFormat;
 
-/// Both formats, and which one counts. Clones change together.
+/// Both formats and the current choice. Clones change together.
 #[derive(Clone, Debug)]
 pub(super) struct EitherFormat {
     text: Format<Full>,

@@ -1,22 +1,22 @@
-//! A change of format and file between two lines, never within one.
+//! Gate that lets format and file change only between two lines.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Open while lines are formatted and queued; shut while format and file are exchanged. Without it a line could be
+/// Open while lines are formatted and queued; closed while format and file are exchanged. Otherwise a line could be
 /// formatted for one file and queued for the next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gate(Arc<RwLock<()>>);
 
 impl Gate {
-    /// Waits for the lines under way, and keeps others waiting.
+    /// Waits for lines in progress, and makes others wait.
     pub(super) fn shut(&self) -> RwLockWriteGuard<'_, ()> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A layer whose lines pass the gate.
+    /// Returns a layer whose lines pass the gate.
     pub(super) fn before<L>(&self, layer: L) -> Gated<L> {
         Gated {
             gate: self.clone(),
@@ -25,14 +25,14 @@ impl Gate {
     }
 }
 
-/// A layer behind a gate.
+/// Layer behind a gate.
 #[derive(Debug)]
 pub(super) struct Gated<L> {
     gate: Gate,
     layer: L,
 }
 
-/// Nobody makes spans, so their methods are not passed on.
+/// The agent creates no spans, so their methods are not forwarded.
 impl<S: Subscriber, L: Layer<S>> Layer<S> for Gated<L> {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let _open = self.gate.0.read().unwrap_or_else(PoisonError::into_inner);

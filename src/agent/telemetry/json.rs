@@ -11,7 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
-/// The line for `event`, with its line break.
+/// Returns the line for `event`, with its line break.
 pub(super) fn line(event: &Event<'_>) -> Result<String, fmt::Error> {
     let mut line = Vec::with_capacity(256);
     write(&mut line, event, SystemTime::now()).map_err(|_| fmt::Error)?;
@@ -47,12 +47,12 @@ fn level(level: Level) -> &'static str {
         Level::ERROR => "error",
         Level::WARN => "warn",
         Level::INFO => "info",
-        // Zap has nothing below.
+        // Zap has no level below.
         Level::DEBUG | Level::TRACE => "debug",
     }
 }
 
-/// Seconds since 1970, with microseconds: a double holds no more.
+/// Returns seconds since 1970, with microseconds, the precision of a double.
 fn seconds(now: SystemTime) -> f64 {
     let micros = match now.duration_since(UNIX_EPOCH) {
         Ok(after) => i128::try_from(after.as_micros()).unwrap_or(i128::MAX),
@@ -61,7 +61,7 @@ fn seconds(now: SystemTime) -> f64 {
     micros as f64 / 1e6
 }
 
-/// The last folder, the file and the line, as Zap has them.
+/// Returns the last folder, the file and the line, as Zap does.
 fn caller(metadata: &Metadata<'_>) -> Option<String> {
     let (file, line) = (metadata.file()?, metadata.line()?);
     let mut parts = file.rsplit(['/', '\\']);
@@ -72,7 +72,7 @@ fn caller(metadata: &Metadata<'_>) -> Option<String> {
     })
 }
 
-/// The text of a line.
+/// Message of a line.
 #[derive(Default)]
 struct MessageField(String);
 
@@ -84,8 +84,7 @@ impl Visit for MessageField {
     }
 }
 
-/// Writes every field but the text. A name that the line has already gets an underscore, so that no member is there
-/// twice.
+/// Writes every field but the message. A name that the line already has gets an underscore, so that names are unique.
 struct Fields<M: SerializeMap> {
     map: M,
     names: BTreeSet<&'static str>,
@@ -128,7 +127,7 @@ impl<M: SerializeMap> Visit for Fields<M> {
         self.write(field, value);
     }
 
-    /// The error and its causes, one after the other.
+    /// Writes the error and its causes.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         let mut text = value.to_string();
         let mut cause = value.source();

@@ -10,18 +10,18 @@ use crate::platform;
 
 const NAME: &str = "kms-agent.log";
 
-/// Readable by the group, so that a log shipper needs no more rights than that; never by others.
+/// Readable by the group, for a log shipper, and never by others.
 const MODE: u32 = 0o640;
 const FOLDER_MODE: u32 = 0o750;
 
-/// How often the name of the file is looked at: another program may have moved the file away.
+/// Interval between checks of the file's name: another program may have moved the file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A log file that is set aside when it is full: `kms-agent.log.1` is the newest of those. What other programs do with
-/// the file is followed: truncated, it is appended to; moved away or removed, it is begun again.
+/// Log file that is rotated when it is full; `kms-agent.log.1` is the newest rotated file. Changes by other programs
+/// are followed: a truncated file is appended to, and a moved or removed file is created again.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
-    /// Absolute, so that an operator finds it.
+    /// Absolute, so that an operator finds the file.
     path: PathBuf,
     max_bytes: u64,
     max_backups: u32,
@@ -31,8 +31,8 @@ pub(super) struct RotatingFile {
 }
 
 impl RotatingFile {
-    /// Opens the file in `folder`, which is made if need be. Never waits, whatever stands in the file's place. A file
-    /// with lines of the other format is set aside, where such files are kept.
+    /// Opens the file in `folder`, which is created if it is missing. Never waits, whatever exists at the path. A file
+    /// with lines of the other format is rotated, if rotated files are kept.
     pub(super) fn open(folder: &Path, config: &LogConfig) -> io::Result<Self> {
         let folder = path::absolute(folder)?;
         kms_agent_trust::make_folder(&folder, FOLDER_MODE)?;
@@ -47,7 +47,7 @@ impl RotatingFile {
         };
         if log.max_backups > 0 && format_of(&log.path).is_some_and(|format| format != config.format)
         {
-            // Without room to rotate the formats are mixed.
+            // If the rotation fails, the formats are mixed.
             let _ = log.rotate();
         }
         Ok(log)
@@ -61,10 +61,10 @@ impl RotatingFile {
         self.format
     }
 
-    /// Removes the files that were set aside while `kept` of them were kept and are now too many.
+    /// Removes rotated files beyond the limit; `kept` is the previous limit.
     pub(super) fn remove_backups_beyond(&self, kept: u32) {
         for number in self.max_backups + 1..=kept {
-            // A gap in the row is no fault.
+            // A missing number is not an error.
             let _ = fs::remove_file(self.backup(number));
         }
     }
@@ -73,15 +73,15 @@ impl RotatingFile {
         if self.max_backups == 0 {
             return self.file.set_len(0);
         }
-        // The next file comes first, so that nothing has moved where there is no room for it.
+        // The next file is created first, so that nothing has moved if this fails.
         let next = self.path.with_extension("log.next");
         let file = append(&next)?;
         for number in (1..self.max_backups).rev() {
-            // A gap in the row is no fault.
+            // A missing number is not an error.
             let _ = fs::rename(self.backup(number), self.backup(number + 1));
         }
         match fs::rename(&self.path, self.backup(1)) {
-            // Another program may have taken it away.
+            // Another program may have removed it.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let _ = fs::remove_file(&next);
                 return Err(error);
@@ -93,8 +93,8 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Opens the file again where its name no longer leads to it. Returns the file's size, which another program may
-    /// have changed.
+    /// Opens the file again if its name no longer leads to it. Returns the file's size, which another program may have
+    /// changed.
     fn follow(&mut self) -> io::Result<u64> {
         let open = self.file.metadata()?;
         let is_removed = platform::is_removed(&open);
@@ -109,9 +109,9 @@ impl RotatingFile {
         }
         match self.reopen() {
             Ok(size) => Ok(size),
-            // Nobody will ever read what is written to a removed file.
+            // Lines in a removed file would be lost.
             Err(error) if is_removed => Err(error),
-            // The file is only called otherwise, and better than none.
+            // The file was only renamed, and can still be read.
             Err(_) => Ok(open.len()),
         }
     }
@@ -124,7 +124,7 @@ impl RotatingFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Takes back the first bytes of a line, so that the next line does not run into them.
+    /// Removes an incomplete line, so that the next line does not run into it.
     fn undo(&self, written: usize) -> io::Result<()> {
         if written == 0 {
             return Ok(());
@@ -142,12 +142,12 @@ impl RotatingFile {
 }
 
 impl Write for RotatingFile {
-    /// Takes a whole line. A full disk costs the line and nothing else.
+    /// Writes a whole line. If the disk is full, only this line is lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let size = self.follow()?;
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
         if size > 0 && size.saturating_add(length) > self.max_bytes {
-            // Without room to rotate the file grows on; the next line tries again.
+            // If the rotation fails, the file grows, and the next line tries again.
             let _ = self.rotate();
         }
         let mut rest = line;
@@ -172,10 +172,10 @@ impl Write for RotatingFile {
     }
 }
 
-/// Opens or makes a regular file to append to. Anything else in its place is an error, and is never waited for.
+/// Opens or creates a regular file to append to. Any other file at the path is an error, without waiting for it.
 fn append(path: &Path) -> io::Result<File> {
     let refused = || io::Error::other(format!("{} is not a regular file", path.display()));
-    // Before it is opened: opening a device may do something to it.
+    // Checked before it is opened, since opening a device may have an effect.
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(refused());
     }
@@ -190,7 +190,7 @@ fn append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The format of the first line of the file at `path`, where there is a line and it can be read.
+/// Returns the format of the first line of the file at `path`, if it can be read.
 fn format_of(path: &Path) -> Option<LogFormat> {
     let mut options = OpenOptions::new();
     options.read(true);

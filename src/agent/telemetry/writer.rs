@@ -1,4 +1,4 @@
-//! The way to the log file, which a reload may lead elsewhere.
+//! Writer of the log file, which a reload may replace.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::rotate::RotatingFile;
 use crate::config::LogFormat;
 
-/// A disk that stays full is told of this often: short lines may still fit now and then.
+/// Interval between log lines about a disk that stays full: short lines may still fit at times.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
-/// Lines that may wait to be written; more are dropped and counted, so that no request ever waits for a disk.
+/// Number of lines that may wait to be written. More are dropped and counted, so that no request waits for a disk.
 const WAITING_LINES: usize = 4096;
 
-/// Writes to the file that was opened last, or nowhere.
+/// Writer to the file that was opened last, if any.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogFileWriter {
     open: Arc<Mutex<Option<OpenFile>>>,
@@ -32,17 +32,17 @@ pub(super) struct OpenFile {
     worker: WorkerGuard,
     path: PathBuf,
     format: LogFormat,
-    /// The file itself, which the thread keeps locked while the disk takes a line.
+    /// Locked by the thread during a write.
     file: Arc<Mutex<RotatingFile>>,
 }
 
-/// The way to a file that is no longer used. Dropping it writes what waits, which takes a while.
+/// Writer of a file that is no longer used. Dropping it writes the waiting lines, which takes a while.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct RetiredFile(#[expect(dead_code, reason = "it is dropped")] Option<WorkerGuard>);
 
 impl LogFileWriter {
-    /// Takes `file` for the one that it leads to, where that is the same file opened again. Returns any other one.
+    /// Continues with `file` if it is the same file, opened again. Returns any other file.
     pub(super) fn continue_with(&self, file: RotatingFile) -> Option<RotatingFile> {
         let former = match &*self.lock() {
             Some(open) if open.path == file.path() && open.format == file.format() => {
@@ -50,12 +50,12 @@ impl LogFileWriter {
             }
             _ => return Some(file),
         };
-        // Without the lock that every logging thread needs: the disk may take its time.
+        // Without the lock that every logging thread needs, since the disk may be slow.
         *locked(&former) = file;
         None
     }
 
-    /// Starts the thread that writes `file`. Panics where no thread can be made, with nothing changed.
+    /// Starts the thread that writes `file`. Panics before any change if no thread can be created.
     pub(super) fn prepare(&self, file: RotatingFile) -> OpenFile {
         let (path, format) = (file.path().to_owned(), file.format());
         let file = Arc::new(Mutex::new(file));
@@ -73,13 +73,13 @@ impl LogFileWriter {
         }
     }
 
-    /// Leads to `next` from now on. What waits for the former file is still written there.
+    /// Writes to `next` from now on. Lines that wait for the previous file are still written there.
     pub(super) fn open(&self, next: OpenFile) -> RetiredFile {
         let former = self.lock().replace(next);
         self.retire(former)
     }
 
-    /// Leads nowhere from now on.
+    /// Writes to no file from now on.
     pub(super) fn close(&self) -> RetiredFile {
         let former = self.lock().take();
         self.retire(former)
@@ -92,17 +92,17 @@ impl LogFileWriter {
         }))
     }
 
-    /// The path of the file.
+    /// Returns the path of the file.
     pub(super) fn path(&self) -> Option<PathBuf> {
         self.lock().as_ref().map(|open| open.path.clone())
     }
 
-    /// The lines that the disk has cost, and those that an earlier file had no time for.
+    /// Returns the count of lines lost to disk errors, and of lines dropped for earlier files.
     pub(super) fn lost(&self) -> &LostLines {
         &self.lost
     }
 
-    /// The lines that the present file had no time for.
+    /// Returns the number of lines dropped for the current file.
     pub(super) fn dropped(&self) -> u64 {
         self.lock()
             .as_ref()
@@ -126,11 +126,11 @@ impl<'a> MakeWriter<'a> for LogFileWriter {
     }
 }
 
-/// A file whose faults cost lines, which are counted, and nothing else.
+/// File whose errors only lose lines, which are counted.
 struct CountingWriter {
     file: Arc<Mutex<RotatingFile>>,
     lost: LostLines,
-    /// When it was last told that lines are lost.
+    /// Time of the last log line about lost lines.
     told_at: Option<Instant>,
 }
 
@@ -141,7 +141,7 @@ impl io::Write for CountingWriter {
             self.lost.add(1);
             if self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
                 self.told_at = Some(Instant::now());
-                // For stderr; for the file it is one more line.
+                // For stderr; the file may lose this line too.
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "The log file cannot be written; lines are lost and counted until it can"
@@ -156,7 +156,7 @@ impl io::Write for CountingWriter {
     }
 }
 
-/// For one line.
+/// Writer of one line.
 #[derive(Debug)]
 pub(super) struct LogLineWriter(Option<NonBlocking>);
 
@@ -173,7 +173,7 @@ impl io::Write for LogLineWriter {
     }
 }
 
-/// Counts lines that a full or failing disk has cost. Clones count together.
+/// Count of lines lost to a full or failing disk. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LostLines(Arc<AtomicU64>);
 

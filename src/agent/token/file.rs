@@ -1,4 +1,4 @@
-//! The token file: the token and nothing else, since clients put its bytes straight into a header.
+//! Token file: the token and nothing else, since clients put its bytes directly into a header.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -13,13 +13,13 @@ use zeroize::Zeroizing;
 
 use crate::platform;
 
-/// The longest token file that is read.
+/// Size limit of a token file.
 const MAX_BYTES: u64 = 4096;
 
-/// For the owner only.
+/// Access for the owner only.
 const DEFAULT_MODE: u32 = 0o600;
 
-/// How the name of a token file begins that is not in its place yet.
+/// Prefix of the name of a temporary token file.
 const UNPLACED: &str = ".kmstoken-";
 
 /// Read by every user of the machine.
@@ -28,8 +28,8 @@ pub(crate) const READABLE_FOR_OTHERS: u32 = 0o004;
 /// Written by every user of the machine.
 pub(crate) const WRITABLE_FOR_OTHERS: u32 = 0o002;
 
-/// The users that may read a token file. What is `None` stays as in the file that is replaced; a new file has mode
-/// 0600 and belongs to the process that writes it.
+/// Access to a token file. `None` keeps the value of the replaced file; a new file has mode 0600 and belongs to the
+/// process that writes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Access {
     pub(crate) mode: Option<u32>,
@@ -42,15 +42,15 @@ pub(crate) struct Look {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) id: TokenFileId,
     pub(crate) stamp: FileStamp,
-    /// What the operator should know about the file.
+    /// Warning for the operator about the file.
     pub(crate) warning: Option<String>,
 }
 
-/// Tells a file from another that takes its place.
+/// Identity of a file, which differs from that of a file that replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenFileId {
     number: (u64, u64),
-    /// Numbers of removed files are used again.
+    /// Needed because the numbers of removed files are reused.
     made_at: Option<SystemTime>,
 }
 
@@ -79,10 +79,10 @@ impl FileStamp {
     }
 }
 
-/// Why a token file cannot be used.
+/// Reason why a token file cannot be used.
 #[derive(Debug)]
 pub(crate) enum Unusable {
-    /// It cannot be read or made, or is not a small regular file.
+    /// It cannot be read or created, or is not a small regular file.
     Failed(io::Error),
     /// Others may write it, or a folder above it.
     Untrusted(DistrustReason),
@@ -109,14 +109,14 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Reads the file behind `path`, links followed, as a client does that hands its content on. Anything but a regular
-/// file of at most 4 KiB is an error.
+/// Reads the file at `path` and follows links, as a client does. Anything but a regular file of at most 4 KiB is an
+/// error.
 pub(crate) fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let opened = kms_agent_trust::open(path, Kind::Token)?;
     read_small(opened.file).map(|(bytes, _)| bytes)
 }
 
-/// Reads the file as the agent does, which lets in whoever has its content: others may not write it.
+/// Reads the file as the agent does. Its content grants access, so other users must not be able to write it.
 pub(crate) fn look(path: &Path) -> Result<Look, Unusable> {
     let opened = kms_agent_trust::open(path, Kind::Token)?;
     let (bytes, metadata) = read_small(opened.file)?;
@@ -149,8 +149,7 @@ fn read_small(file: File) -> io::Result<(Zeroizing<Vec<u8>>, Metadata)> {
     Ok((bytes, metadata))
 }
 
-/// Makes the file at `path` with `token` in it, or leaves the one that is there. Readers see the whole token
-/// or no file.
+/// Creates the file at `path` with `token`, or keeps an existing one. Readers see the whole token or no file.
 pub(crate) fn create(path: &Path, token: &str) -> Result<(), Unusable> {
     let place = FilePlace::find(path)?;
     if let Verdict::Refused(refusal) = place.verdict() {
@@ -178,17 +177,17 @@ pub(crate) fn may_be_made(path: &Path) -> Result<(), Unusable> {
     Ok(platform::may_make_files(folder_of(path))?)
 }
 
-/// Writes `token` to the file at `path` in place of what is there: under a temporary name beside it and then
-/// renamed, or, where the file is a mount point or its folder may not be written, in place. Returns what the
-/// operator should know.
+/// Writes `token` to the file at `path`, which replaces an existing one: under a temporary name beside it, which is
+/// then renamed. A mount point, and a file in a folder that may not be written, is overwritten in place. Returns notes
+/// for the operator.
 pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<Vec<String>> {
     let place = FilePlace::find(path)?;
     let existing = place.existing()?;
     if existing.is_some_and(|existing| !existing.is_file) {
-        // A device, a pipe or a socket that others need.
+        // It is a device, a pipe or a socket that others need.
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "what is there is not a regular file",
+            "the existing file is not a regular one",
         ));
     }
     let mut notes = Vec::new();
@@ -209,7 +208,7 @@ pub(crate) fn replace(path: &Path, token: &str, access: Access) -> io::Result<Ve
             return Err(error);
         }
         let placed = overwrite(&place, token, access, mode).or_else(|_| match kept {
-            // The owner can be kept by nobody but root.
+            // Only root can keep the owner.
             Some(_) => {
                 rename_over(&place, token, access, None, mode)?;
                 notes.push(format!("the owner of {} could not be kept", path.display()));
@@ -256,7 +255,7 @@ fn rename_over(
     let group = access.group.or(kept.map(|kept| kept.group));
     let placed = file
         .write_all(token.as_bytes())
-        // Given away before others are let in.
+        // The owner changes before the permissions widen.
         .and_then(|()| platform::grant(&file, mode, owner, group))
         .and_then(|()| file.sync_all())
         .and_then(|()| place.put(&unplaced));

@@ -1,4 +1,4 @@
-//! The token file while the agent runs.
+//! Thread that follows the token file while the agent runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,24 @@ use super::file::{self, FileStamp, Look, TokenFileId};
 use super::source::{TokenSource, warnings};
 use crate::exit::Failure;
 
-/// How often the file is looked at when no request asks for it.
+/// Interval between reads of the file when no request asks for one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The same while a change in place waits to settle.
+/// The same while a change in place is not settled.
 const LOOK_EVERY_UNSETTLED: Duration = Duration::from_millis(500);
 
-/// Requests can have the file looked at ten times a second.
+/// Requests can cause ten reads a second.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A file that is written in place may be half-written; it counts once it has been unchanged for so long.
+/// Time without a change after which a file written in place counts as complete.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Little is done on the thread.
+/// The thread needs little stack.
 const STACK_BYTES: usize = 256 * 1024;
 
 impl TokenSource {
-    /// Begins to keep `store` in step with the file, on a thread of its own: the runtime's threads for blocking work may
-    /// all be busy. `first` is the file that the token in force was read from.
+    /// Starts a thread that keeps `store` in step with the file. The runtime's threads for blocking work may all be
+    /// busy. `first` is the file of the current token.
     pub(crate) fn follow(
         &self,
         store: &Arc<TokenStore>,
@@ -45,7 +45,7 @@ impl TokenSource {
             store.set_followed();
             let running = following.start(first).map_err(|error| {
                 Failure::failed(format!(
-                    "the thread that looks at the token file cannot be started: {error}"
+                    "the thread that reads the token file cannot be started: {error}"
                 ))
             })?;
             *following.lock() = Some(running);
@@ -54,7 +54,7 @@ impl TokenSource {
     }
 }
 
-/// The thread that looks at the token file.
+/// Thread that reads the token file.
 #[derive(Debug)]
 pub(crate) struct Following {
     /// `None` where the token is not in a file.
@@ -72,8 +72,7 @@ struct Running {
 }
 
 impl Following {
-    /// Waits until the thread ends, which it does by a panic only, and passes that on. Where no thread runs, one is
-    /// started.
+    /// Waits until the thread ends, which only a panic causes, and passes the panic on. Starts a thread if none runs.
     pub(crate) async fn run(self: Arc<Self>) {
         if self.path.is_none() {
             return;
@@ -112,16 +111,16 @@ impl Following {
     }
 }
 
-/// What is known of the file.
+/// State of the file.
 #[derive(Debug)]
 struct Follower {
     path: PathBuf,
-    /// The file that the token in force was read from, unless it is gone.
+    /// File that the current token was read from, unless it is gone.
     in_force: Option<TokenFileId>,
     unsettled: Option<Unsettled>,
 }
 
-/// A change in place.
+/// Change in place that is not settled.
 #[derive(Debug)]
 struct Unsettled {
     stamp: FileStamp,
@@ -130,7 +129,7 @@ struct Unsettled {
 }
 
 impl Follower {
-    /// Looks at the file for ever.
+    /// Reads the file forever.
     fn run(&mut self, store: &TokenStore) {
         loop {
             let began = Instant::now();
@@ -144,12 +143,12 @@ impl Follower {
         }
     }
 
-    /// Looks at the file once. A file that is missing, empty or invalid leaves the old token in force.
+    /// Reads the file once. A missing, empty or invalid file leaves the old token in force.
     fn look(&mut self, store: &TokenStore, now: Instant) {
         let parsed = file::look(&self.path)
             .map_err(|error| {
                 if error.is_missing() {
-                    // What comes in its place is another file, whatever its number.
+                    // A file that replaces it is another one, even with the same number.
                     self.in_force = None;
                 }
                 error.to_string()
@@ -183,16 +182,16 @@ impl Follower {
         self.in_force = Some(look.id);
         store.replace(token);
         if is_new {
-            tracing::info!(path = %self.path.display(), "The token was replaced; the old one has ended");
+            tracing::info!(path = %self.path.display(), "The token was replaced; the old one is no longer accepted");
         }
         for warning in warnings(look) {
             if kms_agent_trust::is_new_warning(&warning) {
-                tracing::warn!(path = %self.path.display(), cause = warning, "The token file is not as safe as it should be");
+                tracing::warn!(path = %self.path.display(), cause = warning, "The permissions of the token file are not safe");
             }
         }
     }
 
-    /// Whether a change in place has been there, and unchanged, for long enough.
+    /// Whether a change in place has been unchanged for long enough.
     fn has_settled(&mut self, look: &Look, token: Token, now: Instant) -> bool {
         match &self.unsettled {
             Some(known) if known.stamp == look.stamp && known.token == token => {

@@ -8,19 +8,19 @@ use zeroize::Zeroizing;
 
 use crate::exit::Failure;
 
-/// What the environment says of the token.
+/// Value of a token variable.
 pub(crate) enum TokenLocation {
-    /// The token itself.
+    /// Token itself.
     Literal {
         text: Zeroizing<String>,
-        /// Quotes stood around it.
+        /// The value had quotes around it.
         is_quoted: bool,
     },
-    /// The file that holds it.
+    /// Token file.
     File(PathBuf),
 }
 
-/// Looks at the first of `variables` that is set, even if it is empty. `lookup` reads the environment.
+/// Parses the first of `variables` that is set, even if it is empty. `lookup` reads the environment.
 pub(crate) fn find(
     variables: &[String],
     lookup: impl Fn(&str) -> Option<OsString>,
@@ -56,7 +56,7 @@ fn parse(value: &str, name: &str) -> Result<TokenLocation, String> {
     }
     if value.starts_with(['/', '.']) || value.starts_with("file:") {
         let path = value.strip_prefix("file:").unwrap_or(value);
-        // Only what is a path for sure is repeated: a token might begin like one.
+        // Only an existing path is repeated, since a token might begin like a path.
         let shown = if Path::new(path).exists() {
             path
         } else {
@@ -77,7 +77,7 @@ fn parse(value: &str, name: &str) -> Result<TokenLocation, String> {
     }
 }
 
-/// Without the quotes that compose files in the wild put around a value.
+/// Removes the quotes that some compose files put around a value.
 fn unquoted(value: &str) -> &str {
     for quote in ['"', '\''] {
         if let Some(inner) = value

@@ -1,4 +1,4 @@
-//! The token as the environment gives it, and the file behind it.
+//! Source of the agent's token: the environment or a file.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,27 +12,27 @@ use super::location::{TokenLocation, find};
 use super::{draw, strength};
 use crate::exit::Failure;
 
-/// Where the agent's own token stands.
+/// Source of the agent's token.
 #[derive(Debug)]
 pub(crate) enum TokenSource {
-    /// In the environment itself.
+    /// Token in the environment itself.
     Literal { token: Token, warnings: Vec<String> },
-    /// In a file.
+    /// Token in a file.
     File(PathBuf),
 }
 
-/// The token to begin with.
+/// Token at startup.
 #[derive(Debug)]
 pub(crate) struct First {
     pub(crate) token: Token,
     /// The file that it was read from.
     pub(crate) file: Option<TokenFileId>,
-    /// What the operator should know about it, without the token.
+    /// Warnings for the operator, without the token.
     pub(crate) warnings: Vec<String>,
 }
 
 impl TokenSource {
-    /// As [`find`] finds it.
+    /// Finds the source as [`find`] does.
     pub(crate) fn find(
         variables: &[String],
         lookup: impl Fn(&str) -> Option<OsString>,
@@ -52,7 +52,7 @@ impl TokenSource {
         }
     }
 
-    /// `text` is the token.
+    /// Uses `text` as the token.
     pub(crate) fn literal(text: &str) -> Result<Self, Failure> {
         let token = Token::parse(text.as_bytes())
             .map_err(|error| Failure::config(format!("no valid token: {error}")))?;
@@ -62,7 +62,7 @@ impl TokenSource {
         })
     }
 
-    /// The file, if it is one.
+    /// Returns the path of a token file.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::Literal { .. } => None,
@@ -70,7 +70,7 @@ impl TokenSource {
         }
     }
 
-    /// The token to begin with. A missing file is made.
+    /// Returns the token at startup. A missing file is created.
     pub(crate) fn open(&self) -> Result<First, Failure> {
         let path = match self {
             Self::Literal { token, warnings } => {
@@ -100,7 +100,7 @@ impl TokenSource {
         })
     }
 
-    /// Says what [`open`](Self::open) will find, and makes nothing.
+    /// Describes what [`open`](Self::open) would find, without creating a file.
     pub(crate) fn examine(&self) -> Result<String, Failure> {
         let path = match self {
             Self::Literal { warnings, .. } => {
@@ -124,11 +124,11 @@ impl TokenSource {
     }
 }
 
-/// What applications do with a quoted variable is not what the agent does with it.
+/// Warning about a quoted variable, which applications use with its quotes.
 const QUOTED: &str = "the token in the environment stands in quotes, which are not part of it; an application that \
                       puts the same variable into its header as it is sends the quotes too and is refused";
 
-/// What the operator should know about a token file.
+/// Returns warnings about a token file.
 pub(super) fn warnings(look: &file::Look) -> impl Iterator<Item = String> {
     let weakness = strength::weakness(look.bytes.trim_ascii());
     look.warning.clone().into_iter().chain(weakness)
@@ -143,7 +143,7 @@ fn with_warnings(found: &str, warnings: &[String]) -> String {
     text
 }
 
-/// The failure to use a token file that exists.
+/// Returns the failure to use an existing token file.
 fn refused(path: &Path, error: &Unusable) -> Failure {
     match error {
         Unusable::Untrusted(refusal) => Failure::config(format!(
@@ -154,7 +154,7 @@ fn refused(path: &Path, error: &Unusable) -> Failure {
     }
 }
 
-/// The failure to make a missing token file.
+/// Returns the failure to create a missing token file.
 fn cannot_be_made(path: &Path, error: &Unusable) -> Failure {
     let error = match error {
         Unusable::Untrusted(_) => return refused(path, error),
@@ -175,11 +175,11 @@ fn cannot_be_made(path: &Path, error: &Unusable) -> Failure {
     Failure::of_io(what, error, &advice)
 }
 
-/// The failure to read a token file that exists.
+/// Returns the failure to read an existing token file.
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let advice = match error.kind() {
         _ if path.is_dir() => "Name a file, not a folder".to_owned(),
-        // A new token would cut off every application, and its file might be unreadable again.
+        // A new token would lock out every application, and its file might be unreadable again.
         io::ErrorKind::PermissionDenied => {
             "Let the agent's user read it and enter the folders above it (chown, chmod)".to_owned()
         }
@@ -192,7 +192,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
-/// The failure to take what a token file holds for a token.
+/// Returns the failure to parse the content of a token file.
 fn invalid(path: &Path, error: &dyn fmt::Display) -> Failure {
     Failure::config(format!(
         "the token file {}: {error}. {}",

@@ -1,12 +1,12 @@
-//! How hard a token is to guess.
+//! Estimate of how hard a token is to guess.
 
-/// The bits that a token should have.
+/// Bits that a token should have.
 const WANTED_BITS: usize = 128;
 
-/// As many different characters are in a text that somebody typed by holding a key.
+/// Number of different characters that suggests a repeated pattern.
 const FEW_CHARACTERS: usize = 4;
 
-/// Why `token` is easy to guess, without any of it. Nothing is wrong with a token that was drawn at random.
+/// Returns a warning, without the token, if `token` is easy to guess. A random token gets none.
 pub(super) fn weakness(token: &[u8]) -> Option<String> {
     let is_strong = bits(token) >= WANTED_BITS && distinct(token) > FEW_CHARACTERS;
     (!is_strong).then(|| {
@@ -16,7 +16,7 @@ pub(super) fn weakness(token: &[u8]) -> Option<String> {
     })
 }
 
-/// The random bits that `text` has at most.
+/// Returns an upper bound of the random bits of `text`.
 fn bits(text: &[u8]) -> usize {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte);
     // The dashes of a UUID.

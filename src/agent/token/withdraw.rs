@@ -1,4 +1,4 @@
-//! Withdrawing a token that a process of another user may have collected.
+//! Withdrawal of a token that a process of another user may have collected.
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -8,13 +8,13 @@ use std::path::Path;
 use super::source::TokenSource;
 use crate::platform;
 
-/// File in the unit's state folder that asks for another token before the next start. The unit's `ExecStartPre=`
-/// makes the token, because the agent itself cannot write where it is.
+/// File in the unit's state folder that asks for another token before the next startup. The unit's `ExecStartPre=`
+/// creates the token, because the agent cannot write there.
 const MARK: &str = "token-exposed";
 
 impl TokenSource {
-    /// Makes sure, as far as this process can, that the next start has another token. Returns a sentence without a
-    /// full stop on what was done and what is left to do.
+    /// Makes sure, as far as this process can, that the next startup has another token. Returns a sentence, without a
+    /// full stop, on what was done and what is left to do.
     pub(crate) fn withdraw(&self) -> String {
         let Some(path) = self.path() else {
             return "Replace the token in the environment of the agent and of the applications"
@@ -33,7 +33,7 @@ impl TokenSource {
     }
 }
 
-/// Leaves the mark in the folder that systemd's `StateDirectory=` gives.
+/// Creates the mark in the folder of systemd's `StateDirectory=`.
 fn mark() -> io::Result<()> {
     let folders = env::var_os("STATE_DIRECTORY").unwrap_or_default();
     let folder = env::split_paths(&folders)

@@ -120,7 +120,7 @@ fn lives(manager: &Manager) {
     assert_eq!(status.code(), Some(0), "{said}");
     assert_eq!(
         manager.hears(),
-        ["STOPPING=1", "STATUS=finishing what is in flight"]
+        ["STOPPING=1", "STATUS=finishing requests in flight"]
     );
     assert!(!said.contains("service manager"), "{said}");
 }
@@ -151,7 +151,9 @@ fn without_a_watchdog_there_are_no_signs_of_life_and_without_a_manager_no_troubl
         assert_eq!(http::get(agent.port(), "/livez", &[]).status, 200, "{name}");
         let (status, said) = agent.stop();
         assert_eq!(status.code(), Some(0), "{said}");
-        let told = said.matches("The service manager cannot be told").count();
+        let told = said
+            .matches("Sending the state to the service manager failed")
+            .count();
         assert!(told <= 1, "{said}");
     }
 }
@@ -185,7 +187,7 @@ fn the_watchdog_is_fed_only_while_the_agent_answers_itself() {
     let crowd: Vec<Connection> = (0..100)
         .map(|_| Connection::open(agent.port()).unwrap())
         .collect();
-    wait_until_said(&agent, "The agent does not answer itself");
+    wait_until_said(&agent, "The agent does not answer its own health check");
     manager.forget();
     manager
         .socket

@@ -1,4 +1,4 @@
-//! What can be seen on this machine: token, port and cache.
+//! Steps that need this machine only: token, port and cache.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::process::reach::Reach;
 use crate::process::rehearsal;
 use crate::token::source::TokenSource;
 
-/// How long whoever holds the port may take to show that it is an agent.
+/// Time in which the process on the port must answer as an agent does.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Each step with what was found, or why the agent would not start.
-/// The order is that of the agent's startup, and the process gives up what the agent gives up.
+/// Returns each step with its finding, or with the reason why the agent would not start. The order is that of the
+/// agent's startup, and the process gives up the same rights.
 pub(super) fn examine(
     config: &Config,
     config_path: &Path,
@@ -69,7 +69,7 @@ fn find_token(config: &Config) -> Result<TokenSource, Failure> {
 
 fn port(port: u16, trusted: TrustedUsers) -> Result<String, Failure> {
     if port == 0 {
-        return Ok("a free one is drawn at every start".to_owned());
+        return Ok("a free one is selected at every startup".to_owned());
     }
     match Listeners::probe(port) {
         Ok(addresses) => Ok(format!("{} free", addresses.join(" and "))),
@@ -79,7 +79,8 @@ fn port(port: u16, trusted: TrustedUsers) -> Result<String, Failure> {
     }
 }
 
-/// Says who holds the port, if that is known: an agent of a trusted user may, and a stranger may not.
+/// Reports the process that holds the port, if it is known: an agent of a trusted user is accepted, any other process
+/// is not.
 fn held(port: u16, trusted: &TrustedUsers) -> Option<Result<String, Failure>> {
     let users = port_holder::listening_on(port);
     if let Some(stranger) = users.iter().find(|user| !trusted.contains(**user)) {
@@ -100,7 +101,7 @@ fn held(port: u16, trusted: &TrustedUsers) -> Option<Result<String, Failure>> {
     })
 }
 
-/// Whether what holds the port answers as an agent does. It is not shown the token.
+/// Whether the process on the port answers as an agent does. It does not get the token.
 fn is_agent(port: u16) -> bool {
     let client = Client {
         port,

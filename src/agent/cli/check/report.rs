@@ -1,4 +1,4 @@
-//! What `check` says in the end.
+//! Report of `check`.
 
 use kms_agent_core::config::Problem;
 use kms_agent_kms::{Finding, StepOutcome};
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::exit::Failure;
 use crate::terminal::{shown, shown_json};
 
-/// All findings, in the order of the steps.
+/// Findings, in the order of the steps.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     problems: Vec<Problem>,
-    /// What the config has that is accepted without effect.
+    /// Warnings about settings that are accepted without effect.
     warnings: Vec<String>,
     findings: Vec<Finding>,
-    /// Whether one of them would keep the agent from starting whenever it is tried.
+    /// Whether a finding would stop every startup of the agent.
     bars_start: bool,
 }
 
@@ -34,7 +34,7 @@ impl Report {
         }
     }
 
-    /// Of a file that is as it should be.
+    /// Report on a file without problems.
     pub(super) fn begin(config: String) -> Self {
         let mut report = Self::default();
         report.add(vec![Finding {
@@ -44,7 +44,7 @@ impl Report {
         report
     }
 
-    /// With the warnings of the config.
+    /// Adds the warnings of the config.
     pub(super) fn warn(mut self, warnings: &[String]) -> Self {
         self.warnings.extend_from_slice(warnings);
         self
@@ -85,7 +85,7 @@ impl Report {
             .join("\n")
     }
 
-    /// One line a step.
+    /// Returns the text with one line a step.
     pub(super) fn text(&self) -> String {
         let lines: Vec<String> = self
             .findings
@@ -106,7 +106,7 @@ impl Report {
         self.with_warnings(lines.join("\n"))
     }
 
-    /// One line for programs, with every step that was taken.
+    /// Returns one line of JSON with every step that was run.
     pub(super) fn json(&self) -> String {
         let problems: Vec<Value> = self
             .problems
@@ -134,7 +134,7 @@ impl Report {
         shown_json(&report.to_string()).into_owned()
     }
 
-    /// How the command ends.
+    /// Returns the outcome of the command.
     pub(super) fn verdict(&self) -> Result<(), Failure> {
         let all = self.findings.len();
         match self.failures() {

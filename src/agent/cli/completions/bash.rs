@@ -1,4 +1,4 @@
-//! The script for bash: a table of the commands, made from their definitions, and one function that reads it.
+//! Script for bash: a table of the commands, generated from their definitions, and one function that reads it.
 
 use std::fmt::Write;
 
@@ -130,7 +130,7 @@ fn names(option: &Arg) -> Vec<String> {
     long.into_iter().chain(short).collect()
 }
 
-/// The kind of values that an argument takes; empty for text that cannot be guessed.
+/// Returns the kind of values that an argument takes; empty for text that cannot be completed.
 fn kind(argument: &Arg) -> String {
     let values = argument.get_possible_values();
     if !values.is_empty() {

@@ -1,4 +1,4 @@
-//! The emulator, on a thread of its own.
+//! Emulator on a thread of its own.
 
 use std::io;
 use std::sync::mpsc;
@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 use super::kept::{Kept, Version};
 use crate::exit::Failure;
 
-/// A running emulator. Dropping this stops it.
+/// Running emulator. Dropping it stops the emulator.
 pub(super) struct Cloud {
     pub(super) base_url: String,
     pub(super) port: u16,
     pub(super) access_key: AccessKey,
-    /// Its secrets, as they are to be kept.
+    /// Secrets to keep for the next run.
     pub(super) versions: Vec<Version>,
     /// Dropped first: the thread ends when its other end is gone.
     stop: Option<oneshot::Sender<()>>,
@@ -27,7 +27,7 @@ pub(super) struct Cloud {
 type Started = Result<(String, u16, AccessKey, Vec<Version>), Failure>;
 
 impl Cloud {
-    /// Starts one with what is kept of an earlier run, and with `secrets`, of which those with a new value get a new
+    /// Starts an emulator with what is kept of an earlier run, and with `secrets`. A secret with a new value gets a new
     /// version.
     pub(super) fn start(
         kept: Option<&Kept>,
@@ -45,7 +45,7 @@ impl Cloud {
             .name("emulator".to_owned())
             .spawn(move || {
                 if let Err(failure) = emulate(options, versions, secrets, stopped, &started) {
-                    // Nobody listens any more once the start succeeded.
+                    // The receiver is gone once startup has succeeded.
                     let _ = started.send(Err(failure));
                 }
             })
@@ -73,7 +73,7 @@ impl Drop for Cloud {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A crash of the emulator has been printed by its thread.
+            // The thread of the emulator has printed its panic.
             let _ = thread.join();
         }
     }
@@ -118,7 +118,7 @@ fn emulate(
             emulator.access_key().clone(),
             all,
         )));
-        // Either way it is over.
+        // The thread has ended in either case.
         let _ = stopped.await;
         emulator.stop().await;
         Ok(())

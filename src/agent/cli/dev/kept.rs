@@ -1,4 +1,4 @@
-//! The emulator's identity and secrets, kept in the folder of `--persist`: the cache there counts only for the same
+//! Identity and secrets of the emulator, kept in the folder of `--persist`. The cache there belongs to the same
 //! endpoint and access key.
 
 use std::io::{self, Read, Write};
@@ -19,7 +19,7 @@ const FILE: &str = "emulator.json";
 /// Versions of one secret that are kept: the current and the previous one.
 const VERSIONS: usize = 2;
 
-/// The emulator of the last run.
+/// Emulator of the previous run.
 pub(super) struct Kept {
     pub(super) port: u16,
     pub(super) access_key: AccessKey,
@@ -27,7 +27,7 @@ pub(super) struct Kept {
     pub(super) versions: Vec<Version>,
 }
 
-/// One version of a secret. There is no `Debug`, since it would show the value.
+/// Version of a secret. There is no `Debug`, since it would show the value.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) name: String,
@@ -57,7 +57,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("--persist {shown}: {error}")))
 }
 
-/// What an earlier run kept in `folder`, if there was one.
+/// Loads what an earlier run kept in `folder`, if there was one.
 pub(super) fn load(folder: &Path) -> Result<Option<Kept>, Failure> {
     let path = folder.join(FILE);
     let bad = |why: &dyn std::fmt::Display| {
@@ -80,7 +80,7 @@ pub(super) fn load(folder: &Path) -> Result<Option<Kept>, Failure> {
     let mut file = opened.file;
     let mut bytes = Zeroizing::new(Vec::new());
     file.read_to_end(&mut bytes).map_err(|error| bad(&error))?;
-    // The cause is not told: it may repeat a value.
+    // The cause is withheld, since it may contain a value.
     let contents: Contents = serde_json::from_slice(&bytes).map_err(|_| bad(&"it is damaged"))?;
     Ok(Some(Kept {
         port: contents.port,
@@ -110,7 +110,7 @@ pub(super) fn save(folder: &Path, kept: &Kept) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))
 }
 
-/// The newest versions of each secret, in their order.
+/// Returns the newest versions of each secret, in their order.
 fn newest(versions: &[Version]) -> Vec<Version> {
     let is_newest = |(index, version): &(usize, &Version)| {
         let newer = versions

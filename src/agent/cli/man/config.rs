@@ -1,4 +1,4 @@
-//! The manual page of the config file.
+//! Manual page of the config file.
 
 use std::io;
 
@@ -12,7 +12,7 @@ const SAMPLE: &str = include_str!("../../../../config/kms-agent.toml");
 
 const RELOAD: &str = "The agent reads the file again on SIGHUP. alibabacloud-kms-agent check reports every problem in it.";
 
-/// The page, of section 5.
+/// Returns the page, which belongs to section 5.
 pub(super) fn page(program: &str) -> io::Result<Vec<u8>> {
     let title = format!("{program}.toml");
     let mut page = title_line(&title, "5").into_bytes();

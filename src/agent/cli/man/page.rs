@@ -1,4 +1,4 @@
-//! A manual page of section 1: the library's sections, and those that it does not have.
+//! Manual page of section 1: the sections of the library, and sections that it does not have.
 
 use std::io;
 
@@ -15,7 +15,7 @@ const HEADINGS: [(&str, &str); 5] = [
     ("Exit codes:", "EXIT STATUS"),
 ];
 
-/// Commands that ask a running agent with its token.
+/// Commands that send requests with the token to a running agent.
 const CLIENTS: [&str; 4] = ["get", "exec", "status", "purge"];
 
 const STATUS: [(&str, &str); 4] = [
@@ -58,7 +58,7 @@ const FILES: [(&str, &str); 3] = [
     ),
 ];
 
-/// The page of one command.
+/// Returns the page of one command.
 pub(super) fn of_command(program: &str, command: &Command) -> io::Result<Vec<u8>> {
     let name = command.get_name();
     let mut page = beginning(program, &format!("{program}-{name}"), command)?;
@@ -88,7 +88,7 @@ pub(super) fn of_command(program: &str, command: &Command) -> io::Result<Vec<u8>
     Ok(page)
 }
 
-/// The page of the program as a whole.
+/// Returns the page of the program.
 pub(super) fn of_program(program: &str, command: &Command) -> io::Result<Vec<u8>> {
     let mut page = beginning(program, program, command)?;
     let man = Man::new(command.clone());
@@ -107,7 +107,7 @@ pub(super) fn of_program(program: &str, command: &Command) -> io::Result<Vec<u8>
     Ok(page)
 }
 
-/// Title, name, synopsis and the first lines of the description.
+/// Writes title, name, synopsis and the first lines of the description.
 fn beginning(program: &str, title: &str, command: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let man = Man::new(command.clone());
@@ -131,7 +131,7 @@ fn beginning(program: &str, title: &str, command: &Command) -> io::Result<Vec<u8
     Ok(page)
 }
 
-/// The line that headers and footers come from. The library leaves an empty date out, and the rest moves up.
+/// Writes the line of headers and footers. The library omits an empty date, and the rest would move up.
 pub(super) fn title_line(title: &str, section: &str) -> String {
     format!(
         ".TH \"{title}\" \"{section}\" \"\" \"alibabacloud-kms-agent {}\" \"Alibaba Cloud KMS agent\"\n",
@@ -139,7 +139,7 @@ pub(super) fn title_line(title: &str, section: &str) -> String {
     )
 }
 
-/// Names with what they mean.
+/// Writes names with their meaning.
 pub(super) fn list(heading: &str, items: &[(&str, &str)], page: &mut Vec<u8>) -> io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SH", [heading]);
@@ -151,7 +151,7 @@ pub(super) fn list(heading: &str, items: &[(&str, &str)], page: &mut Vec<u8>) ->
     roff.to_writer(page)
 }
 
-/// The other pages.
+/// Writes references to the other pages.
 pub(super) fn see_also(pages: &[&str], page: &mut Vec<u8>) -> io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SH", ["SEE ALSO"]);
@@ -166,9 +166,9 @@ pub(super) fn see_also(pages: &[&str], page: &mut Vec<u8>) -> io::Result<()> {
     roff.to_writer(page)
 }
 
-/// The help text behind the options, in sections.
+/// Help text behind the options, in sections.
 struct Notes {
-    /// The section of each line, which is empty before the first heading, and the line.
+    /// Section of each line, empty before the first heading, and the line.
     lines: Vec<(&'static str, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! The status for people.
+//! Status as a table.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -8,18 +8,18 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::terminal::shown;
 
-/// Cells of a version id that is cut, and of a name at the least.
+/// Minimum cells of a name, and cells of a version id that is cut.
 const CUT_VERSION: usize = 12;
 const SHORTEST_NAME: usize = 8;
 
 /// Width of the columns right of name and version, each with its gap: state, age, left, hits.
 const OTHER_COLUMNS: usize = 2 + 7 + 2 + 8 + 2 + 8 + 2 + 7;
 
-/// The stage of an entry that was asked for without one.
+/// Stage of an entry that was requested without one.
 const CURRENT: &str = "ACSCurrent";
 
-/// A few lines on the agent as a whole and a table of its entries. Version ids and names are cut only where a line
-/// would have more than `columns` cells.
+/// Returns a few lines on the agent and a table of its entries. Version ids and names are cut only if a line would have
+/// more than `columns` cells.
 pub(super) fn render(status: &Value, columns: Option<usize>) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -139,9 +139,9 @@ fn write_entries(text: &mut String, rows: &[Row<'_>], columns: Option<usize>) ->
     Ok(())
 }
 
-/// One entry, ready to be shown.
+/// Row of one entry.
 struct Row<'a> {
-    /// With the version or stage asked for, unless that is the current one.
+    /// Name, with the requested version or stage unless it is the current one.
     name: Cow<'a, str>,
     version: Cow<'a, str>,
     state: Cow<'a, str>,
@@ -197,7 +197,7 @@ fn list<'a>(status: &'a Value, name: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// `text` in exactly `width` cells of a terminal; a cut is marked.
+/// Returns `text` in exactly `width` cells of a terminal; a cut is marked.
 fn fitted(text: &str, width: usize) -> String {
     let mut fitted = String::new();
     let mut used = text.width();
@@ -219,7 +219,7 @@ fn fitted(text: &str, width: usize) -> String {
     fitted
 }
 
-/// The two largest units: `3m12s`, `5h07m`, `2d01h`.
+/// Formats the two largest units: `3m12s`, `5h07m`, `2d01h`.
 fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

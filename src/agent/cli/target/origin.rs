@@ -7,21 +7,21 @@ use crate::exit::Failure;
 use crate::platform;
 use crate::token::location::{TokenLocation, find};
 
-/// Names the token file where no token variable is set; the client programs of README read it too.
+/// Variable that names the token file if no token variable is set; the documented client programs read it too.
 const FILE_VARIABLE: &str = "KMS_TOKEN_FILE";
 
 /// Token file of the deployment files, which is read where no variable is set.
 const DEFAULT_FILE: &str = "/var/run/kmstoken";
 
-/// A token or its file, and who named it.
+/// Token or token file, and the variable that names it.
 pub(super) struct TokenOrigin {
     pub(super) found: TokenLocation,
-    /// A variable, or nothing for the default.
+    /// Name of the variable; `None` for the default file.
     variable: Option<String>,
 }
 
 impl TokenOrigin {
-    /// The first of `variables` that is set, else [`FILE_VARIABLE`], else [`DEFAULT_FILE`] if it exists.
+    /// Uses the first of `variables` that is set, else [`FILE_VARIABLE`], else [`DEFAULT_FILE`] if it exists.
     pub(super) fn find(variables: &[String]) -> Result<Self, Failure> {
         let lookup = |name: &str| std::env::var_os(name);
         if let Some(name) = variables.iter().find(|name| lookup(name).is_some()) {
@@ -45,7 +45,7 @@ impl TokenOrigin {
                 variable: Some(FILE_VARIABLE.to_owned()),
             });
         }
-        // What cannot be looked at may be there: reading it says why it cannot be used.
+        // A file that cannot be examined may exist: the read reports why it cannot be used.
         if cfg!(unix) && Path::new(DEFAULT_FILE).try_exists().unwrap_or(true) {
             return Ok(Self {
                 found: TokenLocation::File(DEFAULT_FILE.into()),

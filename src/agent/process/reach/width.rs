@@ -25,7 +25,7 @@ const OF_THE_SYSTEM: [&str; 12] = [
 /// Folders in which programs pass each other files. Tokens are put there, and replaced by renaming.
 const EXCHANGES: [&str; 5] = ["/run", "/tmp", "/var/run", "/var/tmp", "/dev/shm"];
 
-/// How much a folder holds besides the agent's files.
+/// Kind of a folder by its other files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     /// Nothing, as far as its path tells.
@@ -36,7 +36,7 @@ pub(super) enum Width {
     Wide,
 }
 
-/// The user's own home and what lies above it, without links.
+/// Home of the user and the folders above it, without links.
 #[derive(Debug, Default)]
 pub(super) struct Homes(Vec<PathBuf>);
 
@@ -47,7 +47,7 @@ impl Homes {
         Self(home.into_iter().chain(resolved).collect())
     }
 
-    /// How much `folder`, which has no links, holds.
+    /// Returns the kind of `folder`, which has no links.
     pub(super) fn width(&self, folder: &Path) -> Width {
         let is_home = self.0.iter().any(|home| home.starts_with(folder));
         let is_in = |paths: &[&str]| paths.iter().any(|path| Path::new(path) == folder);

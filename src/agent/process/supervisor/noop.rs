@@ -1,8 +1,8 @@
-//! Where no service manager speaks `sd_notify`: the supervisor that nobody is.
+//! No-op supervisor for platforms without `sd_notify`.
 
 use std::future::{Ready, ready};
 
-/// Nobody.
+/// Supervisor without a service manager.
 #[derive(Debug)]
 pub(crate) struct Supervisor;
 
@@ -17,7 +17,7 @@ impl Supervisor {
 
     pub(crate) fn stopping(&self) {}
 
-    pub(crate) fn feed_watchdog(&self, _port: u16) -> Ready<()> {
+    pub(crate) fn run_watchdog(&self, _port: u16) -> Ready<()> {
         ready(())
     }
 }

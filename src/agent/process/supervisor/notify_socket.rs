@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Time in which the service manager must have room for a message.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
-/// A socket on which messages are sent.
+/// Socket on which messages are sent.
 #[derive(Debug)]
 pub(super) struct NotifySocket {
     socket: UnixDatagram,
@@ -17,7 +17,7 @@ pub(super) struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// A socket for the service manager at `name`.
+    /// Opens a socket to the service manager at `name`.
     pub(super) fn open(name: OsString) -> io::Result<Self> {
         let address = address(name)?;
         let socket = UnixDatagram::unbound()?;
@@ -38,7 +38,7 @@ impl NotifySocket {
     }
 }
 
-/// A path, or behind `@` a name that is in no file system, which the library does not know of.
+/// Parses a path, or an abstract name after `@`, which the library does not support.
 #[cfg(target_os = "linux")]
 fn address(name: OsString) -> io::Result<SocketAddr> {
     use std::os::linux::net::SocketAddrExt;

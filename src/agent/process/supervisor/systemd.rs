@@ -1,4 +1,4 @@
-//! What the service manager is told, as `sd_notify` defines it.
+//! Messages to the service manager, as `sd_notify` defines them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,53 +10,52 @@ use tokio::time::{interval, timeout};
 use super::notify_socket::NotifySocket;
 use crate::client::Client;
 
-/// Where the service manager listens, if there is one.
+/// Connection to the service manager, if there is one.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
-    /// The socket is open from the start, so that want of descriptors silences nothing.
+    /// Opened at startup, so that a shortage of descriptors does not prevent messages.
     socket: Option<NotifySocket>,
-    /// How often it wants a sign of life.
+    /// Interval in which it expects a watchdog message.
     watchdog: Option<Duration>,
-    /// The last message did not get through, and that has been told.
-    is_deaf: AtomicBool,
+    /// The last message failed, and this was logged.
+    has_failed: AtomicBool,
 }
 
 impl Supervisor {
-    /// The one that `NOTIFY_SOCKET` and `WATCHDOG_USEC` name. A socket of a kind that this system does not have
-    /// is none.
+    /// Uses `NOTIFY_SOCKET` and `WATCHDOG_USEC`. A socket of a kind that this system does not support is ignored.
     pub(crate) fn from_environment() -> Self {
         let socket =
             std::env::var_os("NOTIFY_SOCKET").and_then(|name| NotifySocket::open(name).ok());
         Self {
             watchdog: socket.as_ref().and_then(|_| sd_notify::watchdog_enabled()),
             socket,
-            is_deaf: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
         }
     }
 
-    /// The agent serves, for the first time or again.
+    /// Reports that the agent serves, for the first time or again.
     pub(crate) fn ready(&self, status: &str) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+        self.send(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// The agent reads its config anew; [`ready`](Self::ready) ends it.
+    /// Reports that the agent reloads its config, until [`ready`](Self::ready).
     pub(crate) fn reloading(&self) {
-        // Without the time systemd would take the reload for a failure.
+        // Without the time systemd would treat the reload as failed.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.tell(&[NotifyState::Reloading, now]);
+            self.send(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// The end has begun.
+    /// Reports that shutdown has begun.
     pub(crate) fn stopping(&self) {
-        let status = NotifyState::Status("finishing what is in flight");
-        self.tell(&[NotifyState::Stopping, status]);
+        let status = NotifyState::Status("finishing requests in flight");
+        self.send(&[NotifyState::Stopping, status]);
     }
 
-    /// Gives signs of life for as long as the agent answers itself on `port`, whatever KMS does. Returns if
-    /// nobody wants them.
-    pub(crate) async fn feed_watchdog(&self, port: u16) {
-        // Twice as often as is asked for, so that one may come late.
+    /// Sends watchdog messages while the agent answers itself on `port`, whatever KMS does. Returns if the service
+    /// manager expects none.
+    pub(crate) async fn run_watchdog(&self, port: u16) {
+        // Twice as often as expected, so that one may be late.
         let Some(every) = self.watchdog.map(|limit| limit / 2) else {
             return;
         };
@@ -66,33 +65,33 @@ impl Supervisor {
             trusted: None,
             token: None,
         };
-        let mut is_starving = false;
+        let mut is_silent = false;
         loop {
             ticks.tick().await;
             let answer = timeout(every, client.ask(&Method::GET, "/livez")).await;
             let answers = matches!(answer, Ok(Ok(reply)) if reply.status == StatusCode::OK);
             if answers {
-                self.tell(&[NotifyState::Watchdog]);
-            } else if !is_starving {
+                self.send(&[NotifyState::Watchdog]);
+            } else if !is_silent {
                 tracing::warn!(
-                    "The agent does not answer itself; the service manager's watchdog is not fed"
+                    "The agent does not answer its own health check; no watchdog message is sent"
                 );
             }
-            is_starving = !answers;
+            is_silent = !answers;
         }
     }
 
-    fn tell(&self, states: &[NotifyState<'_>]) {
+    fn send(&self, states: &[NotifyState<'_>]) {
         let Some(socket) = &self.socket else {
             return;
         };
         let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
         let message = lines.join("\n");
         match socket.send(message.as_bytes()) {
-            Ok(_) => self.is_deaf.store(false, Ordering::Relaxed),
-            Err(error) if !self.is_deaf.swap(true, Ordering::Relaxed) => tracing::warn!(
+            Ok(_) => self.has_failed.store(false, Ordering::Relaxed),
+            Err(error) if !self.has_failed.swap(true, Ordering::Relaxed) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "The service manager cannot be told how the agent is; is NOTIFY_SOCKET still its socket?"
+                "Sending the state to the service manager failed; check NOTIFY_SOCKET"
             ),
             Err(_) => {}
         }

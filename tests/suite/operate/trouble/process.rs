@@ -159,7 +159,7 @@ fn an_agent_that_does_not_answer_itself() {
     let crowd: Vec<_> = (0..100)
         .map(|_| Connection::open(agent.port()).unwrap())
         .collect();
-    wait_for_line(&agent, "The agent does not answer itself");
+    wait_for_line(&agent, "The agent does not answer its own health check");
     drop(crowd);
     row("the watchdog restarts the agent").is_seen_on(&agent);
 }
