@@ -1,10 +1,10 @@
-# For the tests beside that need a whole machine.
+# Functions for tests that need a whole machine.
 # shellcheck shell=bash
 
-# boot NAME: starts a container that systemd boots, without a network, and waits until it is up.
+# boot NAME: starts a container with systemd and without a network, and waits until it is up.
 boot() {
-    # Not --privileged: systemd needs mounts, control groups and other users' processes, no more. It hands credentials
-    # to services through shared mounts, which a container's are not.
+    # Not --privileged: systemd needs only mounts, control groups and other users' processes. It passes credentials to
+    # services through shared mounts, which a container does not have by default.
     docker run --detach --name "$1" --network none --tmpfs /run --tmpfs /tmp \
         --cap-add SYS_ADMIN --cap-add SYS_PTRACE --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
         --security-opt systempaths=unconfined --volume /sys/fs/cgroup:/sys/fs/cgroup \
@@ -12,7 +12,7 @@ boot() {
     eventually docker exec "$1" systemctl is-system-running --wait
 }
 
-# files NAME: all that are on its disk, sorted. Some container file systems skip an entry now and then, so two
+# files NAME: lists all files on its disk, sorted. Some container file systems skip an entry now and then, so two
 # listings must agree.
 files() {
     local before='' now

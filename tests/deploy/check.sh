@@ -1,4 +1,4 @@
-# For the tests beside: a test is a sentence and the commands after it; the first that fails ends the run.
+# Functions for the deployment tests. A test is a sentence and the commands after it; the first failure ends the run.
 # shellcheck shell=bash
 set -euo pipefail
 shopt -s inherit_errexit
@@ -9,7 +9,7 @@ holds() {
     printf '  %s\n' "$sentence"
 }
 
-# refused COMMAND…: it must fail. (`!` alone would not end the run.)
+# refused COMMAND…: the command must fail. (`!` alone would not end the run.)
 refused() {
     if "$@" >/dev/null 2>&1; then
         echo "succeeded, and should not have: $*" >&2
@@ -17,7 +17,7 @@ refused() {
     fi
 }
 
-# eventually COMMAND…: it must succeed within half a minute.
+# eventually COMMAND…: the command must succeed within half a minute.
 eventually() { within 30 "$@"; }
 
 # within SECONDS COMMAND…
@@ -39,7 +39,7 @@ equal() {
     diff --unified=0 --label expected --label got <(printf '%s\n' "$2") <(printf '%s\n' "$1") >&2
 }
 
-# lacks TEXT WORD: for output that must not tell WORD, which is not told here either.
+# lacks TEXT WORD: the output must not contain WORD, which is not printed here either.
 lacks() {
     case $1 in *"$2"*)
         echo 'tells what it must not' >&2
@@ -48,7 +48,7 @@ lacks() {
     esac
 }
 
-# needs TOOL…: without one of them, or without an engine behind docker, the test is skipped.
+# needs TOOL…: skips the test if a tool or a Docker engine is missing.
 needs() {
     local tool
     for tool in "$@"; do
@@ -61,7 +61,7 @@ skip() {
     exit
 }
 
-# told COMMAND: runs it by `user`, which is the test's own, and fails unless deploy/README.md says it word for word.
+# told COMMAND: runs it by the test's function `user`; deploy/README.md must contain it word for word.
 told() {
     local guide
     guide=$(cat "$(dirname "${BASH_SOURCE[0]}")/../../deploy/README.md")
@@ -74,7 +74,7 @@ told() {
     esac
 }
 
-# programs: sets agent and emulator, and builds what the environment does not name.
+# programs: sets agent and emulator, and builds those that the environment does not name.
 programs() {
     local root
     root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
@@ -88,7 +88,7 @@ programs() {
     emulator=$(realpath "${KMS_AGENT_TEST_EMULATOR:-$built/kms-emulator}")
 }
 
-# trace and clean_up are the test's own: what helps to find the cause, and the removal of everything it made.
+# Each test defines trace, which prints logs after a failure, and clean_up, which removes everything it made.
 finish() {
     local status=$?
     if [ "$status" -ne 0 ]; then

@@ -60,7 +60,7 @@ class Volume:
         if self.source.startswith("/"):
             mount = f"type=bind,source={self.source},target={target}"
         else:
-            # A volume has no more in it than Kubernetes puts there.
+            # A volume contains only the files that Kubernetes puts there.
             mount = f"type=volume,source={self.source},target={target},volume-nocopy"
         return ["--mount", mount + (",readonly" if read_only else "")]
 
@@ -117,7 +117,7 @@ class Pod:
         mounts = []
         for volume in self.volumes.values():
             volume.make()
-            # Held here, what is in memory outlives the containers.
+            # This process holds it, so that its memory outlives the containers.
             mounts += volume.mount(f"/volumes/{volume.name}")
         docker("run", "--detach", "--network", "none", "--name", self.name, *mounts, image, "sleep", "infinity")
 

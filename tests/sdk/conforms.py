@@ -61,7 +61,7 @@ def complaints(document, exchange):
     body = exchange["body"]
     if media_type == "application/json":
         body = json.loads(body)
-    # The whole document comes along so that references into it resolve.
+    # The whole document is included so that references resolve.
     schema = {**document, **response["content"][media_type]["schema"]}
     for error in jsonschema_rs.Draft202012Validator(schema).iter_errors(body):
         yield str(error)

@@ -15,13 +15,13 @@ import time
 from agent import Agent, Emulator
 
 SECRETS = 200
-# Of the whole time; after it what the agent holds at rest is taken for what it needs.
+# Part of the whole time. The resources of the idle agent after it are the baseline.
 WARM_UP = 0.25
-# How much more than that may be held in the end. Threads that read files come and go.
+# Allowed growth over the baseline. Threads that read files come and go.
 MORE_DESCRIPTORS, MORE_THREADS, MORE_BYTES = 2, 2, 6 * 1024 * 1024
-# The most memory that may be taken at any time: what a sidecar is often given.
+# Memory limit at any time, as of a usual sidecar.
 MOST_BYTES = 64 * 1024 * 1024
-# How long everything that is kept for a while after use takes to go.
+# Time after which idle resources are released.
 REST = 20
 FAULTS = [
     {"kind": "cut"},
@@ -34,7 +34,7 @@ FAULTS = [
     {"kind": "status", "status": 503, "code": "ServiceUnavailableTemporary"},
     {"kind": "status", "status": 404, "code": "InvalidAccessKeyId.NotFound"},
 ]
-# What a reader may get while all this happens; 403: the token has just changed.
+# Statuses that readers may get meanwhile; 403: the token has just changed.
 EXPECTED = {200, 403, 404, 429, 500, 502, 503, 504}
 
 
@@ -74,7 +74,7 @@ class Load:
         assert not self.wrong, self.wrong
 
     def ask(self, connection, dice):
-        # Few are read often, as it is in life.
+        # A few secrets get most reads, as in production.
         number = min(int(dice.expovariate(1 / 30)), SECRETS - 1)
         chance = dice.random()
         query = name(number)
