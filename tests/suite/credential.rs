@@ -86,7 +86,7 @@ fn wait_until(agent: &TestAgent, what: &str, holds: impl Fn() -> bool) {
     while !holds() {
         assert!(
             began.elapsed() < Duration::from_mins(1),
-            "{what} never happens:\n{}",
+            "still waiting: {what}\n{}",
             agent.stderr()
         );
         std::thread::sleep(Duration::from_millis(20));

@@ -45,7 +45,7 @@ fn setup_with(cloud: &Cloud, folder: &Path, cache: &str) -> Setup {
 fn until(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < LIMIT, "in vain waited until {what}");
+        assert!(began.elapsed() < LIMIT, "still waiting: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -230,7 +230,7 @@ fn entries_of_another_identity_are_answered_to_nobody_and_go() {
     until("the old entry has gone", || {
         second.get("/agent/status").json()["cache"]["entries"] == 1
     });
-    until("it has said so", || {
+    until("it is logged", || {
         second.stderr().contains("another endpoint or identity")
     });
 }

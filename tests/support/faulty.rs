@@ -55,7 +55,7 @@ impl FaultyBackend {
         if self.failing.load(Ordering::SeqCst) {
             Err(BackendError::new(
                 BackendErrorKind::Unavailable,
-                "told to fail",
+                "failing by order of the test",
             ))
         } else {
             Ok(&self.inner)
@@ -78,7 +78,7 @@ impl CacheBackend for FaultyBackend {
         if self.next_fails.swap(false, Ordering::SeqCst) {
             return Err(BackendError::new(
                 BackendErrorKind::TimedOut,
-                "told to fail once",
+                "failing once by order of the test",
             ));
         }
         let found = self.working()?.get(key, now).await;

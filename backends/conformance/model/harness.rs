@@ -143,7 +143,7 @@ impl<'f, F: Fixture> Harness<'f, F> {
         }
         self.settle().await;
         let calls = self.kms.take_calls();
-        assert_eq!(calls.len(), 0, "{calls:?} for nobody");
+        assert_eq!(calls.len(), 0, "calls without a reader: {calls:?}");
         self
     }
 

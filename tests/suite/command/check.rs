@@ -116,7 +116,7 @@ impl Check {
             if (name.ends_with("SECRET") || name.ends_with("TOKEN")) && value.len() >= 16 {
                 assert!(
                     !said.stdout.contains(value) && !said.stderr.contains(value),
-                    "{name} is told: {said:?}"
+                    "{name} is printed: {said:?}"
                 );
             }
         }

@@ -56,7 +56,10 @@ fn every_command_has_help_with_an_example() {
         );
     }
     let output = run(&["--help"], &[], folder.path());
-    assert!(stdout(&output).contains("78"), "exit codes are told");
+    assert!(
+        stdout(&output).contains("78"),
+        "the help lists the exit codes"
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn assert_is_nobody(cloud: &Cloud, agent: &TestAgent, words: &[&str]) {
         "{}",
         agent.stderr()
     );
-    assert_eq!(cloud.reads(), 0, "somebody else was read as");
+    assert_eq!(cloud.reads(), 0, "another identity was used");
     for word in words {
         wait_until(agent, word, || agent.stderr().contains(word));
     }

@@ -128,7 +128,7 @@ fn assert_closes(name: &str, reply: &Reply, connection: Connection) {
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
-        assert!(began.elapsed() < LIMIT, "{what} does not come to pass");
+        assert!(began.elapsed() < LIMIT, "still waiting: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

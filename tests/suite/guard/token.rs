@@ -23,7 +23,10 @@ fn admits(agent: &TestAgent, token: &str) -> bool {
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(30), "never: {what}");
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "still waiting: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }

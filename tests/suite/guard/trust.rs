@@ -348,7 +348,10 @@ fn read(agent: &TestAgent) -> u16 {
 fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(30), "never: {what}");
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "still waiting: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(
             began.elapsed() < Duration::from_secs(30),
-            "in vain waited until {what}"
+            "still waiting: {what}"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -259,7 +259,7 @@ fn lines_that_have_no_file_any_more_are_counted() {
     fs::create_dir(&log).unwrap();
     read(&agent, "s", 5);
     until("the lines are counted", || lost_lines(&agent) >= 5);
-    until("that is told", || agent.stderr().contains(LOST));
+    until("the loss is logged", || agent.stderr().contains(LOST));
     fs::remove_dir(&log).unwrap();
     let lost = lost_lines(&agent);
     read(&agent, "s", 5);

@@ -32,7 +32,7 @@ fn wait_until(agent: &TestAgent, what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(
             began.elapsed() < Duration::from_mins(1),
-            "not {what}:\n{}\n{}",
+            "still waiting: {what}\n{}\n{}",
             http::get(agent.port(), "/readyz", &[]).text(),
             agent.stderr()
         );

@@ -46,7 +46,7 @@ fn reload_with(agent: &TestAgent, change: impl Fn(&str) -> String) {
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
-        assert!(began.elapsed() < LIMIT, "{what} does not come to pass");
+        assert!(began.elapsed() < LIMIT, "still waiting: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

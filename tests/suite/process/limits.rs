@@ -67,7 +67,7 @@ fn memory_is_locked_where_there_is_no_limit_to_it() {
         .args(["-c", "ulimit -l unlimited"])
         .output();
     if !raise.unwrap().status.success() {
-        eprintln!("skipped: nobody may raise RLIMIT_MEMLOCK here");
+        eprintln!("skipped: RLIMIT_MEMLOCK cannot be raised here");
         return;
     }
     let cloud = Cloud::start();

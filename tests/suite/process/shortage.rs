@@ -75,7 +75,11 @@ pub(super) fn metric(agent: &TestAgent, series: &str) -> u64 {
 pub(super) fn wait_until(agent: &TestAgent, what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < LIMIT, "not {what}:\n{}", agent.stderr());
+        assert!(
+            began.elapsed() < LIMIT,
+            "still waiting: {what}\n{}",
+            agent.stderr()
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }

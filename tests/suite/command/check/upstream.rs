@@ -220,7 +220,10 @@ fn the_region_that_the_store_was_last_used_with() {
     let region = "region       cn-hangzhou, as the store was last used";
     let began = Instant::now();
     while !check.run().stdout.contains(region) {
-        assert!(began.elapsed() < Duration::from_mins(1), "it is never told");
+        assert!(
+            began.elapsed() < Duration::from_mins(1),
+            "it is never reported"
+        );
     }
     agent.stop();
     let store = || std::fs::read(check.path("cache/store")).unwrap();

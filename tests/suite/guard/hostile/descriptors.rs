@@ -112,7 +112,7 @@ fn without_descriptors_the_agent_waits_for_better_times() {
             .matches("Accepting connections failed")
             .count()
     };
-    wait_until("the trouble is told", || told() > 0);
+    wait_until("the shortage is logged", || told() > 0);
     // One more waits in the queue, and is answered once a descriptor is free.
     let mut patient = Connection::open(agent.port()).unwrap();
     let last = fill(with_lines("Connection: close\r\n"), agent.port());
@@ -126,7 +126,7 @@ fn without_descriptors_the_agent_waits_for_better_times() {
     });
     let fresh = agent.read("s&refreshNow=true");
     assert_eq!(fresh.status, 200, "KMS can be reached: {}", fresh.text());
-    assert!(told() < 5, "it is told {} times", told());
+    assert!(told() < 5, "it is logged {} times", told());
     let (status, log) = agent.stop();
     assert_eq!(status.code(), Some(0), "{log}");
 }
