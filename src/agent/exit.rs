@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::terminal::{shown, shown_lines};
+use kms_agent_core::member::MemberError;
 use kms_agent_core::registry::{OpenError, OpenErrorKind};
 use kms_agent_core::shortage;
 use kms_agent_server::ReadError;
-use kms_agent_server::member::MemberError;
 
 /// The command failed.
 pub(crate) const FAILED: u8 = 1;

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod lifetime;
 pub mod log_gate;
+pub mod member;
 pub mod registry;
 pub mod secret;
 pub mod source;

@@ -10,13 +10,14 @@ mod error;
 mod format;
 mod guard;
 mod log;
-pub mod member;
 mod monitor;
 mod query;
 mod response;
 mod routes;
 pub mod serve;
 pub mod token;
+
+use kms_agent_core::member;
 
 pub use self::app::App;
 pub use self::config::ServerSettings;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use clap::ValueHint;
 use http::StatusCode;
-use kms_agent_server::member::member;
+use kms_agent_core::member::member;
 use kms_agent_server::read_value;
 use zeroize::Zeroizing;
 

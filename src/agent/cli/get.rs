@@ -1,7 +1,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use http::StatusCode;
-use kms_agent_server::member::member;
+use kms_agent_core::member::member;
 use kms_agent_server::read_value;
 
 use super::target::{AgentTarget, encoded, parse_name};

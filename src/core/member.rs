@@ -41,17 +41,17 @@ pub fn member(value: &[u8], field: &str) -> Result<Zeroizing<Vec<u8>>, MemberErr
 }
 
 /// Parses JSON with any numbers, escapes and depth. A byte order mark before it is skipped.
-pub(crate) fn parse(text: &str) -> Option<&RawValue> {
+pub fn parse(text: &str) -> Option<&RawValue> {
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok()
 }
 
 /// Returns the text of a JSON string; `None` for half of a surrogate pair and for any other value.
-pub(crate) fn text(value: &RawValue) -> Option<Zeroizing<String>> {
+pub fn text(value: &RawValue) -> Option<Zeroizing<String>> {
     serde_json::from_str(value.get()).ok().map(Zeroizing::new)
 }
 
 /// Returns the last member of an object that has this name.
-pub(crate) fn last_member<'v>(object: &'v RawValue, name: &str) -> Option<&'v RawValue> {
+pub fn last_member<'v>(object: &'v RawValue, name: &str) -> Option<&'v RawValue> {
     let members = serde_json::from_str(object.get()).ok()?;
     last_of(&members, name)
 }
