@@ -11,6 +11,7 @@ pub mod config;
 pub mod lifetime;
 pub mod log_gate;
 pub mod member;
+pub mod pattern;
 pub mod registry;
 pub mod secret;
 pub mod source;
@@ -21,6 +22,7 @@ pub use backend::{BackendError, BackendInfo, BackendStats, CacheBackend, CacheEn
 pub use backoff::{Backoff, Retry, jitter};
 pub use clock::{Clock, Timeline};
 pub use lifetime::{Lifetime, Timestamp};
+pub use pattern::Pattern;
 pub use secret::{Scope, Secret, SecretId, SecretKey, SecretRef, VersionSelector};
 pub use source::{SecretSource, SourceError, SourceErrorKind};
 pub use system::blocking::{BlockingError, run_blocking};
