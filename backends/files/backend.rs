@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
 use kms_agent_core::{
-    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Fleet, SecretKey, Timestamp,
     run_blocking,
 };
 use tokio::sync::Mutex;
@@ -128,6 +128,10 @@ impl CacheBackend for FilesBackend {
 
     fn confirm_clock(&self) {
         self.may_remove_dead.store(true, Ordering::Relaxed);
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

@@ -242,7 +242,7 @@ impl Folder {
             capacity: self.capacity.get(),
             store: Some(StoreStats {
                 path: self.path.clone(),
-                bytes: self.items.values().map(|item| item.bytes).sum(),
+                bytes: Some(self.items.values().map(|item| item.bytes).sum()),
                 trouble: None,
                 failures: 0,
                 committed_at: None,

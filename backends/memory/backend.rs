@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
 use kms_agent_core::{
-    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Fleet, SecretKey, Timestamp,
 };
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -195,6 +195,10 @@ impl CacheBackend for MemoryBackend {
 
     fn confirm_clock(&self) {
         // There are no entries of a previous process.
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

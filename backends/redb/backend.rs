@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanItem, ScanPage};
 use kms_agent_core::{
-    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Resumed, Secret, SecretKey,
-    SecretValue, Timestamp,
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Fleet, Resumed, Secret,
+    SecretKey, SecretValue, Timestamp,
 };
 use kms_agent_sealed::map::Listed;
 use kms_agent_sealed::record::Header;
@@ -159,6 +159,10 @@ impl CacheBackend for RedbBackend {
 
     fn confirm_clock(&self) {
         self.store.confirm_clock();
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

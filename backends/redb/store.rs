@@ -291,7 +291,7 @@ impl Store {
             capacity: state.map.capacity().get(),
             store: Some(StoreStats {
                 path: self.path().to_owned(),
-                bytes: state.bytes,
+                bytes: Some(state.bytes),
                 trouble: state.lifecycle.trouble(),
                 failures: state.lifecycle.failures(),
                 committed_at: state.committed_at,

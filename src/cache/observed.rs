@@ -12,6 +12,7 @@ use kms_agent_core::backend::{
     ScanCursor, ScanPage,
 };
 use kms_agent_core::clock::Timeline;
+use kms_agent_core::fleet::Fleet;
 use kms_agent_core::lifetime::Timestamp;
 use kms_agent_core::log_gate::{Event, LogGate};
 use kms_agent_core::secret::SecretKey;
@@ -208,6 +209,10 @@ impl CacheBackend for ObservedBackend {
 
     fn confirm_clock(&self) {
         self.inner.confirm_clock();
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        self.inner.fleet()
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

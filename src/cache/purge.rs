@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kms_agent_core::fleet::Removal;
 use kms_agent_core::secret::SecretId;
 
 /// Fetches end within seconds; one that has outlived this many purges is taken for purged.
@@ -17,24 +18,7 @@ struct PurgeLogState {
     /// Number of all purges so far.
     count: u64,
     /// The last ones, the newest at the back.
-    recent: VecDeque<PurgeTarget>,
-}
-
-/// Target of a purge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PurgeTarget {
-    Everything,
-    /// Every version of the secret of this name, asked for by name or by ARN.
-    Name(Box<str>),
-}
-
-impl PurgeTarget {
-    pub(crate) fn covers(&self, id: &SecretId) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Name(name) => **name == *id.name(),
-        }
-    }
+    recent: VecDeque<Removal>,
 }
 
 impl PurgeLog {
@@ -43,7 +27,7 @@ impl PurgeLog {
         self.lock().count
     }
 
-    pub(crate) fn note(&self, purged: PurgeTarget) {
+    pub(crate) fn note(&self, purged: Removal) {
         let mut state = self.lock();
         state.count += 1;
         if state.recent.len() == REMEMBERED {
@@ -78,13 +62,13 @@ mod tests {
     fn only_later_purges_of_the_same_secret_count() {
         let id = |text| SecretId::parse(text).unwrap();
         let log = PurgeLog::default();
-        log.note(PurgeTarget::Name(id("a").name().into()));
+        log.note(Removal::Name(id("a").name().into()));
         let mark = log.mark();
         assert!(!log.has_covered_since(mark, &id("a")));
-        log.note(PurgeTarget::Name(id("acs:kms:r:1:secret/b").name().into()));
+        log.note(Removal::Name(id("acs:kms:r:1:secret/b").name().into()));
         assert!(!log.has_covered_since(mark, &id("a")));
         assert!(log.has_covered_since(mark, &id("b")));
-        log.note(PurgeTarget::Everything);
+        log.note(Removal::Everything);
         assert!(log.has_covered_since(mark, &id("a")));
     }
 
@@ -93,7 +77,7 @@ mod tests {
         let id = SecretId::parse("a").unwrap();
         let log = PurgeLog::default();
         for _ in 0..=REMEMBERED {
-            log.note(PurgeTarget::Name("b".into()));
+            log.note(Removal::Name("b".into()));
         }
         assert!(log.has_covered_since(0, &id));
         assert!(!log.has_covered_since(1, &id));

@@ -106,8 +106,16 @@ struct FetchedAnswer {
     secret: Secret,
     asked_at: Timestamp,
     stored: bool,
-    /// Lifetime of the cached entry, if one was found.
-    found: Option<Lifetime>,
+    /// Entry that was there already, if one was found.
+    found: Option<Found>,
+}
+
+/// An entry that made a fetch unnecessary.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    lifetime: Lifetime,
+    /// Whether another agent fetched it while this one waited.
+    waited: bool,
 }
 
 impl SecretService {

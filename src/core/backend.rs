@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::fleet::Fleet;
 use crate::lifetime::{Lifetime, Timestamp};
 use crate::secret::{Scope, Secret, SecretKey};
 
@@ -93,6 +94,9 @@ pub trait CacheBackend: fmt::Debug + Send + Sync + 'static {
     /// process's entries that are dead only if the clock is right are not returned, and not removed either.
     fn confirm_clock(&self);
 
+    /// The part that other agents share; `None` for a store of this agent alone.
+    fn fleet(&self) -> Option<&dyn Fleet>;
+
     /// Makes every acknowledged put survive a crash.
     async fn flush(&self) -> Result<(), BackendError>;
 
@@ -151,8 +155,8 @@ pub struct BackendStats {
 pub struct StoreStats {
     /// Path of the store.
     pub path: std::path::PathBuf,
-    /// Its size.
-    pub bytes: u64,
+    /// Its size, where it belongs to this agent alone.
+    pub bytes: Option<u64>,
     /// `None` while all is well, else a word for what is wrong.
     pub trouble: Option<&'static str>,
     /// Number of failures of its background work, such as writing behind, since it was opened.

@@ -32,6 +32,8 @@ pub struct ConfigTable<'r> {
     overridden: BTreeSet<&'static str>,
     /// A piece of a list, which no variable names.
     is_in_list: bool,
+    /// Keys that are absent and must be set if the part that reads this table is used, with the remedy.
+    missing: Vec<(&'static str, &'static str)>,
 }
 
 impl<'r> ConfigTable<'r> {
@@ -54,6 +56,7 @@ impl<'r> ConfigTable<'r> {
             known: Vec::new(),
             overridden: BTreeSet::new(),
             is_in_list: false,
+            missing: Vec::new(),
         }
     }
 
@@ -195,6 +198,24 @@ impl<'r> ConfigTable<'r> {
         }
     }
 
+    /// Text that `parse` understands, or a list of such text; empty by default.
+    pub fn one_or_more<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let is_list = |entry: &Located| matches!(entry.value, RawValue::Array(_));
+        if self.entries.get(key).is_some_and(is_list) {
+            return self.strings(key, 1..=16, &[], allowed, parse);
+        }
+        let parse = |text: &str| match text {
+            "" => Ok(Vec::new()),
+            text => parse(text).map(|value| vec![value]),
+        };
+        self.string(key, "", allowed, parse)
+    }
+
     /// A list of `count` pieces of text, each of which `parse` understands.
     pub fn strings<T>(
         &mut self,
@@ -277,6 +298,19 @@ impl<'r> ConfigTable<'r> {
                 line,
             }) => Some(Some((line, items))),
             Some(other) => self.wrong_type(key, &other, allowed, None),
+        }
+    }
+
+    /// Notes that `key`, which is absent, must be set if the part that reads this table is used; `remedy` says what to
+    /// set.
+    pub fn require(&mut self, key: &'static str, remedy: &'static str) {
+        self.missing.push((key, remedy));
+    }
+
+    /// Reports the keys that the part in use lacks.
+    pub(crate) fn report_missing(&self) {
+        for (key, remedy) in &self.missing {
+            self.problem(self.line_of(key), key, *remedy);
         }
     }
 

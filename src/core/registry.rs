@@ -120,6 +120,9 @@ impl Registry {
         for factory in self.0 {
             let mut table = cache.table(factory.name);
             let config = (factory.configure)(&mut table);
+            if factory.name == chosen {
+                table.report_missing();
+            }
             table.finish();
             if factory.name == chosen {
                 result = Some(ChosenBackend {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use kms_agent_core::backend::{BackendErrorKind, ScanCursor, ScanPage};
 use kms_agent_core::{
-    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, SecretKey, Timestamp,
+    BackendError, BackendInfo, BackendStats, CacheBackend, CacheEntry, Fleet, SecretKey, Timestamp,
 };
 
 /// Number of different look-up delays.
@@ -120,6 +120,10 @@ impl CacheBackend for FaultyBackend {
 
     fn confirm_clock(&self) {
         self.inner.confirm_clock();
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        self.inner.fleet()
     }
 
     async fn flush(&self) -> Result<(), BackendError> {

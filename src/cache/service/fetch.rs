@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_core::backend::CacheEntry;
-use kms_agent_core::lifetime::Timestamp;
+use kms_agent_core::fleet::{Begun, Lease, Wish};
+use kms_agent_core::lifetime::{Lifetime, Timestamp};
 use kms_agent_core::secret::{Fetched, SecretKey, SecretRef};
 use kms_agent_core::source::{
     FetchRequest, OVERALL_TIMEOUT, Purpose, SendGate, SourceError, SourceErrorKind,
 };
 
 use super::report::ServiceLine;
-use super::{FetchOutcome, FetchedAnswer, SecretService, UpstreamState};
+use super::{FetchOutcome, FetchedAnswer, Found, SecretService, UpstreamState};
 use crate::policy::Freshness;
 use crate::refresh;
 use crate::upstream::call_limit::{LimitReached, MAX_CALLS};
@@ -19,6 +20,9 @@ use crate::upstream::single_flight::{Abandonment, Join, Waiter};
 
 /// Longer answers are served and not stored.
 pub const MAX_STORED_BYTES: usize = 256 * 1024;
+
+/// Refusal of one identity's permission, which says nothing about the other agents'.
+const NO_PERMISSION: &str = "Forbidden.NoPermission";
 
 /// Retry time for a caller beyond the limit of calls.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,6 +70,10 @@ impl SecretService {
         {
             return outcome;
         }
+        let mut lease = match self.take_lease(&key, purpose).await {
+            Ok(lease) => lease,
+            Err(outcome) => return outcome,
+        };
         let clock = &**self.timeline.clock();
         let permit = self
             .calls
@@ -91,9 +99,13 @@ impl SecretService {
                 // Before anything of this process is stored: what the clock says is written down with it.
                 self.pass_on_confirmation();
                 self.answered(&key);
-                key.scope = Arc::clone(&fetched.scope);
+                if key.scope != fetched.scope {
+                    // The lease is that of another key.
+                    lease = None;
+                    key.scope = Arc::clone(&fetched.scope);
+                }
                 self.negative.forget(&key);
-                let stored = self.store(&key, &fetched, asked_at, mark).await;
+                let stored = self.store(&key, lease, &fetched, asked_at, mark).await;
                 Ok(FetchedAnswer {
                     secret: fetched.secret,
                     asked_at,
@@ -102,30 +114,38 @@ impl SecretService {
                 })
             }
             Err(error) if error.kind().is_transient() => {
-                let first = self.outage.failed(
-                    &key,
-                    error.kind(),
-                    error.code(),
-                    self.boot(),
-                    error.retry_after(),
-                );
-                self.note_failure(&error);
-                self.report_failure(&key, &error, first);
-                Err(Arc::new(error))
+                let error = Arc::new(error);
+                self.failed(&key, &error);
+                if let Some(lease) = lease {
+                    let retry_after = self.outage.retry_after(&key, self.boot());
+                    lease.fail(&error, retry_after).await;
+                }
+                Err(error)
             }
             Err(error) => {
                 self.answered(&key);
                 // Of the source that was asked: a reload may have put another in its place.
-                if let Some(scope) = source.scope() {
+                if let Some(scope) = source.scope().filter(|scope| *scope != key.scope) {
+                    lease = None;
                     key.scope = scope;
                 }
-                if error.kind() == SourceErrorKind::Decision {
+                let error = Arc::new(error);
+                let is_decision = error.kind() == SourceErrorKind::Decision;
+                if is_decision {
                     let _together = self.writing.read().await;
                     // A failed removal is counted and logged by the backend's wrapper.
                     let _ = self.backend.remove(&key).await;
                 }
+                if let Some(lease) = lease {
+                    let is_of_this_agent = error.code() == NO_PERMISSION;
+                    let remembered_for = if is_of_this_agent {
+                        Duration::ZERO
+                    } else {
+                        self.policy.load().negative_ttl
+                    };
+                    lease.refuse(&error, is_decision, remembered_for).await;
+                }
                 self.report(ServiceLine::Refused, &key, error.code());
-                let error = Arc::new(error);
                 self.negative
                     .remember(key, Arc::clone(&error), self.timeline.now());
                 Err(error)
@@ -148,8 +168,73 @@ impl SecretService {
             secret: entry.secret,
             asked_at: entry.lifetime.fetched_at,
             stored: true,
-            found: Some(entry.lifetime),
+            found: Some(Found {
+                lifetime: entry.lifetime,
+                waited: false,
+            }),
         }))
+    }
+
+    /// Takes the lease of `key` where other agents share the backend. The error is the outcome of a fetch that
+    /// another agent has made.
+    async fn take_lease(
+        &self,
+        key: &SecretKey,
+        purpose: Purpose,
+    ) -> Result<Option<Box<dyn Lease>>, FetchOutcome> {
+        let policy = self.policy.load_full();
+        let Some(fleet) = self.backend.fleet() else {
+            return Ok(None);
+        };
+        if policy.ttl.is_zero() || self.scope().is_none() {
+            return Ok(None);
+        }
+        let satisfied_by = |lifetime: &Lifetime| {
+            let now = self.timeline.now();
+            let freshness = self.judge(&policy, lifetime, now);
+            let is_due = || refresh::is_due(key, lifetime, freshness, now);
+            matches!(freshness, Freshness::Fresh { .. })
+                && (purpose != Purpose::Refresh || !is_due())
+        };
+        let wish = Wish {
+            purpose,
+            now: self.timeline.now(),
+            satisfied_by: &satisfied_by,
+        };
+        match fleet.begin(key, wish).await {
+            Begun::Leads(lease) => Ok(Some(lease)),
+            Begun::Found { entry, waited } => Err(Ok(FetchedAnswer {
+                asked_at: entry.lifetime.fetched_at,
+                found: Some(Found {
+                    lifetime: entry.lifetime,
+                    waited,
+                }),
+                secret: entry.secret,
+                stored: true,
+            })),
+            Begun::Failed(error) => {
+                if error.kind().is_transient() {
+                    self.failed(key, &error);
+                } else {
+                    let now = self.timeline.now();
+                    self.negative.remember(key.clone(), Arc::clone(&error), now);
+                }
+                Err(Err(error))
+            }
+        }
+    }
+
+    /// Notes that KMS could not be asked for `key`.
+    fn failed(&self, key: &SecretKey, error: &SourceError) {
+        let first = self.outage.failed(
+            key,
+            error.kind(),
+            error.code(),
+            self.boot(),
+            error.retry_after(),
+        );
+        self.note_failure(error);
+        self.report_failure(key, error, first);
     }
 
     /// Puts what was fetched into the backend, unless it was purged since `mark`. What is not to be stored
@@ -157,6 +242,7 @@ impl SecretService {
     async fn store(
         &self,
         key: &SecretKey,
+        lease: Option<Box<dyn Lease>>,
         fetched: &Fetched,
         asked_at: Timestamp,
         mark: u64,
@@ -169,6 +255,9 @@ impl SecretService {
         if fetched.secret.answer.len() > MAX_STORED_BYTES {
             // A failed removal is counted and logged by the backend's wrapper.
             let _ = self.backend.remove(key).await;
+            if let Some(lease) = lease {
+                lease.discard().await;
+            }
             return false;
         }
         let rotates_at = fetched.rotates_at.map(|at| self.timeline.place(at));
@@ -176,7 +265,10 @@ impl SecretService {
             secret: fetched.secret.clone(),
             lifetime: policy.stamp(asked_at, rotates_at),
         };
-        self.backend.put(key, entry).await.is_ok()
+        match lease {
+            Some(lease) => lease.store(entry).await.unwrap_or(false),
+            None => self.backend.put(key, entry).await.is_ok(),
+        }
     }
 
     /// KMS said something about `key`.

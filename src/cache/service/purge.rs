@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kms_agent_core::backend::{BackendError, BackendErrorKind};
+use kms_agent_core::fleet::Removal;
 use kms_agent_core::secret::{Scope, SecretId, SecretKey, SecretRef, VersionSelector};
 
 use super::listing::SCAN_PAGE;
 use super::report::ServiceLine;
 use super::{SecretService, key_in};
-use crate::purge::PurgeTarget;
 use crate::shared_run::SharedRun;
 
 /// Purges by name that wait for the next walk.
@@ -70,7 +70,7 @@ impl SecretService {
                 selector: VersionSelector::CURRENT,
             };
             let key = key_in(self.scope(), current);
-            outcome.failure = self.remove(&key).await.err();
+            outcome.failure = self.remove(&key).await.err().or(outcome.failure);
         }
         self.report_purge(ServiceLine::Purged, &name, outcome.count);
         outcome.failure.map_or(Ok(outcome.count), error)
@@ -84,10 +84,14 @@ impl SecretService {
             // Alone for a moment, so that every fetch either was stored before or knows that it must not be.
             let _alone = self.writing.write().await;
             for name in names.keys() {
-                let purged = PurgeTarget::Name(name.clone());
+                let purged = Removal::Name(name.clone());
                 self.negative.purge(&purged);
                 self.purge_log.note(purged);
             }
+        }
+        for (name, outcome) in &mut names {
+            let removal = Removal::Name(name.clone());
+            outcome.failure = self.remove_from_fleet(&removal).await.err();
         }
         let mut from = None;
         loop {
@@ -113,16 +117,20 @@ impl SecretService {
     pub async fn purge_all(&self) -> Result<usize, BackendError> {
         {
             let _alone = self.writing.write().await;
-            self.purge_log.note(PurgeTarget::Everything);
-            self.negative.purge(&PurgeTarget::Everything);
+            self.purge_log.note(Removal::Everything);
+            self.negative.purge(&Removal::Everything);
         }
         // No task writes an entry back meanwhile.
         let _together = self.writing.read().await;
         let stats = self.backend.stats().await;
         self.backend.clear().await?;
+        let taken = self.remove_from_fleet(&Removal::Everything).await;
         let count = stats.map_or(0, |stats| stats.entries);
         self.report_purge(ServiceLine::AllPurged, "", count);
-        Ok(count)
+        taken.map_or_else(
+            |(kind, context)| Err(BackendError::new(kind, context)),
+            |()| Ok(count),
+        )
     }
 
     /// Drops the entries of a scope that stood in until the agent's own was known, and proved to be another.
@@ -145,6 +153,15 @@ impl SecretService {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Removes entries for every agent that shares the backend.
+    async fn remove_from_fleet(&self, removal: &Removal) -> Result<(), PurgeFailure> {
+        let Some(fleet) = self.backend.fleet() else {
+            return Ok(());
+        };
+        let removed = fleet.remove(removal).await;
+        removed.map_err(|error| (error.kind(), error.context()))
     }
 
     /// Removes one entry, so that it is not written back at the same time.

@@ -206,7 +206,8 @@ impl SecretService {
     /// | was started by this reader, and KMS answered | forwarded |
     /// | was started by another reader | forwarded, collapsed |
     /// | found an entry that another fetch stored after this reader arrived | forwarded, collapsed |
-    /// | found an entry that was there before, on a second look at a slow store | hit |
+    /// | waited for another agent's fetch | forwarded, collapsed |
+    /// | found an entry that was there before, on a second look at a slow store or at a shared one | hit |
     async fn forwarded(
         &self,
         waiter: Waiter<FetchOutcome>,
@@ -224,9 +225,10 @@ impl SecretService {
         let fetched = outcome?;
         let now = self.timeline.now();
         let age = now.since(fetched.asked_at);
-        if let Some(lifetime) = &fetched.found
+        if let Some(found) = &fetched.found
+            && !found.waited
             && fetched.asked_at < self.timeline.at(arrived_at)
-            && let Freshness::Fresh { left } = self.judge(policy, lifetime, now)
+            && let Freshness::Fresh { left } = self.judge(policy, &found.lifetime, now)
         {
             // The first look at a slow store came to nothing, and the second found it: KMS was not asked.
             self.metrics.hit.inc();

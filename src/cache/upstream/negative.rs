@@ -5,11 +5,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kms_agent_core::fleet::Removal;
 use kms_agent_core::lifetime::Timestamp;
 use kms_agent_core::secret::SecretKey;
 use kms_agent_core::source::SourceError;
-
-use crate::purge::PurgeTarget;
 
 /// Refusals by key, bounded in number and time. Nothing in here walks over all of them but a purge of
 /// everything.
@@ -76,14 +75,14 @@ impl NegativeMemory {
     }
 
     /// Drops the refusals of what was purged.
-    pub(crate) fn purge(&self, purged: &PurgeTarget) {
+    pub(crate) fn purge(&self, purged: &Removal) {
         let mut refusals = self.lock();
         match purged {
-            PurgeTarget::Everything => {
+            Removal::Everything => {
                 refusals.by_name.clear();
                 refusals.by_age.clear();
             }
-            PurgeTarget::Name(name) => {
+            Removal::Name(name) => {
                 for (_, remembered) in refusals.by_name.remove(name).into_iter().flatten() {
                     refusals.by_age.remove(&remembered.age);
                 }
@@ -194,9 +193,9 @@ mod tests {
         ] {
             remember(&memory, key, 0);
         }
-        memory.purge(&PurgeTarget::Name("a".into()));
+        memory.purge(&Removal::Name("a".into()));
         assert_eq!(sizes(&memory), (1, 1));
-        memory.purge(&PurgeTarget::Everything);
+        memory.purge(&Removal::Everything);
         assert_eq!(sizes(&memory), (0, 0));
     }
 }

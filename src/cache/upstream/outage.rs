@@ -122,6 +122,13 @@ impl Outage {
         begins
     }
 
+    /// Returns how long other agents leave `key` alone after it has failed at boot time `now`.
+    pub(crate) fn retry_after(&self, key: &SecretKey, now: Duration) -> Duration {
+        let state = self.lock();
+        let failing = state.keys.get(key);
+        failing.map_or(Duration::ZERO, |it| it.retry_at.saturating_sub(now))
+    }
+
     /// KMS answered for `key`, whatever the answer was. Returns whether that ends an outage.
     pub(crate) fn answered(&self, key: &SecretKey, now: Duration) -> bool {
         let mut state = self.lock();

@@ -70,7 +70,11 @@ impl HttpMetrics {
 
     /// Sets the gauges of the cache.
     pub(crate) fn set_cache(&self, cache: &BackendStats) {
-        let bytes = cache.store.as_ref().map_or(0, |store| store.bytes);
+        let bytes = cache
+            .store
+            .as_ref()
+            .and_then(|store| store.bytes)
+            .unwrap_or(0);
         self.entries
             .set(i64::try_from(cache.entries).unwrap_or(i64::MAX));
         self.store_bytes

@@ -36,7 +36,7 @@ struct CacheStatus {
 #[derive(Serialize)]
 struct StoreStatus {
     path: String,
-    bytes: u64,
+    bytes: Option<u64>,
     state: &'static str,
     committed_at: Option<String>,
 }
