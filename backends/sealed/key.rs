@@ -6,7 +6,9 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use hkdf::Hkdf;
 use kms_agent_trust::{FilePlace, Kind};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::private::{self, Distrust};
@@ -26,6 +28,29 @@ impl RootKey {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *bytes).map_err(io::Error::other)?;
         Ok(Self(bytes))
+    }
+
+    /// Key of a use that `context` names, from which this one cannot be computed.
+    #[must_use]
+    pub fn derived(&self, context: &[&[u8]]) -> Self {
+        let keys = Hkdf::<Sha256>::new(None, &*self.0);
+        // Lengths keep two contexts apart whose parts end to end are the same bytes.
+        let lengths: Vec<[u8; 8]> = context
+            .iter()
+            .map(|part| (part.len() as u64).to_le_bytes())
+            .collect();
+        let mut info: Vec<&[u8]> = vec![b"alibabacloud-kms-agent derived key "];
+        for (length, part) in lengths.iter().zip(context) {
+            info.extend([&length[..], part]);
+        }
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        #[expect(
+            clippy::expect_used,
+            reason = "HKDF refuses more than 255 hashes, and a key is one"
+        )]
+        keys.expand_multi_info(&info, &mut *key)
+            .expect("a key is short");
+        Self(key)
     }
 
     /// Returns a key that is not secret.

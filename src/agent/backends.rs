@@ -7,6 +7,8 @@ pub(crate) const BACKENDS: Registry = Registry::new(&[
     kms_agent_backend_memory::FACTORY,
     #[cfg(unix)]
     kms_agent_backend_redb::FACTORY,
+    #[cfg(unix)]
+    kms_agent_backend_redis::FACTORY,
 ]);
 
 /// Default of `CacheType`.

@@ -7,6 +7,8 @@ mod dev;
 mod exec;
 mod get;
 mod health;
+#[cfg(unix)]
+mod key;
 mod man;
 mod purge;
 mod status;
@@ -38,6 +40,8 @@ enum Command {
     Agent(agent::AgentArgs),
     Check(check::CheckArgs),
     Token(token::TokenArgs),
+    #[cfg(unix)]
+    Key(key::KeyArgs),
     Dev(dev::DevArgs),
     Get(get::GetArgs),
     Exec(exec::ExecArgs),
@@ -61,6 +65,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Agent(args) => agent::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Token(args) => token::run(&args),
+        #[cfg(unix)]
+        Command::Key(args) => key::run(&args),
         Command::Dev(args) => dev::run(args),
         Command::Get(args) => get::run(&args),
         Command::Exec(args) => exec::run(&args),

@@ -47,7 +47,7 @@ MaxBackups = 2
 #[test]
 fn every_problem_is_reported_at_once_with_line_key_and_remedy() {
     let text = problems(
-        "[Server]\nHttpPort = 80\nMaxCon = 5\nSSRFHeaders = []\n\n[Cache]\nCacheType = \"Redis\"\nTtlSeconds = \"5\"\n[Logs]\nx = 1\n",
+        "[Server]\nHttpPort = 80\nMaxCon = 5\nSSRFHeaders = []\n\n[Cache]\nCacheType = \"Memcached\"\nTtlSeconds = \"5\"\n[Logs]\nx = 1\n",
     );
     assert_eq!(
         text,
@@ -55,7 +55,7 @@ fn every_problem_is_reported_at_once_with_line_key_and_remedy() {
          config.toml:2: Server.HttpPort: must be 0 or a port from 1024 to 65535\n  \
          config.toml:3: Server.MaxCon: unknown key; did you mean MaxConn?\n  \
          config.toml:4: Server.SSRFHeaders: must be a list of 1 to 8 header names\n  \
-         config.toml:7: Cache.CacheType: must be one of InMemory, Persistent\n  \
+         config.toml:7: Cache.CacheType: must be one of InMemory, Persistent, Redis\n  \
          config.toml:8: Cache.TtlSeconds: must be a whole number from 0 to 86400, not a string\n  \
          config.toml:9: Logs: unknown table; did you mean Log?"
     );

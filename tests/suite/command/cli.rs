@@ -92,12 +92,12 @@ fn wrong_usage_is_2_and_bad_configuration_78() {
         stderr(&missing)
     );
 
-    std::fs::write(&config, "[Cache]\nCacheType = \"Redis\"\n").unwrap();
+    std::fs::write(&config, "[Cache]\nCacheType = \"Memcached\"\n").unwrap();
     let unknown = run(agent, &[token], folder.path());
     assert_eq!(unknown.status.code(), Some(78));
     assert!(
         stderr(&unknown)
-            .contains("config.toml:2: Cache.CacheType: must be one of InMemory, Persistent"),
+            .contains("config.toml:2: Cache.CacheType: must be one of InMemory, Persistent, Redis"),
         "{}",
         stderr(&unknown)
     );

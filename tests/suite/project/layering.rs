@@ -19,6 +19,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "kms-agent-backend-redb",
         &["kms-agent-core", "kms-agent-sealed", "kms-agent-trust"],
     ),
+    (
+        "kms-agent-backend-redis",
+        &["kms-agent-core", "kms-agent-sealed"],
+    ),
     ("kms-agent-sealed", &["kms-agent-core", "kms-agent-trust"]),
     (
         "kms-agent-conformance",
@@ -41,6 +45,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kms-agent-trust",
             "kms-agent-backend-memory",
             "kms-agent-backend-redb",
+            "kms-agent-backend-redis",
+            "kms-agent-sealed",
         ],
     ),
 ];
@@ -52,6 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["kms-agent-server", "kms-agent-bench"]),
     ("moka", &["kms-agent-backend-memory"]),
     ("redb", &["kms-agent-backend-redb"]),
+    ("redis", &["kms-agent-backend-redis"]),
     ("aes-gcm", &["kms-agent-sealed"]),
     ("clap", &["alibabacloud-kms-agent", "kms-agent-emulator"]),
     ("toml", &["alibabacloud-kms-agent"]),

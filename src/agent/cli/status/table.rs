@@ -52,13 +52,14 @@ fn write_summary(text: &mut String, status: &Value) -> std::fmt::Result {
         number("/cache/capacity")
     )?;
     if status.pointer("/cache/store").is_some_and(Value::is_object) {
-        write!(
-            text,
-            "\nstore        {}, {} bytes, {}",
-            known("/cache/store/state"),
-            number("/cache/store/bytes"),
-            known("/cache/store/path")
-        )?;
+        write!(text, "\nstore        {}, ", known("/cache/store/state"))?;
+        if status
+            .pointer("/cache/store/bytes")
+            .is_some_and(Value::is_u64)
+        {
+            write!(text, "{} bytes, ", number("/cache/store/bytes"))?;
+        }
+        text.push_str(&known("/cache/store/path"));
         match word("/cache/store/committed_at") {
             Some(at) => write!(text, ", last written {at}")?,
             None => text.push_str(", not written yet"),
