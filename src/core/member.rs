@@ -52,11 +52,25 @@ pub fn text(value: &RawValue) -> Option<Zeroizing<String>> {
 
 /// Returns the last member of an object that has this name.
 pub fn last_member<'v>(object: &'v RawValue, name: &str) -> Option<&'v RawValue> {
-    let members = serde_json::from_str(object.get()).ok()?;
-    last_of(&members, name)
+    last_of(&members(object)?, name)
 }
 
-fn last_of<'v>(Members(members): &Members<'v>, name: &str) -> Option<&'v RawValue> {
+/// Name and value of a member. A name that is not text is `None`.
+pub type Member<'v> = (Option<Zeroizing<String>>, &'v RawValue);
+
+/// Returns the members of an object in their order; `None` for any other value.
+pub fn members(object: &RawValue) -> Option<Vec<Member<'_>>> {
+    let Members(members) = serde_json::from_str(object.get()).ok()?;
+    Some(members)
+}
+
+/// Returns the items of an array; `None` for any other value.
+pub fn items(array: &RawValue) -> Option<Vec<&RawValue>> {
+    let Items(items) = serde_json::from_str(array.get()).ok()?;
+    Some(items)
+}
+
+fn last_of<'v>(members: &[Member<'v>], name: &str) -> Option<&'v RawValue> {
     let mut from_last = members.iter().rev();
     from_last
         .find(|(known, _)| known.as_deref().is_some_and(|known| known == name))
@@ -75,7 +89,7 @@ fn descend<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValue> {
             None => Some(item),
         };
     }
-    let members: Members<'v> = serde_json::from_str(value.get()).ok()?;
+    let members = members(value)?;
     if let Some(found) = last_of(&members, path) {
         return Some(found);
     }
@@ -90,12 +104,11 @@ fn descend<'v>(value: &'v RawValue, path: &str) -> Option<&'v RawValue> {
 fn item<'v>(array: &'v RawValue, index: &str) -> Option<&'v RawValue> {
     let plain = index == "0" || !index.starts_with(['0', '+']);
     let index = index.parse().ok().filter(|_| plain)?;
-    let Items(items) = serde_json::from_str(array.get()).ok()?;
-    items.get::<usize>(index).copied()
+    items(array)?.get::<usize>(index).copied()
 }
 
-/// Members of an object in their order. A name that is not text is `None`.
-struct Members<'v>(Vec<(Option<Zeroizing<String>>, &'v RawValue)>);
+/// Members of an object in their order.
+struct Members<'v>(Vec<Member<'v>>);
 
 /// Items of an array.
 struct Items<'v>(Vec<&'v RawValue>);

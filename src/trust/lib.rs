@@ -127,6 +127,10 @@ pub struct ExistingFile {
     pub mode: u32,
     /// It is a regular file.
     pub is_file: bool,
+    /// It is a symbolic link.
+    pub is_link: bool,
+    /// It has more than one name.
+    pub has_more_names: bool,
     /// A stranger may have put it there: the folder is writable for others, and the file belongs neither to root, to
     /// this user nor to the folder's owner. Never so on systems other than Unix.
     pub is_planted: bool,

@@ -49,6 +49,17 @@ impl FilePlace {
         Ok(Self { path })
     }
 
+    /// Finds the place of `path` without following a link at its end.
+    pub fn find_unfollowed(path: &Path) -> io::Result<Self> {
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        fs::metadata(crate::folder_of(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
     /// The path without links.
     pub fn path(&self) -> io::Result<PathBuf> {
         Ok(self.path.clone())
@@ -68,6 +79,8 @@ impl FilePlace {
                 group: 0,
                 mode: 0o600,
                 is_file: found?.is_file(),
+                is_link: false,
+                has_more_names: false,
                 is_planted: false,
             })),
         }
@@ -100,6 +113,38 @@ impl FilePlace {
     /// Removes `made` from the folder.
     pub fn remove(&self, made: &OsStr) -> io::Result<()> {
         fs::remove_file(self.beside(made))
+    }
+
+    /// Removes what is there.
+    pub fn clear(&self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+
+    /// Opens the file that is there for reading.
+    pub fn open_for_reading(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// Names of files beside the place that begin with `prefix`.
+    pub fn names_beside(&self, prefix: &str) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(crate::folder_of(&self.path))? {
+            let name = entry?.file_name();
+            if name.to_string_lossy().starts_with(prefix) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Is not known here, and counts as true.
+    pub fn is_in_memory(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Is never so here.
+    pub fn is_mount_point(&self) -> bool {
+        false
     }
 
     /// Opens the file that is there for writing, with its content.

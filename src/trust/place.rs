@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, OFlags, linkat, openat, renameat, statat, unlinkat};
@@ -11,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::judge::{self, Facts};
 use crate::walk::{Walk, WalkEnd, mode};
-use crate::{ExistingFile, Verdict};
+use crate::{ExistingFile, Verdict, folder_of};
 
 /// Number of attempts to draw a free name.
 const ATTEMPTS: u32 = 16;
@@ -42,6 +44,19 @@ impl FilePlace {
         }
     }
 
+    /// Finds the place of `path` without following a link at its end, which [`put`](Self::put) replaces.
+    pub fn find_unfollowed(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(Errno::ISDIR)?.to_owned();
+        let mut walk = Walk::start_warily(folder_of(path), None)?;
+        match walk.follow()? {
+            WalkEnd::Folder => Ok(Self { walk, name }),
+            WalkEnd::File { name, .. } => {
+                let found = statat(&walk.folder()?.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
+                Err(found.err().unwrap_or(Errno::NOTDIR).into())
+            }
+        }
+    }
+
     /// The path without links.
     pub fn path(&self) -> io::Result<PathBuf> {
         Ok(self.walk.folder()?.path.join(&self.name))
@@ -65,6 +80,8 @@ impl FilePlace {
                     group: facts.group,
                     mode: facts.mode & 0o7777,
                     is_file: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+                    is_link: facts.is_link,
+                    has_more_names: stat.st_nlink > 1,
                     is_planted: judge::is_planted(&folder.facts, &facts),
                 }))
             }
@@ -113,6 +130,16 @@ impl FilePlace {
         Ok(unlinkat(&self.walk.folder()?.fd, made, AtFlags::empty())?)
     }
 
+    /// Removes what is there, which may be a link.
+    pub fn clear(&self) -> io::Result<()> {
+        self.remove(&self.name)
+    }
+
+    /// Opens the file that is there for reading, unless it is a link. A pipe is not waited for.
+    pub fn open_for_reading(&self) -> io::Result<File> {
+        Ok(self.open(&self.name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?)
+    }
+
     /// Opens the file that is there for writing, with its content. It must be a regular file of one name.
     pub fn open_existing(&self) -> io::Result<File> {
         let file = self.open(&self.name, OFlags::WRONLY | OFlags::NONBLOCK, 0)?;
@@ -141,9 +168,61 @@ impl FilePlace {
 
     /// Makes what happened in the folder survive a power cut.
     pub fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.open_folder()?)?)
+    }
+
+    /// Names of files beside the place that begin with `prefix`.
+    pub fn names_beside(&self, prefix: &str) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(self.open_folder()?)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name.starts_with(prefix.as_bytes()) {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Whether the folder is in memory: on tmpfs or ramfs. Systems other than Linux do not tell, and count as such.
+    pub fn is_in_memory(&self) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        {
+            const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+            let found = rustix::fs::fstatfs(&self.walk.folder()?.fd)?;
+            #[expect(
+                clippy::cast_sign_loss,
+                reason = "the type is a number without a sign, in a signed field on some architectures"
+            )]
+            let kind = found.f_type as u64 & 0xffff_ffff;
+            Ok(IN_MEMORY.contains(&kind))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Ok(true)
+    }
+
+    /// Whether something is mounted at the place itself, so that no file can be put there.
+    pub fn is_mount_point(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{StatxAttributes, StatxFlags, statx};
+
+            if let Ok(folder) = self.walk.folder()
+                && let Ok(found) = statx(
+                    &folder.fd,
+                    &self.name,
+                    AtFlags::SYMLINK_NOFOLLOW,
+                    StatxFlags::BASIC_STATS,
+                )
+            {
+                return found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+            }
+        }
+        false
+    }
+
+    fn open_folder(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat(&self.walk.folder()?.fd, ".", flags, mode(0))?;
-        Ok(rustix::fs::fsync(&folder)?)
+        Ok(openat(&self.walk.folder()?.fd, ".", flags, mode(0))?)
     }
 
     fn open(&self, name: &OsStr, flags: OFlags, bits: u32) -> Result<File, Errno> {
