@@ -81,7 +81,7 @@ impl RedisBackend {
         let mut session = session;
         let patience = match wish.purpose {
             Purpose::Refresh => PATIENCE_WITH_ENTRY,
-            Purpose::Read | Purpose::RefreshNow => PATIENCE,
+            Purpose::Read | Purpose::RefreshNow | Purpose::Watch => PATIENCE,
         };
         let clock = &self.link.clock;
         let deadline = clock.boot() + patience;
@@ -143,7 +143,9 @@ impl RedisBackend {
         if let Some(record) = &looked.record {
             let satisfies = match wish.purpose {
                 Purpose::RefreshNow => true,
-                Purpose::Read | Purpose::Refresh => (wish.satisfied_by)(&record.entry.lifetime),
+                Purpose::Read | Purpose::Refresh | Purpose::Watch => {
+                    (wish.satisfied_by)(&record.entry.lifetime)
+                }
             };
             if is_new(&record.lease) && satisfies && self.take(key, record, mark) {
                 return Some(Begun::Found {

@@ -18,6 +18,7 @@ mod shared_run;
 mod system_clock;
 pub mod task;
 mod upstream;
+mod watch;
 
 pub use answer::{Answer, CacheStatus, Demand};
 pub use policy::Policy;
@@ -25,3 +26,4 @@ pub use prefetch::Prefetch;
 pub use service::SecretService;
 pub use system_clock::SystemClock;
 pub use task::Tasks;
+pub use watch::{Watch, WatchState};

@@ -21,6 +21,8 @@ pub struct Policy {
     pub refresh_ahead: bool,
     /// Whether an expired copy is served at all while KMS cannot answer.
     pub serve_stale: bool,
+    /// Interval of checks of watched secrets.
+    pub watch_every: Duration,
 }
 
 impl Default for Policy {
@@ -31,6 +33,7 @@ impl Default for Policy {
             negative_ttl: Duration::from_secs(5),
             refresh_ahead: true,
             serve_stale: true,
+            watch_every: Duration::from_secs(30),
         }
     }
 }

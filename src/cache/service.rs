@@ -8,6 +8,7 @@ mod purge;
 mod read;
 mod report;
 mod summary;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
@@ -39,6 +40,7 @@ use crate::upstream::call_limit::CallLimit;
 use crate::upstream::negative::NegativeMemory;
 use crate::upstream::outage::Outage;
 use crate::upstream::single_flight::SingleFlight;
+use crate::watch::Watches;
 
 /// State of the calls to KMS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +84,8 @@ pub struct SecretService {
     purge_log: PurgeLog,
     /// Purges that wait for one walk over the entries.
     purges: Purges,
+    /// The watched secrets.
+    pub(crate) watches: Watches,
     /// Held shared to change one entry, and exclusively to read an entry and write it back.
     writing: RwLock<()>,
     /// Held while entries are brought under new rules, so that this runs once at a time.
@@ -142,6 +146,7 @@ impl SecretService {
             servable: tokio::sync::Mutex::default(),
             purge_log: PurgeLog::default(),
             purges: Purges::default(),
+            watches: Watches::default(),
             writing: RwLock::default(),
             restamping: tokio::sync::Mutex::default(),
             listing: SharedRun::default(),

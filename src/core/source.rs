@@ -21,6 +21,8 @@ pub enum Purpose {
     Read,
     /// A reader refused any copy. Gets at most half of the budget.
     RefreshNow,
+    /// Check of a watched secret. Never waits for a turn: it fails at once where others wait.
+    Watch,
 }
 
 /// The longest that a reader waits, from its arrival, for all that a fetch takes.

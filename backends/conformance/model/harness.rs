@@ -166,6 +166,7 @@ impl<'f, F: Fixture> Harness<'f, F> {
             negative_ttl: rules.negative_ttl,
             refresh_ahead: rules.refresh_ahead,
             serve_stale: rules.serve_stale,
+            ..Policy::default()
         };
         self.process.service.set_policy(self.policy.clone()).await;
         self.expected

@@ -18,7 +18,7 @@ use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, OpenLog};
 
 /// Tables whose keys all take effect at a reload, and single keys of other tables.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 9] = [
     "Log.",
     "KMS.",
     "Credentials.",
@@ -26,6 +26,7 @@ const LIVE: [&str; 8] = [
     "Cache.MaxStaleSeconds",
     "Cache.NegativeTtlSeconds",
     "Cache.RefreshAhead",
+    "Cache.WatchSeconds",
     "Server.IgnoreTransientErrors",
 ];
 

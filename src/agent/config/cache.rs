@@ -34,6 +34,7 @@ impl CacheConfig {
         let max_stale = seconds("MaxStaleSeconds", 2_592_000, 86_400);
         let negative_ttl = seconds("NegativeTtlSeconds", 60, 5);
         let refresh_ahead = table.boolean("RefreshAhead", true);
+        let watch_every = table.integer("WatchSeconds", 5..=3600, 30);
         let prefetch = table.tables("Prefetch", "SecretId", PREFETCH, read_secret);
         Some(Self {
             backend: backend?,
@@ -44,6 +45,7 @@ impl CacheConfig {
                 negative_ttl,
                 refresh_ahead,
                 serve_stale,
+                watch_every: Duration::from_secs(watch_every.into()),
             },
             prefetch: prefetch?,
         })

@@ -40,7 +40,7 @@ impl SecretService {
         let order = key.clone();
         let abandonment = match purpose {
             Purpose::Refresh => Abandonment::Continue,
-            Purpose::Read | Purpose::RefreshNow => Abandonment::Drop,
+            Purpose::Read | Purpose::RefreshNow | Purpose::Watch => Abandonment::Drop,
         };
         self.single_flight
             .join(&key, join, abandonment, move |gate| async move {
@@ -65,7 +65,7 @@ impl SecretService {
         if let Some(scope) = self.scope() {
             key.scope = scope;
         }
-        if purpose != Purpose::RefreshNow
+        if matches!(purpose, Purpose::Read | Purpose::Refresh)
             && let Some(outcome) = self.stored_meanwhile(&key).await
         {
             return outcome;
@@ -106,12 +106,22 @@ impl SecretService {
                 }
                 self.negative.forget(&key);
                 let stored = self.store(&key, lease, &fetched, asked_at, mark).await;
+                if let Some(watched) = self.watches.get(&key.secret) {
+                    let rotates_at = fetched.rotates_at.map(|at| self.timeline.place(at));
+                    watched.note(&fetched.secret.version_id, asked_at, rotates_at);
+                }
                 Ok(FetchedAnswer {
                     secret: fetched.secret,
                     asked_at,
                     stored,
                     found: None,
                 })
+            }
+            // KMS was not asked, and readers may still have a turn.
+            Err(error)
+                if purpose == Purpose::Watch && error.kind() == SourceErrorKind::BudgetSpent =>
+            {
+                Err(Arc::new(error))
             }
             Err(error) if error.kind().is_transient() => {
                 let error = Arc::new(error);
@@ -146,6 +156,9 @@ impl SecretService {
                     lease.refuse(&error, is_decision, remembered_for).await;
                 }
                 self.report(ServiceLine::Refused, &key, error.code());
+                if let Some(watched) = self.watches.get(&key.secret) {
+                    watched.note_refusal(&error, self.timeline.now());
+                }
                 self.negative
                     .remember(key, Arc::clone(&error), self.timeline.now());
                 Err(error)
@@ -189,12 +202,19 @@ impl SecretService {
         if policy.ttl.is_zero() || self.scope().is_none() {
             return Ok(None);
         }
+        let watched = self.watches.get(&key.secret);
         let satisfied_by = |lifetime: &Lifetime| {
             let now = self.timeline.now();
             let freshness = self.judge(&policy, lifetime, now);
-            let is_due = || refresh::is_due(key, lifetime, freshness, now);
-            matches!(freshness, Freshness::Fresh { .. })
-                && (purpose != Purpose::Refresh || !is_due())
+            let satisfies = match purpose {
+                Purpose::Refresh => !refresh::is_due(key, lifetime, freshness, now),
+                Purpose::Watch => watched.as_ref().is_none_or(|watched| {
+                    let known = watched.known();
+                    known.is_satisfied_by(lifetime.fetched_at, policy.watch_every, now)
+                }),
+                Purpose::Read | Purpose::RefreshNow => true,
+            };
+            matches!(freshness, Freshness::Fresh { .. }) && satisfies
         };
         let wish = Wish {
             purpose,
@@ -203,20 +223,27 @@ impl SecretService {
         };
         match fleet.begin(key, wish).await {
             Begun::Leads(lease) => Ok(Some(lease)),
-            Begun::Found { entry, waited } => Err(Ok(FetchedAnswer {
-                asked_at: entry.lifetime.fetched_at,
-                found: Some(Found {
-                    lifetime: entry.lifetime,
-                    waited,
-                }),
-                secret: entry.secret,
-                stored: true,
-            })),
+            Begun::Found { entry, waited } => {
+                let lifetime = entry.lifetime;
+                if let Some(watched) = &watched {
+                    let version = &entry.secret.version_id;
+                    watched.note(version, lifetime.fetched_at, lifetime.rotates_at);
+                }
+                Err(Ok(FetchedAnswer {
+                    asked_at: lifetime.fetched_at,
+                    found: Some(Found { lifetime, waited }),
+                    secret: entry.secret,
+                    stored: true,
+                }))
+            }
             Begun::Failed(error) => {
                 if error.kind().is_transient() {
                     self.failed(key, &error);
                 } else {
                     let now = self.timeline.now();
+                    if let Some(watched) = &watched {
+                        watched.note_refusal(&error, now);
+                    }
                     self.negative.remember(key.clone(), Arc::clone(&error), now);
                 }
                 Err(Err(error))

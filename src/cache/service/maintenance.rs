@@ -26,6 +26,7 @@ impl SecretService {
     /// the rules change: no reader gets them, and to write one would make its scope the one last used.
     pub async fn set_policy(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
+        self.watches.wake_all();
         // An error ends it: the backend is in trouble, and its wrapper has said so.
         let _ = self.restamp_all().await;
     }
@@ -88,6 +89,7 @@ impl SecretService {
         (upstream.reached, upstream.identity_refused) = (false, false);
         drop(upstream);
         self.forget_probes();
+        self.watches.outdate_all();
     }
 
     /// Does what must happen without readers, for as long as it is polled.

@@ -93,6 +93,18 @@ impl SecretService {
             let removal = Removal::Name(name.clone());
             outcome.failure = self.remove_from_fleet(&removal).await.err();
         }
+        let walked = self.remove_names(&mut names).await;
+        for name in names.keys() {
+            self.watches.purged(&Removal::Name(name.clone()));
+        }
+        walked.map(|()| names)
+    }
+
+    /// Removes the entries of `names` in one walk.
+    async fn remove_names(
+        &self,
+        names: &mut HashMap<Box<str>, PurgeOutcome>,
+    ) -> Result<(), PurgeFailure> {
         let mut from = None;
         loop {
             let page = self.backend.scan(from, SCAN_PAGE).await;
@@ -106,11 +118,10 @@ impl SecretService {
             }
             from = page.next;
             if from.is_none() {
-                break;
+                return Ok(());
             }
             tokio::task::yield_now().await;
         }
-        Ok(names)
     }
 
     /// The same for everything.
@@ -125,6 +136,7 @@ impl SecretService {
         let stats = self.backend.stats().await;
         self.backend.clear().await?;
         let taken = self.remove_from_fleet(&Removal::Everything).await;
+        self.watches.purged(&Removal::Everything);
         let count = stats.map_or(0, |stats| stats.entries);
         self.report_purge(ServiceLine::AllPurged, "", count);
         taken.map_or_else(

@@ -13,7 +13,7 @@ use super::{FetchOutcome, SecretService, key_in};
 use crate::answer::{Answer, CacheStatus, Demand, ForwardReason};
 use crate::policy::{Freshness, Policy};
 use crate::refresh;
-use crate::upstream::single_flight::{Join, Waiter};
+use crate::upstream::single_flight::Join;
 
 /// The longest that a reader waits for KMS when there is a copy that may be served instead.
 const PATIENCE_WITH_COPY: Duration = Duration::from_secs(2);
@@ -41,10 +41,9 @@ impl SecretService {
         let key = key_in(scope, secret.clone());
         match demand {
             Demand::RefreshNow => {
-                let waiter = self.join(key, Purpose::RefreshNow, Join::Next, arrived_at);
-                let reason = ForwardReason::Request;
-                let answer = Box::pin(self.forwarded(waiter, &policy, reason, arrived_at)).await;
-                return self.counted(answer);
+                let (purpose, reason) = (Purpose::RefreshNow, ForwardReason::Request);
+                let answer = self.forwarded(&key, purpose, &policy, reason, arrived_at);
+                return self.counted(Box::pin(answer).await);
             }
             Demand::Any if policy.ttl.is_zero() => {
                 let reason = ForwardReason::Bypass;
@@ -113,8 +112,8 @@ impl SecretService {
         if let Some(refusal) = self.recall(key, policy) {
             return Err(refusal);
         }
-        let waiter = self.join(key.clone(), Purpose::Read, Join::Any, arrived_at);
-        self.forwarded(waiter, policy, reason, arrived_at).await
+        self.forwarded(key, Purpose::Read, policy, reason, arrived_at)
+            .await
     }
 
     /// The answer for a reader with an expired copy: what KMS says, or the copy if it says nothing in time.
@@ -136,8 +135,8 @@ impl SecretService {
                 return Ok(answer);
             }
         }
-        let waiter = self.join(key.clone(), Purpose::Refresh, Join::Any, arrived_at);
-        let mut fetched = pin!(self.forwarded(waiter, policy, ForwardReason::Stale, arrived_at));
+        let (purpose, reason) = (Purpose::Refresh, ForwardReason::Stale);
+        let mut fetched = pin!(self.forwarded(key, purpose, policy, reason, arrived_at));
         let in_time = tokio::select! {
             biased;
             answer = &mut fetched => Some(answer),
@@ -199,6 +198,23 @@ impl SecretService {
             .recall(key, policy.negative_ttl, self.timeline.now())
     }
 
+    /// Joins or leads a fetch. Returns whether it was started for another reader, and its outcome.
+    async fn fetched(
+        self: &Arc<Self>,
+        key: &SecretKey,
+        purpose: Purpose,
+        arrived_at: Duration,
+    ) -> (bool, FetchOutcome) {
+        let join = match purpose {
+            Purpose::RefreshNow => Join::Next,
+            Purpose::Read | Purpose::Refresh | Purpose::Watch => Join::Any,
+        };
+        let waiter = self.join(key.clone(), purpose, join, arrived_at);
+        let joined = waiter.joined;
+        let outcome = waiter.outcome().await;
+        (joined, outcome.unwrap_or_else(|| Err(crashed())))
+    }
+
     /// Waits for a fetch and says how its answer came about:
     ///
     /// | the fetch | the answer counts as |
@@ -209,19 +225,21 @@ impl SecretService {
     /// | waited for another agent's fetch | forwarded, collapsed |
     /// | found an entry that was there before, on a second look at a slow store or at a shared one | hit |
     async fn forwarded(
-        &self,
-        waiter: Waiter<FetchOutcome>,
+        self: &Arc<Self>,
+        key: &SecretKey,
+        purpose: Purpose,
         policy: &Policy,
         reason: ForwardReason,
         arrived_at: Duration,
     ) -> Result<Answer, Arc<SourceError>> {
-        let joined = waiter.joined;
-        let outcome = waiter.outcome().await.unwrap_or_else(|| {
-            Err(Arc::new(SourceError::new(
-                SourceErrorKind::Unavailable,
-                "the fetch crashed; this is a defect of the agent",
-            )))
-        });
+        let (mut joined, mut outcome) = self.fetched(key, purpose, arrived_at).await;
+        if joined
+            && let Err(error) = &outcome
+            && error.kind() == SourceErrorKind::BudgetSpent
+        {
+            // It may have been the check of a watched secret, which does not wait for a turn. A reader does.
+            (joined, outcome) = self.fetched(key, purpose, arrived_at).await;
+        }
         let fetched = outcome?;
         let now = self.timeline.now();
         let age = now.since(fetched.asked_at);
@@ -254,4 +272,12 @@ impl SecretService {
             },
         })
     }
+}
+
+/// Error of a fetch that panicked.
+pub(super) fn crashed() -> Arc<SourceError> {
+    Arc::new(SourceError::new(
+        SourceErrorKind::Unavailable,
+        "the fetch crashed; this is a defect of the agent",
+    ))
 }

@@ -61,7 +61,8 @@ impl CallLimit {
                     purpose,
                 });
             }
-            if state.queue(purpose).len() >= MAX_WAITING {
+            // A check of a watched secret never waits.
+            if purpose == Purpose::Watch || state.queue(purpose).len() >= MAX_WAITING {
                 return Err(LimitReached);
             }
             let (called, call) = oneshot::channel();
@@ -95,7 +96,7 @@ impl LimitState {
     fn queue(&mut self, purpose: Purpose) -> &mut WaitQueue {
         match purpose {
             Purpose::Refresh => &mut self.refresh,
-            Purpose::Read => &mut self.read,
+            Purpose::Read | Purpose::Watch => &mut self.read,
             Purpose::RefreshNow => &mut self.refresh_now,
         }
     }

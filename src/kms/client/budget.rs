@@ -11,8 +11,8 @@ use kms_agent_core::{Clock, SourceError};
 
 use self::bucket::{Bucket, Rank};
 
-/// Turns for calls: a burst of one second's worth, refreshes of held entries first, and at most half of it
-/// all for readers who refuse a copy.
+/// Turns for calls: a burst of one second's worth, refreshes of held entries first, at most half of it
+/// all for readers who refuse a copy, and checks of watched secrets only where nobody waits.
 #[derive(Debug)]
 pub(crate) struct Budget(Option<Buckets>);
 
@@ -48,9 +48,12 @@ impl Budget {
         let clock = &*buckets.clock;
         let rank = match purpose {
             Purpose::Refresh => Rank::First,
-            Purpose::Read | Purpose::RefreshNow => Rank::Later,
+            Purpose::Read | Purpose::RefreshNow | Purpose::Watch => Rank::Later,
         };
         let taken = async {
+            if purpose == Purpose::Watch {
+                return buckets.all.take_spare(clock);
+            }
             if purpose == Purpose::RefreshNow {
                 buckets
                     .refresh_now
@@ -161,6 +164,29 @@ mod tests {
         assert!(refresh.is_finished() && !reader.is_finished());
         clock.advance(SECOND);
         assert!(reader.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_watch_takes_only_what_nobody_waits_for() {
+        let clock = manual_clock();
+        let budget = budget(1, &clock);
+        assert_eq!(at_once(&budget, Purpose::Watch, 2).await, 1);
+        let reader = {
+            let (budget, deadline) = (Arc::clone(&budget), clock.boot() + 10 * SECOND);
+            tokio::spawn(async move { budget.take(Purpose::Read, deadline).await })
+        };
+        settle().await;
+        let deadline = clock.boot() + 10 * SECOND;
+        let error = budget
+            .take(Purpose::Watch, deadline)
+            .await
+            .expect_err("a reader waits");
+        assert_eq!(error.retry_after(), Some(SECOND));
+        clock.advance(SECOND);
+        assert!(reader.await.expect("no panic").is_ok());
+        assert_eq!(at_once(&budget, Purpose::Watch, 1).await, 0);
+        clock.advance(SECOND);
+        assert_eq!(at_once(&budget, Purpose::Watch, 1).await, 1);
     }
 
     #[tokio::test]

@@ -9,3 +9,4 @@ mod purge;
 mod readiness;
 mod refusal;
 mod single_flight;
+mod watch;

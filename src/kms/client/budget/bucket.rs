@@ -71,6 +71,18 @@ impl Bucket {
         }
     }
 
+    /// Takes a turn that no other call waits for. The error is how long it would have taken.
+    pub(super) fn take_spare(&self, clock: &dyn Clock) -> Result<(), Duration> {
+        let mut state = self.lock();
+        let now = clock.boot();
+        let turn_at = self.turn_at(&state);
+        if now < turn_at || !state.first.is_empty() || !state.later.is_empty() {
+            return Err(turn_at.saturating_sub(now).max(self.interval));
+        }
+        state.spent_until = state.spent_until.max(now) + self.interval;
+        Ok(())
+    }
+
     fn turn_at(&self, state: &BucketState) -> Duration {
         state
             .spent_until
