@@ -25,6 +25,7 @@ pub(crate) fn context(entries: usize) -> BackendContext {
     BackendContext {
         capacity: capacity(entries),
         clock: Arc::new(SystemClock),
+        data_keys: None,
     }
 }
 

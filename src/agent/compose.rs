@@ -1,6 +1,7 @@
 //! Startup and shutdown of the agent: its parts, in the order of their dependencies.
 
 mod background;
+mod data_keys;
 mod findings;
 mod listen;
 mod reload;
@@ -22,6 +23,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
+use self::data_keys::DataKeys;
 use self::findings::Findings;
 use self::reload::Reloader;
 use self::source::Sources;
@@ -143,7 +145,8 @@ impl Prepared {
             let mut registry = Registry::with_prefix("kms_agent");
             register_build(&mut registry);
             log.register(&mut registry);
-            let backend = open_backend(&self.config, Arc::clone(&clock)).await?;
+            let data_keys = DataKeys::new(Arc::clone(&clock));
+            let backend = open_backend(&self.config, Arc::clone(&clock), &data_keys).await?;
             let tasks = Tasks::register(&mut registry, Arc::clone(&clock));
             let sources = Sources {
                 tasks: Arc::clone(&tasks),
@@ -154,6 +157,7 @@ impl Prepared {
             };
             kms_agent_kms::log_warnings(&self.config.kms, &sources.environment);
             let (source, maintenance) = sources.open(&self.config.kms);
+            data_keys.set(Arc::clone(&source) as _);
             let service = service(
                 &self.config,
                 backend,
@@ -189,6 +193,7 @@ impl Prepared {
             let reloader = Reloader {
                 config: self.config,
                 sources,
+                data_keys,
                 service,
                 log: Arc::clone(&log),
                 maintenance,
@@ -208,10 +213,12 @@ impl Prepared {
 async fn open_backend(
     config: &Config,
     clock: Arc<dyn Clock>,
+    data_keys: &Arc<DataKeys>,
 ) -> Result<Arc<dyn CacheBackend>, Failure> {
     let context = BackendContext {
         capacity: config.cache.size,
         clock,
+        data_keys: Some(Arc::clone(data_keys) as _),
     };
     Ok(config.cache.backend.config.open(context).await?)
 }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::backend::CacheBackend;
 use crate::clock::Clock;
 use crate::config::ConfigTable;
+use crate::data_key::DataKeySource;
 use crate::secret::Scope;
 
 /// The one item that a backend crate exports.
@@ -57,6 +58,9 @@ pub struct BackendContext {
     pub capacity: NonZeroUsize,
     /// For waiting between retries of its own; never for judging entries.
     pub clock: Arc<dyn Clock>,
+    /// For a backend whose key is encrypted under a key of KMS. It answers only once the agent runs, so that
+    /// [`open`](BackendConfig::open) must not wait for it. `None` where no KMS can be asked.
+    pub data_keys: Option<Arc<dyn DataKeySource>>,
 }
 
 /// The start must not go on: a refused key, a store held by another process, a shortage. Trouble that a backend

@@ -8,8 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use kms_agent_emulator::{AccessKey, Emulator, Options, PutSecret};
 
-/// Alibaba Cloud KMS GetSecretValue, STS AssumeRole and AssumeRoleWithOIDC, and the ECS metadata service
-/// on one loopback port.
+/// Alibaba Cloud KMS, STS and the ECS metadata service on one loopback port.
 ///
 /// Requests are checked as the real services check them: signature, clock, nonce, security token. Secrets,
 /// faults and everything else can be changed while it runs with POST /_emulator. It is a tool for

@@ -1,7 +1,10 @@
 //! The emulated services, and which of them answers a request.
 
+mod batch;
 mod credentials_uri;
+mod data_key;
 pub(crate) mod kms;
+mod listing;
 mod metadata;
 mod sts;
 
@@ -40,6 +43,10 @@ pub(crate) fn serve(shared: &Services, request: &Inbound, action: Action) -> Ser
     }
     let answer = check_api(request, action).and_then(|()| match action {
         Action::GetSecretValue => kms::secret_value(shared, request, &request_id),
+        Action::BatchGetSecretValue => batch::secret_values(shared, request, &request_id),
+        Action::ListSecrets => listing::secrets(shared, request, &request_id),
+        Action::GenerateDataKey => data_key::generate(shared, request, &request_id),
+        Action::Decrypt => data_key::decrypt(shared, request, &request_id),
         Action::AssumeRoleWithOidc => sts::assume_role_with_oidc(shared, request, &request_id),
         Action::AssumeRole => sts::assume_role(shared, request, &request_id),
         Action::Metadata | Action::CredentialsUri | Action::Other => Err(unknown_api()),

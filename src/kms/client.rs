@@ -2,8 +2,10 @@
 
 mod attempt;
 mod budget;
-mod fetch;
+mod call;
+mod data_key;
 mod http_clients;
+mod secret;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,8 +18,9 @@ use kms_agent_core::source::{CredentialState, FetchRequest, OVERALL_TIMEOUT, Sou
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
 use self::budget::Budget;
-use self::fetch::{FetchAttempts, timed_out};
+use self::call::CallTerms;
 pub(crate) use self::http_clients::HttpClients;
+use self::secret::GetSecretValue;
 use crate::credential::{CachedCredential, ProviderContext, Sts, choose, uri_is_secure};
 use crate::gateway::skew::{ServerClock, Skew};
 use crate::gateway::wire::MAX_ANSWER_BYTES;
@@ -259,14 +262,17 @@ impl SecretSource for KmsSource {
     }
 
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError> {
-        let deadline = request.arrived_at + OVERALL_TIMEOUT;
-        let mut attempts = FetchAttempts::new(self, request, deadline);
-        tokio::select! {
-            biased;
-            outcome = attempts.run() => return outcome,
-            () = self.clock.sleep_until(deadline) => {}
-        }
-        Err(attempts.verdict().unwrap_or_else(timed_out))
+        let terms = CallTerms {
+            purpose: request.purpose,
+            arrived_at: request.arrived_at,
+            gate: request.gate,
+        };
+        let answered = self.call(&GetSecretValue(request.secret), terms).await?;
+        Ok(Fetched {
+            secret: answered.answer.secret,
+            scope: answered.scope,
+            rotates_at: answered.answer.rotates_at,
+        })
     }
 }
 

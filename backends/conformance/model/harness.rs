@@ -51,6 +51,7 @@ impl Process {
         let context = BackendContext {
             capacity: CAPACITY,
             clock: Arc::clone(&clock),
+            data_keys: None,
         };
         let backend = FaultyBackend::new(fixture.open(context).await);
         backend.set_dawdling(true);

@@ -51,6 +51,7 @@ impl Agent {
         let context = BackendContext {
             capacity,
             clock: Arc::clone(&clock) as _,
+            data_keys: None,
         };
         let backend = chosen.expect("one is chosen").config.open(context).await?;
         let source = ScriptedSource::new();

@@ -10,6 +10,7 @@ use kms_agent_kms::files as kms_files;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::data_keys::DataKeys;
 use super::source::Sources;
 use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
@@ -41,6 +42,7 @@ pub(crate) struct Reloader {
     /// Config in force.
     pub(crate) config: Config,
     pub(crate) sources: Sources,
+    pub(super) data_keys: Arc<DataKeys>,
     pub(crate) service: Arc<SecretService>,
     pub(crate) log: Arc<Log>,
     /// Task that maintains the current source.
@@ -218,6 +220,7 @@ impl Reloader {
                 .sleep_until(clock.boot() + Duration::from_millis(20))
                 .await;
         }
+        self.data_keys.set(Arc::clone(&source) as _);
         self.service.set_source(source);
         // Calls in flight keep the old source alive; only its background work stops here.
         self.maintenance = maintenance;

@@ -108,7 +108,7 @@ fn made_up(shared: &Services, action: Action, fault: &Fault) -> ServiceAnswer {
             let (code, message) = usual(action, fault.kind, number);
             let code = fault.code.clone().unwrap_or_else(|| code.to_owned());
             let message = fault.message.clone().unwrap_or_else(|| message.to_owned());
-            let refusal = if action == Action::GetSecretValue {
+            let refusal = if action.is_kms() {
                 ServiceRefusal::kms(number, code, message)
             } else {
                 ServiceRefusal::gateway(number, code, message)
@@ -121,27 +121,27 @@ fn made_up(shared: &Services, action: Action, fault: &Fault) -> ServiceAnswer {
 /// Returns the usual code and message of a status.
 fn usual(action: Action, kind: FaultKind, status: u16) -> (&'static str, &'static str) {
     let throttled = kind == FaultKind::Throttle || status == 429;
-    match (action, status) {
-        (Action::GetSecretValue, _) if throttled => ("Rejected.Throttling", "QPS Limit Exceeded"),
+    match (action.is_kms(), status) {
+        (true, _) if throttled => ("Rejected.Throttling", "QPS Limit Exceeded"),
         (_, _) if throttled => (
             "Throttling.User",
             "Request was denied due to user flow control.",
         ),
-        (Action::GetSecretValue, 400) => ("InvalidParameter", "The parameter is not valid."),
-        (Action::GetSecretValue, 403) => (
+        (true, 400) => ("InvalidParameter", "The parameter is not valid."),
+        (true, 403) => (
             "Forbidden.NoPermission",
             "This operation is forbidden by permission system.",
         ),
-        (Action::GetSecretValue, 404) => ("Forbidden.ResourceNotFound", "Resource not found."),
-        (Action::GetSecretValue, 409) => (
+        (true, 404) => ("Forbidden.ResourceNotFound", "Resource not found."),
+        (true, 409) => (
             "Rejected.Disabled",
             "The request was rejected because the key state is Disabled.",
         ),
-        (Action::GetSecretValue, 503) => (
+        (true, 503) => (
             "ServiceUnavailableTemporary",
             "Service Unavailable Temporary",
         ),
-        (Action::GetSecretValue, _) => ("InternalFailure", "Internal Failure"),
+        (true, _) => ("InternalFailure", "Internal Failure"),
         (_, 403) => (
             "NoPermission",
             "You are not authorized to do this action. You should be authorized by RAM.",

@@ -1,4 +1,4 @@
-//! KMS, with GetSecretValue only.
+//! GetSecretValue of KMS.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -19,7 +19,14 @@ pub(crate) fn secret_value(
 ) -> Result<ServiceAnswer, ServiceRefusal> {
     let mut state = shared.state();
     sign::verify(request, &mut state)?;
-    let found = find(shared, request, &state.secrets);
+    let asked = Asked {
+        name: request.given("SecretName"),
+        wanted: Wanted {
+            version_id: request.given("VersionId"),
+            stage: request.given("VersionStage"),
+        },
+    };
+    let found = find(shared, asked, &state.secrets);
     if is_true(request.parameter("DryRun")) {
         return Err(dry_run(found.err()));
     }
@@ -46,37 +53,45 @@ pub(crate) fn secret_name(asked: &str) -> (Option<&str>, &str) {
     }
 }
 
-fn find<'a>(
+/// Secret and version that a request names.
+pub(crate) struct Asked<'a> {
+    pub(crate) name: Option<&'a str>,
+    pub(crate) wanted: Wanted<'a>,
+}
+
+/// Returns the bare name and the version.
+pub(crate) fn find<'a>(
     shared: &Services,
-    request: &'a Inbound,
+    asked: Asked<'a>,
     secrets: &'a Secrets,
 ) -> Result<(&'a str, Reading<'a>), ServiceRefusal> {
-    let asked = request.given("SecretName").ok_or_else(|| {
-        ServiceRefusal::kms(
-            400,
-            "MissingParameter",
-            "The parameter SecretName is required.",
-        )
-    })?;
-    let (region, name) = secret_name(asked);
+    let name = asked
+        .name
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| missing("SecretName"))?;
+    let (region, name) = secret_name(name);
     if !is_name(name) {
-        return Err(ServiceRefusal::kms(
-            400,
-            "InvalidParameter",
-            "The specified parameter SecretName is not valid.",
-        ));
+        return Err(invalid("SecretName"));
     }
     if region.is_some_and(|region| region != shared.region) {
         return Err(ServiceRefusal::not_found());
     }
-    let wanted = Wanted {
-        version_id: request.given("VersionId"),
-        stage: request.given("VersionStage"),
-    };
-    Ok((name, secrets.read(name, wanted)?))
+    Ok((name, secrets.read(name, asked.wanted)?))
 }
 
-fn is_true(text: Option<&str>) -> bool {
+/// Returns the refusal of a missing parameter.
+pub(crate) fn missing(parameter: &str) -> ServiceRefusal {
+    let message = format!("The parameter {parameter} is required.");
+    ServiceRefusal::kms(400, "MissingParameter", message)
+}
+
+/// Returns the refusal of a wrong parameter.
+pub(crate) fn invalid(parameter: &str) -> ServiceRefusal {
+    let message = format!("The specified parameter {parameter} is not valid.");
+    ServiceRefusal::kms(400, "InvalidParameter", message)
+}
+
+pub(crate) fn is_true(text: Option<&str>) -> bool {
     text.is_some_and(|text| text.eq_ignore_ascii_case("true"))
 }
 
@@ -100,7 +115,7 @@ fn dry_run(refusal: Option<ServiceRefusal>) -> ServiceRefusal {
 /// Returns the body of the answer.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct SecretValue<'a> {
+pub(crate) struct SecretValue<'a> {
     secret_name: &'a str,
     secret_type: SecretType,
     secret_data: &'a str,
@@ -128,7 +143,12 @@ struct Stages<'a> {
 }
 
 impl<'a> SecretValue<'a> {
-    fn new(name: &'a str, reading: &Reading<'a>, extended: bool, request_id: &'a str) -> Self {
+    pub(crate) fn new(
+        name: &'a str,
+        reading: &Reading<'a>,
+        extended: bool,
+        request_id: &'a str,
+    ) -> Self {
         let Reading {
             secret_type,
             rotation,

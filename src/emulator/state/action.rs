@@ -7,6 +7,14 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     /// KMS: reads a secret.
     GetSecretValue,
+    /// KMS: reads up to 20 secrets.
+    BatchGetSecretValue,
+    /// KMS: lists the names of secrets.
+    ListSecrets,
+    /// KMS: makes a data key.
+    GenerateDataKey,
+    /// KMS: decrypts a data key.
+    Decrypt,
     /// STS: exchanges an OIDC token for temporary credentials.
     #[serde(rename = "AssumeRoleWithOIDC")]
     AssumeRoleWithOidc,
@@ -25,6 +33,10 @@ impl Action {
     pub(crate) fn named(name: &str) -> Self {
         match name {
             "GetSecretValue" => Self::GetSecretValue,
+            "BatchGetSecretValue" => Self::BatchGetSecretValue,
+            "ListSecrets" => Self::ListSecrets,
+            "GenerateDataKey" => Self::GenerateDataKey,
+            "Decrypt" => Self::Decrypt,
             "AssumeRoleWithOIDC" => Self::AssumeRoleWithOidc,
             "AssumeRole" => Self::AssumeRole,
             _ => Self::Other,
@@ -34,7 +46,7 @@ impl Action {
     /// Returns the version and the product of an API.
     pub(crate) fn api(self) -> Option<Api> {
         match self {
-            Self::GetSecretValue => Some(Api {
+            _ if self.is_kms() => Some(Api {
                 product: "Kms",
                 version: "2016-01-20",
             }),
@@ -42,8 +54,20 @@ impl Action {
                 product: "Sts",
                 version: "2015-04-01",
             }),
-            Self::Metadata | Self::CredentialsUri | Self::Other => None,
+            _ => None,
         }
+    }
+
+    /// Returns whether it is an API of KMS.
+    pub(crate) fn is_kms(self) -> bool {
+        matches!(
+            self,
+            Self::GetSecretValue
+                | Self::BatchGetSecretValue
+                | Self::ListSecrets
+                | Self::GenerateDataKey
+                | Self::Decrypt
+        )
     }
 }
 

@@ -2,13 +2,14 @@
 
 mod store;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::refusal::InvalidOrder;
 
-pub(crate) use store::{Reading, Secrets, Wanted};
+pub(crate) use store::{Reading, Secrets, Summary, Wanted};
 
 /// Stage of the current version.
 pub(crate) const CURRENT: &str = "ACSCurrent";
@@ -106,6 +107,9 @@ pub struct PutSecret {
     /// Rotation members from now on; `None` keeps what the secret has.
     #[serde(default)]
     pub rotation: Option<Rotation>,
+    /// Tags from now on; `None` keeps what the secret has.
+    #[serde(default)]
+    pub tags: Option<BTreeMap<String, String>>,
 }
 
 impl PutSecret {
@@ -119,6 +123,7 @@ impl PutSecret {
             version_id: None,
             stages: None,
             rotation: None,
+            tags: None,
         }
     }
 
@@ -134,6 +139,14 @@ impl PutSecret {
     pub fn managed(mut self, secret_type: SecretType, rotation: Rotation) -> Self {
         self.secret_type = Some(secret_type);
         self.rotation = Some(rotation);
+        self
+    }
+
+    /// Adds a tag of the secret.
+    #[must_use]
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let tags = self.tags.get_or_insert_default();
+        tags.insert(key.into(), value.into());
         self
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct ServiceRefusal {
     voice: Voice,
     pub(crate) status: u16,
     pub(crate) code: Cow<'static, str>,
-    message: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
 }
 
 /// Further members of an error answer.

@@ -2,26 +2,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_core::{SecretRef, SourceError, Timestamp};
+use kms_agent_core::{SourceError, Timestamp};
 use zeroize::Zeroizing;
 
 use super::KmsSource;
+use super::call::KmsCall;
 use crate::gateway::retry::asked_pause;
 use crate::gateway::sign::{CallStamp, CallToSign, nonce, sign};
 use crate::gateway::skew::{Skew, server_date};
-use crate::gateway::wire::{
-    self, GET_SECRET_VALUE, KMS_VERSION, MAX_ANSWER_BYTES, SecretAnswer, is_word,
-};
+use crate::gateway::wire::{KMS_VERSION, MAX_ANSWER_BYTES, is_word};
 use crate::gateway::{Credential, error};
 use crate::http::{HttpErrorKind, HttpRequest, HttpResponse, Method};
 use crate::location::endpoint::Endpoint;
 
 /// One request to KMS.
-#[derive(Clone, Copy)]
-pub(super) struct Attempt<'a> {
+pub(super) struct Attempt<'a, C> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) credential: &'a Credential,
-    pub(super) secret: &'a SecretRef,
+    pub(super) call: &'a C,
     pub(super) timeout: Duration,
     /// Counted from 1, for the log.
     pub(super) number: u32,
@@ -48,19 +46,19 @@ impl From<SourceError> for AttemptFailure {
 
 impl KmsSource {
     /// Signs, sends, reads, counts and logs one request.
-    pub(super) async fn attempt(
+    pub(super) async fn attempt<C: KmsCall>(
         &self,
-        attempt: Attempt<'_>,
-    ) -> Result<SecretAnswer, AttemptFailure> {
+        attempt: Attempt<'_, C>,
+    ) -> Result<C::Answer, AttemptFailure> {
         let began_at = self.clock.boot();
         let mut status = None;
-        let outcome = match self.request(attempt) {
+        let outcome = match self.request(&attempt) {
             Err(error) => Err(error.into()),
             Ok(request) => match self.http.send(request).await {
                 Ok(response) => {
                     status = Some(response.status);
                     let date = server_date(&response);
-                    let outcome = self.judge(attempt.secret, response);
+                    let outcome = self.judge(attempt.call, response);
                     self.keep_time(date, outcome)
                 }
                 Err(error) => Err(AttemptFailure {
@@ -73,7 +71,7 @@ impl KmsSource {
         let failure = outcome.as_ref().err().map(|failure| &failure.error);
         self.metrics.count(failure.map(SourceError::kind), took);
         let request_id = match &outcome {
-            Ok(answer) => answer.request_id.as_deref(),
+            Ok(answer) => C::request_id(answer),
             Err(failure) => failure
                 .error
                 .refusal()
@@ -81,7 +79,7 @@ impl KmsSource {
         };
         tracing::debug!(
             target: "upstream",
-            action = GET_SECRET_VALUE,
+            action = C::ACTION,
             status,
             code = failure.map(SourceError::code),
             request_id = request_id.filter(|id| is_word(id)),
@@ -93,7 +91,7 @@ impl KmsSource {
         outcome
     }
 
-    fn request(&self, attempt: Attempt<'_>) -> Result<HttpRequest, SourceError> {
+    fn request<C: KmsCall>(&self, attempt: &Attempt<'_, C>) -> Result<HttpRequest, SourceError> {
         let date = self.kms_clock.date(&*self.clock);
         let (Some(date), Some(nonce)) = (date, nonce()) else {
             return Err(SourceError::new(
@@ -105,9 +103,9 @@ impl KmsSource {
         let mut signed = sign(
             CallToSign {
                 host: &authority,
-                action: GET_SECRET_VALUE,
+                action: C::ACTION,
                 version: KMS_VERSION,
-                query: &wire::parameters(attempt.secret),
+                query: &attempt.call.parameters(),
                 content_type: None,
                 body: b"",
             },
@@ -130,16 +128,15 @@ impl KmsSource {
         })
     }
 
-    fn judge(
+    fn judge<C: KmsCall>(
         &self,
-        question: &SecretRef,
+        call: &C,
         response: HttpResponse,
-    ) -> Result<SecretAnswer, AttemptFailure> {
+    ) -> Result<C::Answer, AttemptFailure> {
         let error = if response.status == 200 {
-            let error = match wire::decode(response.body) {
-                Some(answer) if answer.is_for(question) => return Ok(answer),
-                Some(_) => error::mixed_up(),
-                None => error::not_kms(200),
+            let error = match call.read(response.body) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
             };
             // What came may have been meant for another request, and so may what comes next.
             self.http.distrust_connections();
@@ -152,11 +149,11 @@ impl KmsSource {
     }
 
     /// Learns the time of KMS from the answer that gave `outcome`, where requests need it.
-    fn keep_time(
+    fn keep_time<A>(
         &self,
         date: Option<Timestamp>,
-        outcome: Result<SecretAnswer, AttemptFailure>,
-    ) -> Result<SecretAnswer, AttemptFailure> {
+        outcome: Result<A, AttemptFailure>,
+    ) -> Result<A, AttemptFailure> {
         let clock = &*self.clock;
         if date.is_some_and(|date| Skew::between(date, clock.wall()).is_slight()) {
             self.clock_is_confirmed.store(true, Ordering::Relaxed);

@@ -37,6 +37,7 @@ async fn leave_store(folder: &Path, wall: Timestamp) {
     let context = BackendContext {
         capacity: NonZeroUsize::MIN,
         clock: Arc::new(clock),
+        data_keys: None,
     };
     let backend = config.open(context).await.unwrap();
     let key = SecretKey {

@@ -76,7 +76,12 @@ impl Folder {
         capacity: NonZeroUsize,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn CacheBackend>, OpenError> {
-        self.config().open(BackendContext { capacity, clock }).await
+        let context = BackendContext {
+            capacity,
+            clock,
+            data_keys: None,
+        };
+        self.config().open(context).await
     }
 
     /// Opens the store for a hundred entries.

@@ -193,6 +193,7 @@ pub(crate) async fn agent(url: &str, key: &Path, policy: Policy) -> Agent {
     let context = BackendContext {
         capacity,
         clock: Arc::clone(&clock),
+        data_keys: None,
     };
     let backend = config.open(context).await.expect("it opens");
     let source = ScriptedSource::new();

@@ -31,6 +31,7 @@ pub(crate) async fn harness(policy: Policy) -> Harness {
     let context = BackendContext {
         capacity,
         clock: Arc::new(clock.clone()),
+        data_keys: None,
     };
     let backend = FaultyBackend::new(config.open(context).await.expect("it opens"));
     let service = SecretService::new(

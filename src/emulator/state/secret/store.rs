@@ -1,6 +1,6 @@
 //! Secrets with their versions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use time::OffsetDateTime;
 
@@ -25,6 +25,7 @@ pub(crate) struct StoredVersion {
 struct StoredSecret {
     secret_type: SecretType,
     rotation: Rotation,
+    tags: BTreeMap<String, String>,
     /// Versions, oldest first.
     versions: Vec<StoredVersion>,
 }
@@ -78,6 +79,15 @@ pub(crate) struct Reading<'a> {
     pub(crate) version: &'a StoredVersion,
 }
 
+/// A secret in a list.
+pub(crate) struct Summary<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) secret_type: SecretType,
+    pub(crate) tags: &'a BTreeMap<String, String>,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) updated_at: OffsetDateTime,
+}
+
 /// Secrets by name.
 #[derive(Default)]
 pub(crate) struct Secrets {
@@ -123,7 +133,29 @@ impl Secrets {
         if let Some(rotation) = order.rotation {
             kept.rotation = rotation;
         }
+        if let Some(tags) = order.tags {
+            kept.tags = tags;
+        }
         Ok(id)
+    }
+
+    /// Returns every secret, in the order of the names. Also denied ones: a list needs a permission of its own.
+    pub(crate) fn list(&self) -> Vec<Summary<'_>> {
+        let mut summaries: Vec<_> = self
+            .kept
+            .iter()
+            .filter_map(|(name, kept)| {
+                Some(Summary {
+                    name,
+                    secret_type: kept.secret_type,
+                    tags: &kept.tags,
+                    created_at: kept.versions.first()?.created_at,
+                    updated_at: kept.versions.last()?.created_at,
+                })
+            })
+            .collect();
+        summaries.sort_unstable_by_key(|secret| secret.name);
+        summaries
     }
 
     /// Removes a secret with all versions; returns false if it does not exist.

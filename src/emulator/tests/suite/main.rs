@@ -7,8 +7,10 @@
 
 mod client;
 mod control;
+mod data_key;
 mod fault;
 mod life;
+mod many;
 mod metadata;
 mod program;
 mod secret;

@@ -3,4 +3,5 @@
 
 mod agent;
 mod call;
+mod data_key;
 mod identity;

@@ -1,8 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use kms_agent_core::SourceError;
-use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{FetchRequest, SourceErrorKind};
+use kms_agent_core::source::{OVERALL_TIMEOUT, Purpose, SendGate, SourceErrorKind};
+use kms_agent_core::{Scope, SourceError};
+use zeroize::Zeroizing;
 
 use super::KmsSource;
 use super::attempt::{Attempt, AttemptFailure};
@@ -13,10 +14,59 @@ use crate::location::endpoint::Endpoint;
 /// With less time than this left, no answer can be hoped for, and no call is made.
 const LEAST_ATTEMPT: Duration = Duration::from_millis(100);
 
-/// One order, followed through all its attempts.
-pub(super) struct FetchAttempts<'a> {
+/// An action of KMS with its parameters, and how its answer is read.
+pub(super) trait KmsCall: Sync {
+    type Answer: Send;
+
+    const ACTION: &'static str;
+
+    fn parameters(&self) -> Vec<(&'static str, &str)>;
+
+    /// Reads the body of an answer of status 200. The error says that it is not one to this call.
+    fn read(&self, body: Zeroizing<Vec<u8>>) -> Result<Self::Answer, SourceError>;
+
+    /// `RequestId`, for the log.
+    fn request_id(answer: &Self::Answer) -> Option<&str>;
+}
+
+/// Circumstances of a call.
+#[derive(Clone, Copy)]
+pub(super) struct CallTerms<'a> {
+    pub(super) purpose: Purpose,
+    /// The overall deadline counts from here, in boot time.
+    pub(super) arrived_at: Duration,
+    pub(super) gate: &'a SendGate,
+}
+
+/// Answer of KMS, and the scope that it was given in.
+pub(super) struct Answered<A> {
+    pub(super) answer: A,
+    pub(super) scope: Arc<Scope>,
+}
+
+impl KmsSource {
+    /// Makes a call, with as many attempts as fit into its time.
+    pub(super) async fn call<C: KmsCall>(
+        &self,
+        call: &C,
+        terms: CallTerms<'_>,
+    ) -> Result<Answered<C::Answer>, SourceError> {
+        let deadline = terms.arrived_at + OVERALL_TIMEOUT;
+        let mut attempts = CallAttempts::new(self, call, terms, deadline);
+        tokio::select! {
+            biased;
+            outcome = attempts.run() => return outcome,
+            () = self.clock.sleep_until(deadline) => {}
+        }
+        Err(attempts.verdict.unwrap_or_else(timed_out))
+    }
+}
+
+/// One call, followed through all its attempts.
+struct CallAttempts<'a, C> {
     source: &'a KmsSource,
-    request: FetchRequest<'a>,
+    call: &'a C,
+    terms: CallTerms<'a>,
     deadline: Duration,
     /// Error to return when time runs out.
     verdict: Option<SourceError>,
@@ -33,15 +83,12 @@ pub(super) struct FetchAttempts<'a> {
     failed: u32,
 }
 
-impl<'a> FetchAttempts<'a> {
-    pub(super) fn new(
-        source: &'a KmsSource,
-        request: FetchRequest<'a>,
-        deadline: Duration,
-    ) -> Self {
+impl<'a, C: KmsCall> CallAttempts<'a, C> {
+    fn new(source: &'a KmsSource, call: &'a C, terms: CallTerms<'a>, deadline: Duration) -> Self {
         Self {
             source,
-            request,
+            call,
+            terms,
             deadline,
             verdict: None,
             time_was_renewed: false,
@@ -52,28 +99,20 @@ impl<'a> FetchAttempts<'a> {
         }
     }
 
-    /// The most telling thing to say when [`run`](Self::run) was cut short.
-    pub(super) fn verdict(self) -> Option<SourceError> {
-        self.verdict
-    }
-
-    pub(super) async fn run(&mut self) -> Result<Fetched, SourceError> {
+    async fn run(&mut self) -> Result<Answered<C::Answer>, SourceError> {
         let endpoint = self.locate().await?;
         let mut lease = self.lease().await?;
         loop {
             let latest = self.deadline.saturating_sub(LEAST_ATTEMPT);
-            self.source
-                .budget
-                .take(self.request.purpose, latest)
-                .await?;
-            if !self.request.gate.pass() {
+            self.source.budget.take(self.terms.purpose, latest).await?;
+            if !self.terms.gate.pass() {
                 return Err(SourceError::new(
                     SourceErrorKind::Unavailable,
                     "no reader waits for this secret any more",
                 ));
             }
             let failure = match self.attempt(&endpoint, &lease).await {
-                Ok(fetched) => return Ok(fetched),
+                Ok(answered) => return Ok(answered),
                 Err(failure) => failure,
             };
             if !self.prepare_another(failure, &mut lease).await {
@@ -113,7 +152,7 @@ impl<'a> FetchAttempts<'a> {
         &mut self,
         endpoint: &Endpoint,
         lease: &Lease,
-    ) -> Result<Fetched, AttemptFailure> {
+    ) -> Result<Answered<C::Answer>, AttemptFailure> {
         self.sent += 1;
         let left = self.deadline.saturating_sub(self.source.clock.boot());
         let answer = self
@@ -121,18 +160,17 @@ impl<'a> FetchAttempts<'a> {
             .attempt(Attempt {
                 endpoint,
                 credential: &lease.credential,
-                secret: self.request.secret,
+                call: self.call,
                 timeout: self.source.settings.kms.request_timeout.min(left),
                 number: self.sent,
             })
             .await?;
-        Ok(Fetched {
-            secret: answer.secret,
+        Ok(Answered {
+            answer,
             scope: self
                 .source
                 .scope
                 .of_answer(&endpoint.authority(), &lease.identity),
-            rotates_at: answer.rotates_at,
         })
     }
 
@@ -179,7 +217,7 @@ impl<'a> FetchAttempts<'a> {
     }
 }
 
-pub(super) fn timed_out() -> SourceError {
+fn timed_out() -> SourceError {
     SourceError::new(
         SourceErrorKind::TimedOut,
         "KMS did not answer within the time that a reader waits",
