@@ -5,6 +5,8 @@ mod check;
 mod completions;
 mod dev;
 mod exec;
+#[cfg(unix)]
+mod follow;
 mod get;
 mod health;
 #[cfg(unix)]
@@ -15,6 +17,8 @@ mod status;
 mod target;
 mod token;
 mod usage;
+#[cfg(unix)]
+mod watch;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -45,6 +49,8 @@ enum Command {
     Dev(dev::DevArgs),
     Get(get::GetArgs),
     Exec(exec::ExecArgs),
+    #[cfg(unix)]
+    Watch(watch::WatchArgs),
     Status(status::StatusArgs),
     Purge(purge::PurgeArgs),
     Health(health::HealthArgs),
@@ -54,6 +60,10 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> Result<(), Failure> {
+    #[cfg(unix)]
+    if let Some(launch) = crate::supervise::launch::Launch::of_this_process() {
+        return Err(launch.run());
+    }
     let Some(cli) = usage::parse()? else {
         return Ok(());
     };
@@ -70,6 +80,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Dev(args) => dev::run(args),
         Command::Get(args) => get::run(&args),
         Command::Exec(args) => exec::run(&args),
+        #[cfg(unix)]
+        Command::Watch(args) => watch::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Health(args) => health::run(&args),

@@ -67,10 +67,7 @@ impl Client {
     /// Requests `target`, a secret, in the format of KMS: only that has every value byte for byte. An agent that does
     /// not know this request answers in the format of its ResponseType.
     pub(crate) fn get_as_kms(&self, target: &str) -> Result<Reply, Failure> {
-        run(
-            LIMIT,
-            self.exchange(&Method::GET, target, Some(KMS_MEDIA_TYPE)),
-        )
+        block_on(self.ask_as_kms(target))
     }
 
     /// Sends a POST to `target`, which is a path and query.
@@ -85,6 +82,21 @@ impl Client {
 
     fn send(&self, method: &Method, target: &str, limit: Duration) -> Result<Reply, Failure> {
         run(limit, self.ask(method, target))
+    }
+
+    /// As [`get_as_kms`](Self::get_as_kms), for callers inside a runtime.
+    pub(crate) async fn ask_as_kms(&self, target: &str) -> Result<Reply, Failure> {
+        within(
+            LIMIT,
+            self.exchange(&Method::GET, target, Some(KMS_MEDIA_TYPE)),
+        )
+        .await
+    }
+
+    /// Requests `target`, which the agent answers after `wait` at the latest.
+    #[cfg(unix)]
+    pub(crate) async fn wait_for(&self, target: &str, wait: Duration) -> Result<Reply, Failure> {
+        within(wait + LIMIT, self.ask(&Method::GET, target)).await
     }
 
     /// Sends one request without a time limit.
@@ -168,13 +180,23 @@ fn run(
     limit: Duration,
     exchange: impl Future<Output = Result<Reply, Failure>>,
 ) -> Result<Reply, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    block_on(within(limit, exchange))
+}
+
+/// Runs `work` in a runtime of its own, on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?;
-    runtime.block_on(async {
-        tokio::time::timeout(limit, exchange)
-            .await
-            .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
-    })
+        .map_err(|error| Failure::failed(format!("the runtime cannot be started: {error}")))?
+        .block_on(work)
+}
+
+async fn within(
+    limit: Duration,
+    exchange: impl Future<Output = Result<Reply, Failure>>,
+) -> Result<Reply, Failure> {
+    tokio::time::timeout(limit, exchange)
+        .await
+        .unwrap_or_else(|_| Err(Failure::failed("the agent did not answer in time")))
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod panic_hook;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::terminal::{shown, shown_lines};
@@ -57,14 +59,30 @@ impl Failure {
         }
     }
 
-    /// Exit code 126.
-    pub(crate) fn not_executable(message: impl Into<String>) -> Self {
-        Self::with_code(NOT_EXECUTABLE, message.into())
+    /// Exit code of a command that has reported its failure itself.
+    #[cfg(unix)]
+    pub(crate) fn reported(code: u8) -> Self {
+        Self::with_code(code, String::new())
     }
 
-    /// Exit code 127.
-    pub(crate) fn no_command(message: impl Into<String>) -> Self {
-        Self::with_code(NO_COMMAND, message.into())
+    /// Failure to execute `program`, with the exit codes of shells and of `env`.
+    pub(crate) fn not_run(program: &OsStr, error: &io::Error) -> Self {
+        let name = program.display();
+        let failed = |why: &str| format!("{name} cannot be run: {why}");
+        match error.kind() {
+            // A file that exists and is not found is a script whose interpreter is missing.
+            io::ErrorKind::NotFound if Path::new(program).is_file() => Self::with_code(
+                NOT_EXECUTABLE,
+                failed("the interpreter in its first line is missing"),
+            ),
+            io::ErrorKind::NotFound => {
+                Self::with_code(NO_COMMAND, failed("there is no such command"))
+            }
+            io::ErrorKind::ArgumentListTooLong => Self::failed(failed(
+                "the values are too large for an environment; read them from the agent instead",
+            )),
+            _ => Self::with_code(NOT_EXECUTABLE, failed(&error.to_string())),
+        }
     }
 
     /// Exit code 78, with several lines.
@@ -116,7 +134,9 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         // A failure means that stderr is closed, and there is no reader.
         let prefix = if self.is_page { "" } else { "error: " };
-        let _ = writeln!(std::io::stderr(), "{prefix}{}", self.message.trim_end());
+        if !self.message.is_empty() {
+            let _ = writeln!(std::io::stderr(), "{prefix}{}", self.message.trim_end());
+        }
         ExitCode::from(self.code)
     }
 }

@@ -26,6 +26,8 @@ mod exit;
 #[cfg_attr(windows, path = "platform/windows.rs")]
 mod platform;
 mod process;
+#[cfg(unix)]
+mod supervise;
 mod telemetry;
 mod terminal;
 mod token;

@@ -4,3 +4,5 @@ mod check;
 mod cli;
 mod dev;
 mod exec;
+#[cfg(target_os = "linux")]
+mod supervise;

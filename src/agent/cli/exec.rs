@@ -1,17 +1,16 @@
+#[cfg(unix)]
+mod watching;
+
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::Path;
+use std::ffi::OsString;
 use std::process::Command;
 
 use clap::ValueHint;
-use http::StatusCode;
 use kms_agent_core::member::member;
-use kms_agent_server::read_value;
 use zeroize::Zeroizing;
 
-use super::target::{AgentTarget, encoded};
-use crate::client::Client;
+use super::target::{AgentTarget, Secret};
+use crate::client::block_on;
 use crate::exit::Failure;
 use crate::platform;
 use crate::process::dumps;
@@ -23,11 +22,15 @@ use crate::process::dumps;
     It is not started unless every secret could be read. Values are never on a command line.\n\
     The variables that may hold the agent's token (see Server.SSRFEnvVariables) are taken out of its environment,\n\
     unless --keep-token is given. A member is given as it is written in the value (see get).\n\n\
+    With --watch this process stays the command's parent, follows the secrets and restarts or signals the command\n\
+    when the value of a variable has changed. It passes signals on, reaps orphans, and ends as the command does,\n\
+    with 128+n for signal n.\n\n\
     Exit codes: those of the command; 127 if there is no such command, 126 if it cannot be run. Before that: 1 a\n\
     secret could not be read, 2 wrong usage, 78 bad configuration.\n\n\
     Example:\n  \
     KMS_TOKEN=file://$PWD/kmstoken alibabacloud-kms-agent exec \\\n    \
-    -e DB_USER=app/db#user -e DB_PASSWORD=app/db#password -- ./server --port 8080"
+    -e DB_USER=app/db#user -e DB_PASSWORD=app/db#password -- ./server --port 8080\n  \
+    alibabacloud-kms-agent exec --watch --on-change HUP -e DB_PASSWORD=app/db#password -- ./server"
 )]
 pub(super) struct ExecArgs {
     /// A variable and the secret it gets, or the field of its JSON value (dots go deeper); may be given many times
@@ -36,6 +39,9 @@ pub(super) struct ExecArgs {
     /// Leave the variables that may hold the agent's token in the command's environment
     #[arg(long)]
     keep_token: bool,
+    #[cfg(unix)]
+    #[command(flatten)]
+    watching: watching::WatchOptions,
     #[command(flatten)]
     target: AgentTarget,
     /// The command to execute, and its arguments
@@ -72,97 +78,95 @@ impl Variable {
             field: field.map(str::to_owned),
         })
     }
+
+    /// Names variable and secret in a failure.
+    fn failed(&self, failure: Failure) -> Failure {
+        failure.about(format_args!("{} from {}", self.name, self.secret_id))
+    }
 }
+
+/// Values of environment variables.
+type Values<'a> = BTreeMap<&'a str, Zeroizing<Vec<u8>>>;
 
 pub(super) fn run(args: &ExecArgs) -> Result<(), Failure> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         return Err(Failure::usage("there is no command to become"));
     };
     let dumps = dumps::forbid();
-    let values = read(&args.env, &args.target)?;
-    let mut command = Command::new(program);
-    if !args.keep_token {
-        for name in args.target.token_variables()? {
-            command.env_remove(name);
-        }
+    #[cfg(unix)]
+    if args.watching.is_on() {
+        return block_on(watching::run(args, dumps));
     }
-    command.args(arguments).envs(
+    let secrets = block_on(args.read(|_| true))?;
+    let values = args.values(&secrets)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    set_environment(&mut command, &args.removed_variables()?, &values);
+    dumps.restore_limit();
+    let error = platform::replace_process(&mut command);
+    Err(Failure::not_run(program, &error))
+}
+
+/// Removes variables from the environment of `command`, and then sets those of `values`.
+fn set_environment(command: &mut Command, removed: &[String], values: &Values<'_>) {
+    for name in removed {
+        command.env_remove(name);
+    }
+    command.envs(
         values
             .iter()
             .filter_map(|(name, value)| Some((name, platform::env_value(value)?))),
     );
-    dumps.restore_limit();
-    let error = platform::replace_process(&mut command);
-    Err(not_run(program, &error))
 }
 
-/// Returns the failure to execute `program`, with the exit codes of shells and of `env`.
-fn not_run(program: &OsStr, error: &io::Error) -> Failure {
-    let name = program.display();
-    let failed = |why: &str| format!("{name} cannot be run: {why}");
-    match error.kind() {
-        // A file that exists and is not found is a script whose interpreter is missing.
-        io::ErrorKind::NotFound if Path::new(program).is_file() => {
-            Failure::not_executable(failed("the interpreter in its first line is missing"))
+impl ExecArgs {
+    /// Returns the names of the variables that the command does not get.
+    fn removed_variables(&self) -> Result<Vec<String>, Failure> {
+        if self.keep_token {
+            return Ok(Vec::new());
         }
-        io::ErrorKind::NotFound => Failure::no_command(failed("there is no such command")),
-        io::ErrorKind::ArgumentListTooLong => Failure::failed(failed(
-            "the values are too large for an environment; read them from the agent instead",
-        )),
-        _ => Failure::not_executable(failed(&error.to_string())),
+        self.target.token_variables()
     }
-}
 
-/// Returns the values of the variables. A secret that several variables use is read once, so that their values belong
-/// together.
-fn read<'a>(
-    variables: &'a [Variable],
-    target: &AgentTarget,
-) -> Result<BTreeMap<&'a str, Zeroizing<Vec<u8>>>, Failure> {
-    let mut secrets = BTreeMap::new();
-    let mut values = BTreeMap::new();
-    let client = target.client()?;
-    for variable in variables {
-        let Variable {
-            name,
-            secret_id,
-            field,
-        } = variable;
-        let failed = |failure: Failure| failure.about(format_args!("{name} from {secret_id}"));
-        if !secrets.contains_key(secret_id) {
-            secrets.insert(secret_id, ask(&client, target, secret_id).map_err(failed)?);
+    /// Reads the secrets for which `is_wanted` holds, each once, so that the values of several variables belong together.
+    async fn read(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<&str, Secret>, Failure> {
+        let client = self.target.client()?;
+        let mut secrets = BTreeMap::new();
+        for variable in &self.env {
+            let id = variable.secret_id.as_str();
+            if is_wanted(id) && !secrets.contains_key(id) {
+                let secret = self.target.read(&client, id).await;
+                secrets.insert(id, secret.map_err(|failure| variable.failed(failure))?);
+            }
         }
-        let Some(whole) = secrets.get(secret_id) else {
-            continue;
-        };
-        let value = match field {
-            Some(field) => member(whole, field).map_err(|error| failed(error.into()))?,
-            None => whole.clone(),
-        };
-        if platform::env_value(&value).is_none() {
-            return Err(failed(Failure::failed(
-                "the value has a zero byte or another one in it that no environment variable can hold",
-            )));
-        }
-        if values.insert(name.as_str(), value).is_some() {
-            return Err(Failure::usage(format!("{name} is asked for twice")));
-        }
+        Ok(secrets)
     }
-    Ok(values)
-}
 
-fn ask(
-    client: &Client,
-    target: &AgentTarget,
-    secret_id: &str,
-) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let reply = client.get_as_kms(&format!(
-        "/secretsmanager/get?secretId={}",
-        encoded(secret_id)
-    ))?;
-    if reply.status == StatusCode::OK {
-        Ok(read_value(&reply.body)?)
-    } else {
-        Err(target.refusal(&reply))
+    /// Returns the values of the variables that get one of the secrets.
+    fn values(&self, secrets: &BTreeMap<&str, Secret>) -> Result<Values<'_>, Failure> {
+        let mut values = BTreeMap::new();
+        for variable in &self.env {
+            let Some(secret) = secrets.get(variable.secret_id.as_str()) else {
+                continue;
+            };
+            let value = match &variable.field {
+                Some(field) => member(&secret.value, field)
+                    .map_err(|error| variable.failed(Failure::from(error)))?,
+                None => secret.value.clone(),
+            };
+            if platform::env_value(&value).is_none() {
+                return Err(variable.failed(Failure::failed(
+                    "the value has a zero byte or another one in it that no environment variable can hold",
+                )));
+            }
+            if values.insert(variable.name.as_str(), value).is_some() {
+                let name = &variable.name;
+                return Err(Failure::usage(format!("{name} is asked for twice")));
+            }
+        }
+        Ok(values)
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 use http::StatusCode;
+use kms_agent_server::read_value;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::origin::TokenOrigin;
@@ -19,8 +21,25 @@ use crate::exit::Failure;
 use crate::token::file;
 use crate::token::location::TokenLocation;
 
+/// Current version of a secret.
+#[derive(Debug)]
+pub(super) struct Secret {
+    pub(super) value: Zeroizing<Vec<u8>>,
+    version_id: Option<String>,
+}
+
+impl Secret {
+    /// Returns the version, which only agents without change delivery leave out.
+    #[cfg(unix)]
+    pub(super) fn version_id(&self) -> Result<&str, Failure> {
+        self.version_id
+            .as_deref()
+            .ok_or_else(|| Failure::failed("the agent's response has no VersionId"))
+    }
+}
+
 /// Options that select the agent.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct AgentTarget {
     /// Take port, token variables and header from the agent's config file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -83,6 +102,19 @@ impl AgentTarget {
         Ok(self.read_config()?.server.token_variables)
     }
 
+    /// Reads the current version of a secret.
+    pub(super) async fn read(&self, client: &Client, secret_id: &str) -> Result<Secret, Failure> {
+        let query = format!("/secretsmanager/get?secretId={}", encoded(secret_id));
+        let reply = client.ask_as_kms(&query).await?;
+        if reply.status != StatusCode::OK {
+            return Err(self.refusal(&reply));
+        }
+        Ok(Secret {
+            value: read_value(&reply.body)?,
+            version_id: read_version(&reply.body),
+        })
+    }
+
     /// Returns the failure that `reply`, which is not a success, stands for.
     pub(super) fn refusal(&self, reply: &Reply) -> Failure {
         let is_about_token = reply.status == StatusCode::FORBIDDEN
@@ -111,6 +143,18 @@ impl AgentTarget {
         }
         .map_err(Failure::from)
     }
+}
+
+/// Returns the VersionId in the body of a response.
+fn read_version(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(rename = "VersionId")]
+        id: String,
+    }
+    serde_json::from_slice(body)
+        .ok()
+        .map(|version: Version| version.id)
 }
 
 /// Percent-encodes the value of a query parameter.

@@ -3,8 +3,12 @@
 #[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// Word for a limit that is not set.
+#[cfg(unix)]
+const UNLIMITED: &str = "unlimited";
+
 /// State of the process before [`forbid`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Dumps {
     /// Limit on core files.
     #[cfg(unix)]
@@ -35,6 +39,28 @@ pub(crate) fn forbid() -> Dumps {
 }
 
 impl Dumps {
+    /// Returns the text from which a launcher restores the limit.
+    #[cfg(unix)]
+    pub(crate) fn to_argument(self) -> String {
+        match self.core.current {
+            Some(bytes) => bytes.to_string(),
+            None => UNLIMITED.to_owned(),
+        }
+    }
+
+    /// Parses the text of [`to_argument`](Self::to_argument).
+    #[cfg(unix)]
+    pub(crate) fn from_argument(text: &str) -> Option<Self> {
+        let current = match text {
+            UNLIMITED => None,
+            bytes => Some(bytes.parse().ok()?),
+        };
+        let maximum = getrlimit(Resource::Core).maximum;
+        Some(Self {
+            core: Rlimit { current, maximum },
+        })
+    }
+
     /// Restores the limit on core files for a program that replaces this process. The system restores the rest when
     /// that program starts.
     pub(crate) fn restore_limit(self) {

@@ -79,7 +79,8 @@ pub(super) fn script(command: &Command) -> String {
     add(&mut script, &command, "''", &of_help);
     for subcommand in command.get_subcommands() {
         let name = subcommand.get_name();
-        let argument = match subcommand.get_positionals().next() {
+        // The last is what follows `--`.
+        let argument = match subcommand.get_positionals().last() {
             _ if name == "help" => of_help.clone(),
             Some(positional) => kind(positional),
             None => String::new(),

@@ -16,7 +16,7 @@ const HEADINGS: [(&str, &str); 5] = [
 ];
 
 /// Commands that send requests with the token to a running agent.
-const CLIENTS: [&str; 4] = ["get", "exec", "status", "purge"];
+const CLIENTS: [&str; 5] = ["get", "exec", "watch", "status", "purge"];
 
 const STATUS: [(&str, &str); 4] = [
     ("0", "Done."),
