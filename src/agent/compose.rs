@@ -1,6 +1,7 @@
 //! Startup and shutdown of the agent: its parts, in the order of their dependencies.
 
 mod background;
+pub(crate) mod callers;
 mod data_keys;
 mod findings;
 mod listen;
@@ -16,6 +17,7 @@ use kms_agent_cache::{Prefetch, SecretService, SystemClock, Tasks};
 use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Timeline};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
+use kms_agent_server::caller::{Access, UnmappedIds};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -23,6 +25,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
+use self::callers::{Callers, OpenClients, SystemGroups};
 use self::data_keys::DataKeys;
 use self::findings::Findings;
 use self::reload::Reloader;
@@ -34,7 +37,7 @@ use crate::platform::{Endings, Hangups};
 use crate::process::harden::{self, Circumstances};
 use crate::process::reach::Reach;
 use crate::process::supervisor::Supervisor;
-use crate::process::{orphan, rehearsal, signal};
+use crate::process::{id_map, orphan, rehearsal, signal};
 use crate::telemetry::{self, Log};
 use crate::token::file::TokenFileId;
 use crate::token::source::TokenSource;
@@ -50,6 +53,8 @@ pub(crate) struct Prepared {
     /// The file that the token was read from.
     token_file: Option<TokenFileId>,
     token_source: TokenSource,
+    clients: OpenClients,
+    unmapped: UnmappedIds,
     listeners: Listeners,
     log: telemetry::OpenLog,
     rust_log: Option<String>,
@@ -84,6 +89,8 @@ impl Prepared {
         let first = token_source
             .open()
             .map_err(|failure| rehearsal::explain(failure, token_source.path()))?;
+        let clients = OpenClients::open(&config.clients, first.file)?;
+        let unmapped = id_map::unmapped();
         let supervisor = Supervisor::from_environment();
         let workers = runtime::workers(config.server.worker_threads);
         let path = file.as_ref().map(|file| file.path.as_path());
@@ -99,13 +106,20 @@ impl Prepared {
             token: TokenStore::new(first.token),
             token_file: first.file,
             token_source,
+            unmapped,
             findings: Findings {
-                config: config.warnings.clone(),
+                config: config
+                    .warnings
+                    .iter()
+                    .cloned()
+                    .chain(callers::namespace_warning(&config, unmapped))
+                    .collect(),
                 hardening: warnings,
-                files: first.warnings,
+                files: [&first.warnings[..], &clients.warnings[..]].concat(),
                 missing: reach.missing().to_owned(),
                 unused_port: opened.unused_port,
             },
+            clients,
             listeners: opened.listeners,
             log,
             rust_log,
@@ -166,11 +180,20 @@ impl Prepared {
                 &mut registry,
             );
             let token = Arc::new(self.token);
+            let (rules, followed) =
+                self.clients
+                    .into_rules(&self.config.server.http.default_secrets, &token, &[]);
+            let access = Arc::new(Access::new(
+                Arc::clone(&token),
+                rules,
+                Arc::new(SystemGroups),
+                self.unmapped,
+            ));
             let app = Arc::new(App {
                 started_at: service.timeline().now(),
                 service: Arc::clone(&service),
                 prefetch: Prefetch::new(self.config.cache.prefetch.clone()),
-                token: Arc::clone(&token),
+                access: Arc::clone(&access),
                 settings: self.config.server.http.clone(),
                 metrics: HttpMetrics::register(&mut registry),
                 tasks: Arc::clone(&tasks),
@@ -188,8 +211,13 @@ impl Prepared {
                 move || Arc::clone(&prefetch).run(Arc::clone(&service))
             });
             background.keep("orphans", orphan::reap);
-            let following = self.token_source.follow(&token, self.token_file)?;
-            background.keep("token", move || Arc::clone(&following).run());
+            let following = self
+                .token_source
+                .follow(&token, self.token_file, followed)?;
+            background.keep("token", {
+                let following = Arc::clone(&following);
+                move || Arc::clone(&following).run()
+            });
             let reloader = Reloader {
                 config: self.config,
                 sources,
@@ -198,6 +226,12 @@ impl Prepared {
                 log: Arc::clone(&log),
                 maintenance,
                 reach: self.reach,
+                callers: Arc::new(Callers {
+                    access,
+                    own: token,
+                    own_file: self.token_file,
+                    following,
+                }),
                 supervisor: Arc::clone(&supervisor),
                 is_reloading: false,
             };

@@ -18,6 +18,7 @@ use kms_agent_core::config::{
 };
 use kms_agent_core::shortage;
 use kms_agent_kms::Settings as KmsSettings;
+use kms_agent_server::caller::ClientSettings;
 
 pub(crate) use self::cache::CacheConfig;
 pub(crate) use self::log::{LogConfig, LogFormat, LogLevel, LogTarget};
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) kms: KmsSettings,
     pub(crate) cache: CacheConfig,
     pub(crate) log: LogConfig,
+    pub(crate) clients: Vec<ClientSettings>,
     /// Warnings about settings that are accepted without effect.
     pub(crate) warnings: Vec<String>,
     /// Whether the file sets a key at all.
@@ -180,7 +182,9 @@ impl Config {
         let mut table = root.table("Log");
         let log = LogConfig::read(&mut table);
         table.finish();
+        let clients = ClientSettings::read_all(root);
         Some(Self {
+            clients: clients?,
             server: server?,
             kms: kms?,
             cache: cache?,

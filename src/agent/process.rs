@@ -8,6 +8,7 @@ pub(crate) mod dumps;
 #[cfg(target_os = "linux")]
 mod filter;
 pub(crate) mod harden;
+pub(crate) mod id_map;
 #[cfg(target_os = "linux")]
 mod memory;
 pub(crate) mod orphan;

@@ -1,11 +1,11 @@
 //! Token of the agent: its generation, its file, and the environment that names it.
 
 pub(crate) mod file;
+pub(crate) mod follow;
 pub(crate) mod location;
 pub(crate) mod source;
 mod withdraw;
 
-mod follow;
 mod strength;
 
 use std::fmt::Write;

@@ -216,6 +216,15 @@ impl<'r> ConfigTable<'r> {
         self.string(key, "", allowed, parse)
     }
 
+    /// Lets a whole number stand for the text of its digits under `key`, which is read next.
+    pub fn number_as_text(&mut self, key: &str) {
+        if let Some(located) = self.entries.get_mut(key)
+            && let RawValue::Integer(number) = located.value
+        {
+            located.value = RawValue::String(number.to_string());
+        }
+    }
+
     /// A list of `count` pieces of text, each of which `parse` understands.
     pub fn strings<T>(
         &mut self,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use kms_agent_cache::{Prefetch, SecretService, Tasks};
-use kms_agent_core::Timestamp;
+use kms_agent_cache::{Answer, Demand, Prefetch, SecretService, Tasks};
+use kms_agent_core::{SourceError, Timestamp};
 use prometheus_client::registry::Registry;
 
+use crate::caller::{Access, Allowed};
 use crate::config::ServerSettings;
 use crate::monitor::HttpMetrics;
-use crate::token::TokenStore;
 
 /// Parts that every request can use.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub struct App {
     pub service: Arc<SecretService>,
     /// Secrets that are loaded at startup.
     pub prefetch: Arc<Prefetch>,
-    /// Current token.
-    pub token: Arc<TokenStore>,
+    /// Callers and their rights.
+    pub access: Arc<Access>,
     /// Settings of the operator.
     pub settings: ServerSettings,
     /// Background tasks.
@@ -29,4 +29,15 @@ pub struct App {
     pub registry: Registry,
     /// Metrics of this layer.
     pub metrics: HttpMetrics,
+}
+
+impl App {
+    /// Reads a secret for a caller that may use it. No route reads one in another way.
+    pub(crate) async fn read(
+        &self,
+        allowed: Allowed<'_>,
+        demand: Demand,
+    ) -> Result<Answer, Arc<SourceError>> {
+        self.service.read(allowed.secret(), demand).await
+    }
 }

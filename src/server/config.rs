@@ -2,7 +2,9 @@
 
 use http::HeaderName;
 use kms_agent_core::config::ConfigTable;
+use kms_agent_core::pattern::Pattern;
 
+use crate::caller::{MAX_PATTERNS, PATTERNS, parse_pattern};
 use crate::format::ResponseType;
 use crate::routes::{self, ErrorFormat, Route};
 
@@ -38,6 +40,8 @@ pub struct ServerSettings {
     pub max_conn: usize,
     /// Format of the secret routes.
     pub response_type: ResponseType,
+    /// Secrets that the agent's own token opens.
+    pub default_secrets: Vec<Pattern>,
 }
 
 impl ServerSettings {
@@ -58,7 +62,15 @@ impl ServerSettings {
         );
         let max_conn = table.integer("MaxConn", 1..=1000, 800);
         let response_type = table.integer("ResponseType", 0..=ResponseType::LAST, 0);
+        let default_secrets = table.strings(
+            "DefaultSecrets",
+            0..=MAX_PATTERNS,
+            &["*"],
+            PATTERNS,
+            parse_pattern,
+        );
         Some(Self {
+            default_secrets: default_secrets?,
             ssrf_headers: ssrf_headers?,
             path_prefix: path_prefix?,
             max_conn: usize::try_from(max_conn).unwrap_or(usize::MAX),

@@ -13,6 +13,7 @@ use http::{HeaderName, Method};
 pub(crate) use self::authority::Authorities;
 use self::head::Head;
 use crate::app::App;
+use crate::caller::{Caller, Peer};
 use crate::error::{ApiError, Reject};
 use crate::routes::Route;
 
@@ -31,10 +32,10 @@ pub(crate) const HEADERS_TOO_LARGE: &str =
     "A request may have at most 100 headers with 65536 bytes together; send fewer or shorter ones.";
 
 /// Reason why a request is admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Admission {
-    /// It has the token; the connection may be kept.
-    Token,
+    /// Its caller is known by a token or its credentials; the connection may be kept.
+    Known(Caller),
     /// Its path is a health path, which needs no token.
     Health,
 }
@@ -46,6 +47,7 @@ pub(crate) async fn admit(
     authorities: Authorities,
     request: &Parts,
     route: Option<&Route>,
+    peer: &Peer,
 ) -> Result<Admission, ApiError> {
     let head = Head::read(&request.headers, &app.settings.ssrf_headers);
     check_form(request, &head)?;
@@ -55,13 +57,16 @@ pub(crate) async fn admit(
     if route.is_some_and(|route| !route.needs_token) {
         return Ok(Admission::Health);
     }
-    if is_admitted(app, &head) {
-        return Ok(Admission::Token);
+    app.access.examine(peer).await;
+    if let Some(caller) = identify(app, &head, peer) {
+        return Ok(Admission::Known(caller));
     }
     if head.shows_token() {
-        app.token.wait_for_read().await;
+        app.access.wait_for_read().await;
     }
-    check_token(app, &head).map(|()| Admission::Token)
+    identify(app, &head, peer)
+        .map(Admission::Known)
+        .ok_or_else(|| unknown_caller(app))
 }
 
 fn check_form(request: &Parts, head: &Head<'_>) -> Result<(), ApiError> {
@@ -117,24 +122,22 @@ fn check_origin(head: &Head<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn is_admitted(app: &App, head: &Head<'_>) -> bool {
-    // All are checked, so that the time does not tell which one is right.
-    let admits = |admitted, token: &&[u8]| admitted | app.token.admits(token);
-    head.tokens.iter().flatten().fold(false, admits) && !head.is_token_doubled
+fn identify(app: &App, head: &Head<'_>, peer: &Peer) -> Option<Caller> {
+    let caller = app
+        .access
+        .identify(head.tokens.iter().copied().flatten(), peer);
+    caller.filter(|_| !head.is_token_doubled)
 }
 
-fn check_token(app: &App, head: &Head<'_>) -> Result<(), ApiError> {
-    if is_admitted(app, head) {
-        return Ok(());
-    }
+fn unknown_caller(app: &App) -> ApiError {
     let names: Vec<&str> = app
         .settings
         .ssrf_headers
         .iter()
         .map(HeaderName::as_str)
         .collect();
-    Err(Reject::InvalidToken.because(format!(
+    Reject::InvalidToken.because(format!(
         "Send the agent's token, once, in the header {}.",
         names.join(" or ")
-    )))
+    ))
 }

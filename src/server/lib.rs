@@ -5,6 +5,7 @@
 //! answer in the format that the operator has chosen.
 
 mod app;
+pub mod caller;
 pub mod config;
 mod error;
 mod format;
@@ -15,15 +16,14 @@ mod query;
 mod response;
 mod routes;
 pub mod serve;
-pub mod token;
 
 use kms_agent_core::member;
 
 pub use self::app::App;
+pub use self::caller::token::{self, Token, TokenStore};
 pub use self::config::ServerSettings;
 pub use self::format::{
     KMS_MEDIA_TYPE, ReadError, ResponseType, SecretBytes, read_error, read_value,
 };
 pub use self::monitor::HttpMetrics;
 pub use self::serve::{BindError, Listeners, serve};
-pub use self::token::{Token, TokenStore};

@@ -22,6 +22,7 @@ use self::connection::Context;
 pub use self::listen::{BindError, Listeners};
 use self::slots::ConnectionSlots;
 use crate::app::App;
+use crate::caller::Peer;
 use crate::guard::Authorities;
 
 /// Time for requests in flight at shutdown.
@@ -110,7 +111,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    self.admit(stream, peer.port());
+                    self.admit(stream, Peer::Tcp { port: peer.port() });
                     // Connections that give way close as soon as their tasks run. The system queues newcomers
                     // meanwhile, so that no more descriptors are in use than these.
                     while self.slots.is_crowded() && !self.stop.is_cancelled() {
@@ -131,19 +132,22 @@ impl Acceptor {
         for _ in 0..listen::BACKLOG {
             let (stream, peer) = listener.accept()?;
             stream.set_nonblocking(true)?;
-            self.admit(TcpStream::from_std(stream)?, peer.port());
+            self.admit(
+                TcpStream::from_std(stream)?,
+                Peer::Tcp { port: peer.port() },
+            );
         }
         Ok(())
     }
 
-    fn admit(&self, stream: TcpStream, peer_port: u16) {
+    fn admit(&self, stream: TcpStream, peer: Peer) {
         // Responses are written whole; a delay to fill a packet gains nothing.
         let _ = stream.set_nodelay(true);
         // Without a slot the connection is closed at once.
         if let Some(slot) = self.slots.take(&self.stop) {
             let context = Arc::clone(&self.context);
             self.connections
-                .spawn(connection::run(context, stream, peer_port, slot));
+                .spawn(connection::run(context, stream, peer, slot));
         }
     }
 }

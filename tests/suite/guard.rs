@@ -1,5 +1,6 @@
 //! Protection of secrets and token: hostile requests, port, token, file trust, redaction, wiping.
 
+mod access;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod port;

@@ -1,5 +1,6 @@
 //! Reload of the config file on SIGHUP. Keys that need no restart take effect.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use kms_agent_kms::files as kms_files;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::callers::{CallerConfig, Callers};
 use super::data_keys::DataKeys;
 use super::source::Sources;
 use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
@@ -19,7 +21,9 @@ use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, OpenLog};
 
 /// Tables whose keys all take effect at a reload, and single keys of other tables.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 11] = [
+    "Client",
+    "Server.DefaultSecrets",
     "Log.",
     "KMS.",
     "Credentials.",
@@ -49,6 +53,7 @@ pub(crate) struct Reloader {
     pub(crate) maintenance: AbortOnDropHandle<()>,
     /// Paths that the process may open.
     pub(crate) reach: Reach,
+    pub(crate) callers: Arc<Callers>,
     pub(crate) supervisor: Arc<Supervisor>,
     /// A reload has begun and not ended; it stays set after a panic.
     pub(crate) is_reloading: bool,
@@ -132,6 +137,13 @@ impl Reloader {
             .map(str::to_owned)
             .collect();
         let barred = self.keep_what_is_barred(&mut loaded);
+        if differing
+            .iter()
+            .any(|key| ["Client", "Server.DefaultSecrets"].contains(&key.as_str()))
+            && let Some(status) = self.replace_callers(&loaded).await
+        {
+            return status;
+        }
         let (live, fixed): (Vec<_>, Vec<_>) = differing
             .into_iter()
             .partition(|key| is_live(key) && !barred.iter().any(|prefix| key.starts_with(prefix)));
@@ -187,6 +199,25 @@ impl Reloader {
         }
     }
 
+    /// Puts the clients of `loaded` in force. Returns the outcome after a failure.
+    async fn replace_callers(&mut self, loaded: &Config) -> Option<&'static str> {
+        let (callers, settings) = (Arc::clone(&self.callers), CallerConfig::of(loaded));
+        let error = match run_blocking(move || callers.replace(&settings)).await {
+            Ok(Ok(())) => {
+                self.config.clients.clone_from(&loaded.clients);
+                return None;
+            }
+            Ok(Err(failure)) => failure.message().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(
+            cause = error,
+            "The clients could not be opened; the old configuration stays in force. Correct the file and send SIGHUP \
+             again"
+        );
+        Some("the config file was refused; the old configuration stays in force")
+    }
+
     /// Keeps settings whose new values need files that the process may no longer open. Returns the prefixes of the keys
     /// that are kept.
     fn keep_what_is_barred(&self, loaded: &mut Config) -> Vec<&'static str> {
@@ -197,6 +228,19 @@ impl Reloader {
         {
             loaded.log.target = self.config.log.target.clone();
             barred.push("Log.LogPath");
+        }
+        let known = |file: &PathBuf| {
+            let mut clients = self.config.clients.iter();
+            clients.any(|it| it.token_file.as_ref() == Some(file)) || self.reach.may_read(file)
+        };
+        let tokens: Vec<&PathBuf> = loaded
+            .clients
+            .iter()
+            .filter_map(|it| it.token_file.as_ref())
+            .collect();
+        if !tokens.into_iter().all(known) {
+            loaded.clients.clone_from(&self.config.clients);
+            barred.push("Client");
         }
         let files = |config: &Config| kms_files::all(&config.kms, &self.sources.environment);
         let known = files(&self.config);

@@ -91,7 +91,12 @@ fn settings(text: &str) -> Vec<(String, String)> {
         } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
         {
             let value = value.split_once(" # ").map_or(value, |(value, _)| value);
-            found.push((format!("{table}.{key}"), value.to_owned()));
+            let key = if table.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{table}.{key}")
+            };
+            found.push((key, value.to_owned()));
         }
     }
     found.sort();

@@ -138,6 +138,19 @@ pub(crate) fn group(name: &str) -> Option<u32> {
     Some(group.gid.as_raw())
 }
 
+/// Returns the groups that the user has beside `gid`, as /etc/group lists them; empty where that cannot be learnt.
+pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = user_name(uid)
+        && let Ok(name) = std::ffi::CString::new(name)
+        && let Ok(groups) = nix::unistd::getgrouplist(&name, gid.into())
+    {
+        return groups.into_iter().map(nix::unistd::Gid::as_raw).collect();
+    }
+    let _ = (uid, gid);
+    Vec::new()
+}
+
 /// Returns the width of the terminal on stdout.
 pub(crate) fn terminal_columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;

@@ -104,6 +104,11 @@ pub(crate) fn user(_name: &str) -> Option<u32> {
 }
 
 /// None: groups have no numbers.
+pub(crate) fn groups_of(_uid: u32, _gid: u32) -> Vec<u32> {
+    Vec::new()
+}
+
+/// Users and groups are numbered on Unix only.
 pub(crate) fn group(_name: &str) -> Option<u32> {
     None
 }

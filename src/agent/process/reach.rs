@@ -122,6 +122,7 @@ impl Reach {
             .into_iter()
             .chain(token.map(Path::to_owned))
             .chain(kms_files::all(&config.kms, environment))
+            .chain(config.clients.iter().filter_map(|it| it.token_file.clone()))
             .chain(backend.files())
             .chain(env::var_os(CA_FILE).map(PathBuf::from));
         for file in files {

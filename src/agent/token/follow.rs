@@ -1,13 +1,13 @@
-//! Thread that follows the token file while the agent runs.
+//! Thread that follows the token files while the agent runs.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kms_agent_server::{Token, TokenStore};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::file::{self, FileStamp, Look, TokenFileId};
 use super::source::{TokenSource, warnings};
@@ -28,40 +28,64 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// The thread needs little stack.
 const STACK_BYTES: usize = 256 * 1024;
 
+/// A token file that was read, and the token that it gives.
+#[derive(Debug)]
+pub(crate) struct FollowedToken {
+    pub(crate) path: PathBuf,
+    pub(crate) store: Arc<TokenStore>,
+    /// The file of the current token.
+    pub(crate) file: Option<TokenFileId>,
+}
+
 impl TokenSource {
-    /// Starts a thread that keeps `store` in step with the file. The runtime's threads for blocking work may all be
-    /// busy. `first` is the file of the current token.
+    /// Starts a thread that keeps `store` in step with the file, and the tokens of clients with theirs. The runtime's
+    /// threads for blocking work may all be busy. `first` is the file of the current token.
     pub(crate) fn follow(
         &self,
         store: &Arc<TokenStore>,
         first: Option<TokenFileId>,
+        clients: Vec<FollowedToken>,
     ) -> Result<Arc<Following>, Failure> {
+        let own = self.path().map(|path| {
+            Followed::new(FollowedToken {
+                path: path.to_owned(),
+                store: Arc::clone(store),
+                file: first,
+            })
+        });
         let following = Following {
-            path: self.path().map(Path::to_owned),
+            files: Arc::new(Mutex::new(Files {
+                own,
+                clients: Vec::new(),
+            })),
             store: Arc::clone(store),
             running: Mutex::default(),
+            has_files: Notify::new(),
         };
-        if following.path.is_some() {
-            store.set_followed();
-            let running = following.start(first).map_err(|error| {
-                Failure::failed(format!(
-                    "the thread that reads the token file cannot be started: {error}"
-                ))
-            })?;
-            *following.lock() = Some(running);
-        }
+        following.set_clients(clients)?;
         Ok(Arc::new(following))
     }
 }
 
-/// Thread that reads the token file.
+/// Thread that reads the token files.
 #[derive(Debug)]
 pub(crate) struct Following {
-    /// `None` where the token is not in a file.
-    path: Option<PathBuf>,
+    /// Locked by the thread while it reads.
+    files: Arc<Mutex<Files>>,
+    /// Requests ask for a read through it.
     store: Arc<TokenStore>,
-    /// The thread that was started before the task that waits for it.
+    /// A thread that was started before the task that waits for it.
     running: Mutex<Option<Running>>,
+    /// Wakes the task once there is a file to read.
+    has_files: Notify,
+}
+
+/// Token files that the thread reads.
+#[derive(Debug)]
+struct Files {
+    /// File of the agent's own token.
+    own: Option<Followed>,
+    clients: Vec<Followed>,
 }
 
 #[derive(Debug)]
@@ -72,13 +96,56 @@ struct Running {
 }
 
 impl Following {
+    /// Returns the files of clients.
+    pub(crate) fn clients(&self) -> Vec<FollowedToken> {
+        let files = locked(&self.files);
+        let followed = files.clients.iter().map(|it| FollowedToken {
+            path: it.follower.path.clone(),
+            store: Arc::clone(&it.store),
+            file: it.follower.in_force,
+        });
+        followed.collect()
+    }
+
+    /// Replaces the files of clients, and starts the thread if this is the first file. Waits for a read in progress.
+    pub(crate) fn set_clients(&self, clients: Vec<FollowedToken>) -> Result<(), Failure> {
+        let mut files = locked(&self.files);
+        let mut former = std::mem::take(&mut files.clients);
+        files.clients = clients
+            .into_iter()
+            .map(|client| {
+                // A known file keeps its state.
+                let known = former
+                    .iter()
+                    .position(|it| Arc::ptr_eq(&it.store, &client.store));
+                match known {
+                    Some(known) => former.swap_remove(known),
+                    None => Followed::new(client),
+                }
+            })
+            .collect();
+        let is_needed = files.own.is_some() || !files.clients.is_empty();
+        drop(files);
+        let mut running = locked(&self.running);
+        if is_needed && self.store.set_followed() {
+            let started = self.start().map_err(|error| {
+                Failure::failed(format!(
+                    "the thread that reads the token file cannot be started: {error}"
+                ))
+            })?;
+            *running = Some(started);
+            self.has_files.notify_one();
+        }
+        Ok(())
+    }
+
     /// Waits until the thread ends, which only a panic causes, and passes the panic on. Starts a thread if none runs.
     pub(crate) async fn run(self: Arc<Self>) {
-        if self.path.is_none() {
-            return;
+        if !self.store.is_followed() {
+            self.has_files.notified().await;
         }
-        let running = self.lock().take();
-        let running = match running.map_or_else(|| self.start(None), Ok) {
+        let running = locked(&self.running).take();
+        let running = match running.map_or_else(|| self.start(), Ok) {
             Ok(running) => running,
             Err(error) => std::panic::resume_unwind(Box::new(error)),
         };
@@ -88,26 +155,60 @@ impl Following {
         }
     }
 
-    fn start(&self, in_force: Option<TokenFileId>) -> io::Result<Running> {
-        let mut follower = Follower {
-            path: self.path.clone().unwrap_or_default(),
-            in_force,
-            unsettled: None,
-        };
-        let store = Arc::clone(&self.store);
+    fn start(&self) -> io::Result<Running> {
+        let (files, store) = (Arc::clone(&self.files), Arc::clone(&self.store));
         let (alive, ended) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("kms-token".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
                 let _alive = alive;
-                follower.run(&store);
+                read_forever(&files, &store);
             })?;
         Ok(Running { thread, ended })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_forever(files: &Mutex<Files>, store: &TokenStore) {
+    loop {
+        let began = Instant::now();
+        let mut pause = LOOK_EVERY;
+        store.read_source(|| {
+            let mut files = locked(files);
+            let Files { own, clients } = &mut *files;
+            for file in own.iter_mut().chain(clients) {
+                file.follower.look(&file.store, began);
+                if file.follower.unsettled.is_some() {
+                    pause = LOOK_EVERY_UNSETTLED;
+                }
+            }
+        });
+        store.wait_until_read_is_wanted(pause.saturating_sub(began.elapsed()));
+        thread::sleep(LEAST_PAUSE.saturating_sub(began.elapsed()));
+    }
+}
+
+/// A file and the token that it gives.
+#[derive(Debug)]
+struct Followed {
+    store: Arc<TokenStore>,
+    follower: Follower,
+}
+
+impl Followed {
+    fn new(token: FollowedToken) -> Self {
+        Self {
+            store: token.store,
+            follower: Follower {
+                path: token.path,
+                in_force: token.file,
+                unsettled: None,
+            },
+        }
     }
 }
 
@@ -129,20 +230,6 @@ struct Unsettled {
 }
 
 impl Follower {
-    /// Reads the file forever.
-    fn run(&mut self, store: &TokenStore) {
-        loop {
-            let began = Instant::now();
-            store.read_source(|| self.look(store, began));
-            let pause = match self.unsettled {
-                Some(_) => LOOK_EVERY_UNSETTLED,
-                None => LOOK_EVERY,
-            };
-            store.wait_until_read_is_wanted(pause.saturating_sub(began.elapsed()));
-            thread::sleep(LEAST_PAUSE.saturating_sub(began.elapsed()));
-        }
-    }
-
     /// Reads the file once. A missing, empty or invalid file leaves the old token in force.
     fn look(&mut self, store: &TokenStore, now: Instant) {
         let parsed = file::look(&self.path)

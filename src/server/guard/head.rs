@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::caller::token::TOKEN_LENGTH;
 use crate::config::MAX_TOKEN_HEADERS;
-use crate::token::TOKEN_LENGTH;
 
 /// Facts about the headers, gathered in one pass.
 #[derive(Debug, Default)]

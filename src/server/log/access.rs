@@ -6,6 +6,8 @@ use http::Response;
 use kms_agent_core::secret::loggable;
 use tracing::level_filters::LevelFilter;
 
+use crate::caller::Peer;
+
 /// Log target, which operators filter by.
 pub(crate) const TARGET: &str = "access";
 
@@ -23,7 +25,7 @@ pub(crate) fn is_logged() -> bool {
 }
 
 /// Writes the line of one request.
-pub(crate) fn log<B>(response: &Response<B>, peer_port: u16, took: Duration) {
+pub(crate) fn log<B>(response: &Response<B>, peer: &Peer, took: Duration) {
     let record = response.extensions().get::<Record>();
     let field = |pick: fn(&Record) -> &String| record.map_or("-", |record| loggable(pick(record)));
     tracing::debug!(
@@ -33,7 +35,7 @@ pub(crate) fn log<B>(response: &Response<B>, peer_port: u16, took: Duration) {
         status = response.status().as_u16(),
         cache = field(|record| &record.cache),
         micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        peer.port = peer_port,
+        peer.port = peer.port(),
         "request"
     );
 }

@@ -95,7 +95,7 @@ impl Readiness {
         let severity = if able { Level::Degraded } else { Level::Failed };
         let is_unusable = !credentials.usable || upstream.identity_refused;
         let checks = Checks {
-            token: PlainCheck::ok_unless(app.token.is_stuck(), Level::Degraded),
+            token: PlainCheck::ok_unless(app.access.is_stuck(), Level::Degraded),
             credentials: if is_unusable {
                 PlainCheck::is(severity)
             } else {

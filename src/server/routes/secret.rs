@@ -5,6 +5,7 @@ use http::{HeaderMap, Method};
 use kms_agent_core::secret::SecretArn;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::error::{ApiError, Reject};
 use crate::format::{AgentTimes, RequestedSecret, ResponseType};
 use crate::log::access::{self, Record};
@@ -34,7 +35,12 @@ pub(crate) fn form_of(route: Option<&Route>, method: &Method) -> Option<RequestF
 }
 
 /// Answers a request for a secret.
-pub(crate) async fn answer(app: &App, form: RequestForm, request: Parts) -> FullResponse {
+pub(crate) async fn answer(
+    app: &App,
+    form: RequestForm,
+    request: Parts,
+    caller: &Caller,
+) -> FullResponse {
     let Parts { uri, headers, .. } = request;
     let query = uri.query().unwrap_or_default();
     let configured = app.settings.response_type;
@@ -53,7 +59,7 @@ pub(crate) async fn answer(app: &App, form: RequestForm, request: Parts) -> Full
             configured.parse_path(path, query)
         }
     };
-    respond(app, query, configured.negotiate(&headers), headers).await
+    respond(app, query, configured.negotiate(&headers), headers, caller).await
 }
 
 async fn respond(
@@ -61,6 +67,7 @@ async fn respond(
     query: Result<SecretQuery, ApiError>,
     format: ResponseType,
     headers: HeaderMap,
+    caller: &Caller,
 ) -> FullResponse {
     let mut record = None;
     let answered = match query {
@@ -70,7 +77,7 @@ async fn respond(
                 version: query.secret.selector.to_string(),
                 cache: "-".to_owned(),
             });
-            read(app, &query, format, headers, record.as_mut()).await
+            read(app, &query, format, headers, caller, record.as_mut()).await
         }
         Err(error) => Err(error),
     };
@@ -86,6 +93,7 @@ async fn read(
     query: &SecretQuery,
     format: ResponseType,
     headers: HeaderMap,
+    caller: &Caller,
     record: Option<&mut Record>,
 ) -> Result<FullResponse, ApiError> {
     let id = &query.secret.id;
@@ -93,7 +101,8 @@ async fn read(
     let region = needs_region.then(|| app.service.region()).flatten();
     let region = region.as_deref();
     check_region(id.arn(), region)?;
-    let answer = app.service.read(&query.secret, query.demand).await?;
+    let allowed = app.access.decide(caller, &query.secret)?;
+    let answer = app.read(allowed, query.demand).await?;
     if let Some(record) = record {
         record.cache = cache_status::text(&answer.status);
     }

@@ -27,6 +27,7 @@ use super::request_head::FirstHead;
 use super::slots::ConnectionSlot;
 use super::stream::ClientStream;
 use crate::app::App;
+use crate::caller::Peer;
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission, Authorities};
 use crate::log::access;
@@ -72,6 +73,7 @@ impl Context {
     /// Logs the refusals that are not logged yet.
     pub(super) fn log_refusals(&self) {
         self.refusals.log();
+        self.app.access.log_refusals();
     }
 
     /// Returns the boot time.
@@ -85,7 +87,7 @@ impl Context {
 pub(super) async fn run(
     context: Arc<Context>,
     stream: TcpStream,
-    peer_port: u16,
+    peer: Peer,
     slot: ConnectionSlot,
 ) {
     let progress = ConnectionProgress::default();
@@ -94,10 +96,10 @@ pub(super) async fn run(
     } else {
         HEAD_LIMIT
     };
-    let first_head = FirstHead::new(&context.app);
+    let first_head = FirstHead::new(&context.app, &peer);
     let mut stream = ClientStream::new(stream, &progress, &slot, first_head, head_limit);
     let result = {
-        let service = service_fn(|request| respond(&context, &slot, peer_port, &progress, request));
+        let service = service_fn(|request| respond(&context, &slot, &peer, &progress, request));
         let connection = http1::Builder::new()
             // The stream has its own time limits.
             .header_read_timeout(None)
@@ -133,7 +135,7 @@ pub(super) async fn run(
     if let Err(error) = result {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
-            peer.port = peer_port,
+            peer.port = peer.port(),
             "Connection ended early"
         );
         // The parser writes no response to HTTP/2.
@@ -145,7 +147,7 @@ pub(super) async fn run(
         if let Some(refusal) = stream.take_refusal().or_else(unread) {
             slot.begin_answer();
             let error = refusal.into_error(&error.to_string());
-            refuse(&context, &mut stream, peer_port, &error).await;
+            refuse(&context, &mut stream, &peer, &error).await;
         }
     }
     slot.end_answers();
@@ -155,19 +157,14 @@ pub(super) async fn run(
 }
 
 /// Answers bytes that are not a request.
-async fn refuse(
-    context: &Context,
-    stream: &mut ClientStream<'_>,
-    peer_port: u16,
-    error: &ApiError,
-) {
+async fn refuse(context: &Context, stream: &mut ClientStream<'_>, peer: &Peer, error: &ApiError) {
     let app = &context.app;
     context.refusals.note(&error.code);
     app.metrics.count(error.status);
     // The path is unknown, and most requests are for a secret.
     let response = app.settings.response_type.error(error);
     if access::is_logged() {
-        access::log(&response, peer_port, Duration::ZERO);
+        access::log(&response, peer, Duration::ZERO);
     }
     // The client may have gone.
     let _ = stream
@@ -190,7 +187,7 @@ async fn linger(mut stream: ClientStream<'_>, slot: &ConnectionSlot) {
 async fn respond(
     context: &Context,
     slot: &ConnectionSlot,
-    peer_port: u16,
+    peer: &Peer,
     progress: &ConnectionProgress,
     request: Request<Incoming>,
 ) -> Result<Response<Either<Full<Bytes>, Body>>, Infallible> {
@@ -201,30 +198,38 @@ async fn respond(
     let version = parts.version;
     let route = routes::find(parts.uri.path(), &app.settings.path_prefix);
     let format = app.settings.error_format(route);
-    let admission = admit(context, slot, &parts, route).await;
+    let admission = admit(context, slot, &parts, route, peer).await;
     // While a wrong token waits for the token file to be read, the connection may still give way.
     slot.begin_answer();
-    let (admission, mut response) = match admission {
-        Ok(admission) => {
+    let (is_known, mut response) = match admission {
+        Ok(Admission::Known(caller)) => {
             let response = if let Some(form) = secret::form_of(route, &parts.method) {
                 // Nearly every request. The router would allocate several boxes for it.
-                secret::answer(app, form, parts).await.map(Either::Left)
+                secret::answer(app, form, parts, &caller)
+                    .await
+                    .map(Either::Left)
             } else {
-                let request = Request::from_parts(parts, Body::empty());
+                let mut request = Request::from_parts(parts, Body::empty());
+                request.extensions_mut().insert(caller);
                 let Ok(response) = context.router.clone().call(request).await;
                 response.map(Either::Right)
             };
-            (Some(admission), response)
+            (true, response)
+        }
+        Ok(Admission::Health) => {
+            let request = Request::from_parts(parts, Body::empty());
+            let Ok(response) = context.router.clone().call(request).await;
+            (false, response.map(Either::Right))
         }
         Err(error) => {
             context.refusals.note(&error.code);
-            (None, format.error(&error).map(Either::Left))
+            (false, format.error(&error).map(Either::Left))
         }
     };
-    if admission == Some(Admission::Token) {
+    if is_known {
         slot.note_token();
     }
-    if admission != Some(Admission::Token) || progress.leaving.load(Ordering::Relaxed) {
+    if !is_known || progress.leaving.load(Ordering::Relaxed) {
         // A caller without the token gets a response, and the connection is closed.
         response
             .headers_mut()
@@ -234,7 +239,7 @@ async fn respond(
     }
     app.metrics.count(response.status());
     if let Some(began_at) = began_at {
-        access::log(&response, peer_port, context.now().saturating_sub(began_at));
+        access::log(&response, peer, context.now().saturating_sub(began_at));
     }
     progress.end_answer();
     Ok(response)
@@ -245,6 +250,7 @@ async fn admit(
     slot: &ConnectionSlot,
     parts: &http::request::Parts,
     route: Option<&Route>,
+    peer: &Peer,
 ) -> Result<Admission, ApiError> {
     if slot.is_overflow() && route.is_none_or(|route| route.needs_token) {
         let mut error = Reject::TooManyConnections.because(format!(
@@ -254,5 +260,5 @@ async fn admit(
         error.retry_after = Some(Duration::from_secs(1));
         return Err(error);
     }
-    guard::admit(&context.app, context.authorities, parts, route).await
+    guard::admit(&context.app, context.authorities, parts, route, peer).await
 }

@@ -4,6 +4,7 @@
 //! connections.
 
 use crate::app::App;
+use crate::caller::Peer;
 use crate::config::MAX_TOKEN_HEADERS;
 use crate::error::{ApiError, Reject};
 use crate::guard::URI_TOO_LONG;
@@ -18,6 +19,7 @@ const MAX_LINE: usize = 2 * 1024;
 #[derive(Debug)]
 pub(super) struct FirstHead<'a> {
     app: &'a App,
+    peer: &'a Peer,
     bytes: usize,
     /// Beginning of the line that is not complete yet.
     line: Vec<u8>,
@@ -28,14 +30,17 @@ pub(super) struct FirstHead<'a> {
 }
 
 impl<'a> FirstHead<'a> {
-    pub(super) fn new(app: &'a App) -> Self {
+    pub(super) fn new(app: &'a App, peer: &'a Peer) -> Self {
         Self {
             app,
+            peer,
             bytes: 0,
             line: Vec::new(),
             has_request_line: false,
             candidates: 0,
-            is_trusted: false,
+            // A caller that is known by its credentials has shown as much as a token.
+            is_trusted: matches!(peer, Peer::Unix(_))
+                && app.access.identify(std::iter::empty(), peer).is_some(),
         }
     }
 
@@ -84,7 +89,10 @@ impl<'a> FirstHead<'a> {
         }
         self.candidates += 1;
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        self.app.token.admits(value)
+        self.app
+            .access
+            .identify(std::iter::once(value), self.peer)
+            .is_some()
     }
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::Uri;
+use kms_agent_core::{SecretRef, VersionSelector};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::error::{ApiError, Reject};
 use crate::format::ResponseType;
 use crate::query::{PurgeOrder, parse_purge};
@@ -19,17 +21,30 @@ struct PurgeCount {
 
 /// Removes entries. While KMS is failing, all entries are removed only with `force`, since nothing could refill the
 /// cache.
-pub(crate) async fn purge(State(app): State<Arc<App>>, uri: Uri) -> FullResponse {
-    match carry_out(&app, uri.query().unwrap_or_default()).await {
+pub(crate) async fn purge(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> FullResponse {
+    match carry_out(&app, &caller, uri.query().unwrap_or_default()).await {
         Ok(purged) => response::json(response::encode(&PurgeCount { purged })),
         Err(error) => ResponseType::KMS.error(&error),
     }
 }
 
-async fn carry_out(app: &App, query: &str) -> Result<usize, ApiError> {
+async fn carry_out(app: &App, caller: &Caller, query: &str) -> Result<usize, ApiError> {
     let result = match parse_purge(query)? {
-        PurgeOrder::Secret(id) => app.service.purge(&id).await,
+        PurgeOrder::Secret(id) => {
+            let secret = SecretRef {
+                id,
+                selector: VersionSelector::CURRENT,
+            };
+            // An entry that is gone may not come back for as long as KMS is failing.
+            if caller.is_admin() || app.service.upstream().failing.is_some() {
+                app.access.require_admin(caller)?;
+            } else {
+                app.access.decide(caller, &secret)?;
+            }
+            app.service.purge(&secret.id).await
+        }
         PurgeOrder::All { force } => {
+            app.access.require_admin(caller)?;
             if let Some(code) = app.service.upstream().failing.filter(|_| !force) {
                 return Err(Reject::InvalidParameter.because(format!(
                     "KMS is failing ({code}), so nothing could be fetched again; add force=true to purge all the same."

@@ -1,5 +1,6 @@
 //! `/agent/status`
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,6 +11,7 @@ use kms_agent_core::backend::{ScanItem, StoreStats};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::response::{self, FullResponse};
 
 #[derive(Serialize)]
@@ -23,6 +25,9 @@ struct AgentStatus {
     prefetch: Vec<PrefetchStatus>,
     entries: Vec<EntryStatus>,
     truncated: bool,
+    /// Refusals by client, for an admin where clients are configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Serialize)]
@@ -73,11 +78,16 @@ struct EntryStatus {
     hits: u64,
 }
 
-/// Entries and state of the agent, without values.
-pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
+/// Entries and state of the agent, without values. A caller that is not an admin sees its own secrets only.
+pub(crate) async fn status(State(app): State<Arc<App>>, caller: Caller) -> FullResponse {
     let service = &app.service;
     let stats = service.backend_stats().await.unwrap_or_default();
     let listing = service.listing().await;
+    let shown: Vec<&ScanItem> = listing
+        .items
+        .iter()
+        .filter(|item| caller.sees(&item.key.secret.id))
+        .collect();
     let now = service.timeline().now();
     let upstream = service.upstream();
     let credentials = service.credentials();
@@ -88,7 +98,11 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
         started_at: wall(app.started_at),
         cache: CacheStatus {
             backend: service.backend_info().name,
-            entries: stats.entries,
+            entries: if caller.is_admin() {
+                stats.entries
+            } else {
+                shown.len()
+            },
             capacity: stats.capacity,
             store: stats.store.map(StoreStatus::from),
         },
@@ -109,15 +123,17 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> FullResponse {
             .prefetch
             .list()
             .into_iter()
+            .filter(|(secret, _)| caller.sees(&secret.id))
             .map(|(secret, state)| PrefetchStatus::new(secret.id.as_str(), state))
             .collect(),
-        entries: entries(&app, &listing.items, now),
+        entries: entries(&app, &shown, now),
         truncated: listing.truncated,
+        refused: caller.is_admin().then(|| app.access.refusals()).flatten(),
     }))
 }
 
 /// Returns the entries by name, with their state at `now`.
-fn entries(app: &App, items: &[ScanItem], now: Timestamp) -> Vec<EntryStatus> {
+fn entries(app: &App, items: &[&ScanItem], now: Timestamp) -> Vec<EntryStatus> {
     let policy = app.service.policy();
     items
         .iter()

@@ -26,6 +26,13 @@ fn requests_that_are_refused() {
     );
     row("403 InvalidToken").is_seen_on(&agent);
 
+    let restricted = cloud
+        .setup()
+        .edit_config(|text| text.replace("[Server]", "[Server]\nDefaultSecrets = [\"app/*\"]"))
+        .start();
+    assert_eq!(restricted.read("s").json()["Code"], "AccessDenied");
+    row("403 AccessDenied").is_seen_on(&restricted);
+
     let mapped =
         format!("GET /v1/s HTTP/1.1\r\nHost: kms-agent:8080\r\nX-KMS-Token: {TOKEN}\r\n\r\n");
     assert_eq!(http::send(port, mapped.as_bytes()).unwrap().status, 403);

@@ -51,6 +51,12 @@ fn a_reload_that_is_refused_in_whole_or_in_part() {
     );
     row("a reload changes only a part").is_seen_on(&agent);
 
+    reload(
+        &agent,
+        "[Server]\nHttpPort = 0\n[Log]\nLogPath = \"\"\n[[Client]]\nName = \"a\"\nUser = \"no-such-user\"\n",
+    );
+    row("a reload names a client that cannot be opened").is_seen_on(&agent);
+
     if kernel_confines() {
         let elsewhere = tempfile::tempdir().unwrap();
         reload(&agent, &logging_to(elsewhere.path()));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -51,9 +51,14 @@ impl Token {
         } else if !TOKEN_LENGTH.contains(&text.len()) {
             Err(InvalidToken::Length(text.len()))
         } else {
-            Ok(Self {
-                digest: Sha256::digest(text).into(),
-            })
+            Ok(Self::shown(text))
+        }
+    }
+
+    /// Returns what a caller shows as its token, whatever it is.
+    pub(crate) fn shown(bytes: &[u8]) -> Self {
+        Self {
+            digest: Sha256::digest(bytes).into(),
         }
     }
 }
@@ -78,7 +83,8 @@ pub struct TokenStore {
     current: ArcSwap<Token>,
     /// The token source has no valid token; the last one stays in force.
     stuck: AtomicBool,
-    reads: SourceReads,
+    /// Shared by the tokens that one thread reads.
+    reads: Arc<SourceReads>,
 }
 
 /// Reads of the token source, which requests may ask for.
@@ -100,13 +106,23 @@ impl TokenStore {
         Self {
             current: ArcSwap::from_pointee(token),
             stuck: AtomicBool::new(false),
-            reads: SourceReads {
+            reads: Arc::new(SourceReads {
                 is_followed: AtomicBool::new(false),
                 is_wanted: Mutex::new(false),
                 wanted: Condvar::new(),
                 begun: AtomicU64::new(0),
                 done: watch::Sender::new(0),
-            },
+            }),
+        }
+    }
+
+    /// Starts another store with `token`, whose source is read together with this one's.
+    #[must_use]
+    pub fn beside(&self, token: Token) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(token),
+            stuck: AtomicBool::new(false),
+            reads: Arc::clone(&self.reads),
         }
     }
 
@@ -129,8 +145,7 @@ impl TokenStore {
     /// Whether `candidate` is the token. Digests are compared in constant time, so that the time depends neither on content
     /// nor on length.
     pub fn admits(&self, candidate: &[u8]) -> bool {
-        let digest: [u8; 32] = Sha256::digest(candidate).into();
-        digest.ct_eq(&self.current.load().digest).into()
+        self.is_in_force(&Token::shown(candidate))
     }
 }
 
@@ -140,7 +155,7 @@ impl TokenStore {
     /// there is not refused. All waiting requests share it. Returns at once where no thread reads the source.
     pub(crate) async fn wait_for_read(&self) {
         let reads = &self.reads;
-        if !reads.is_followed.load(Ordering::Relaxed) {
+        if !self.is_followed() {
             return;
         }
         let mut done = reads.done.subscribe();
@@ -158,9 +173,15 @@ impl TokenStore {
 
 /// Methods for the thread that reads the source.
 impl TokenStore {
-    /// Notes that a thread reads the source from now on, at once when a request asks for it.
-    pub fn set_followed(&self) {
-        self.reads.is_followed.store(true, Ordering::Relaxed);
+    /// Notes that a thread reads the source from now on, at once when a request asks for it. Returns `false` if it was
+    /// noted before.
+    pub fn set_followed(&self) -> bool {
+        !self.reads.is_followed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether a thread reads the source.
+    pub fn is_followed(&self) -> bool {
+        self.reads.is_followed.load(Ordering::Relaxed)
     }
 
     /// Whether `token` is the current one.
@@ -208,7 +229,7 @@ mod tests {
         let store = Arc::new(TokenStore::new(old));
         // No thread reads the source: no wait.
         store.wait_for_read().await;
-        store.set_followed();
+        assert!(store.set_followed() && !store.set_followed());
         let waiting = tokio::spawn({
             let store = Arc::clone(&store);
             async move {
@@ -231,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_hangs_holds_a_request_for_a_moment_only() {
         let store = TokenStore::new(Token::parse(b"0123456789abcdef").unwrap());
-        store.set_followed();
+        assert!(store.set_followed() && !store.set_followed());
         // No read comes, and this returns.
         store.wait_for_read().await;
     }
