@@ -4,6 +4,7 @@ mod cache;
 mod file;
 mod log;
 mod official;
+mod secret;
 mod server;
 mod source;
 mod trust;
@@ -177,8 +178,13 @@ impl Config {
         table.finish();
         let kms = KmsSettings::read(root);
         let mut table = root.table("Cache");
-        let cache = CacheConfig::read(&mut table, serve_stale);
+        let mut cache = CacheConfig::read(&mut table, serve_stale);
         table.finish();
+        let general = cache.as_ref().map(|cache| cache.policy.general.clone());
+        let rules = secret::read(root, &general.unwrap_or_default());
+        if let (Some(cache), Some(rules)) = (&mut cache, rules) {
+            cache.policy.by_secret = rules;
+        }
         let mut table = root.table("Log");
         let log = LogConfig::read(&mut table);
         table.finish();

@@ -21,7 +21,7 @@ mod upstream;
 mod watch;
 
 pub use answer::{Answer, CacheStatus, Demand};
-pub use policy::Policy;
+pub use policy::{Policies, Policy, SecretPolicy};
 pub use prefetch::Prefetch;
 pub use service::SecretService;
 pub use system_clock::SystemClock;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kms_agent_core::jitter;
 use kms_agent_core::lifetime::{Lifetime, Timestamp};
+use kms_agent_core::{Pattern, SecretId, jitter};
 
 /// The most that is added to a rotation date, so that a fleet of agents does not ask in one moment.
 pub const ROTATION_JITTER: Duration = Duration::from_secs(30);
@@ -34,6 +34,51 @@ impl Default for Policy {
             refresh_ahead: true,
             serve_stale: true,
             watch_every: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The operator's rules for all secrets, and those that differ for some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// Rules for a secret that no pattern matches.
+    pub general: Policy,
+    /// Rules by secret. The first whose pattern matches counts.
+    pub by_secret: Vec<SecretPolicy>,
+}
+
+/// Rules for the secrets that a pattern matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretPolicy {
+    /// Secrets that it is for.
+    pub pattern: Pattern,
+    /// Rules for them, complete.
+    pub policy: Policy,
+    /// Whether KMS is asked for the extended configuration of managed secrets.
+    pub extended_config: bool,
+}
+
+impl Policies {
+    /// The rules for `id`.
+    pub fn of(&self, id: &SecretId) -> &Policy {
+        self.rule(id).map_or(&self.general, |rule| &rule.policy)
+    }
+
+    /// Whether KMS is asked for the extended configuration of `id`.
+    pub fn wants_extended_config(&self, id: &SecretId) -> bool {
+        self.rule(id).is_some_and(|rule| rule.extended_config)
+    }
+
+    fn rule(&self, id: &SecretId) -> Option<&SecretPolicy> {
+        self.by_secret.iter().find(|rule| rule.pattern.matches(id))
+    }
+}
+
+impl From<Policy> for Policies {
+    fn from(general: Policy) -> Self {
+        Self {
+            general,
+            by_secret: Vec::new(),
         }
     }
 }
@@ -170,6 +215,36 @@ mod tests {
             policy().judge(&past, T0.plus(seconds(299))),
             Freshness::Fresh { .. }
         ));
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_counts_and_the_general_one_is_for_the_rest() {
+        let rule = |pattern, ttl, extended_config| SecretPolicy {
+            pattern: Pattern::parse(pattern).expect("a pattern"),
+            policy: Policy {
+                ttl: seconds(ttl),
+                ..policy()
+            },
+            extended_config,
+        };
+        let policies = Policies {
+            general: policy(),
+            by_secret: vec![
+                rule("app/db", 10, true),
+                rule("app/*", 20, false),
+                rule("app/x", 30, true),
+            ],
+        };
+        for (id, ttl, extended) in [
+            ("app/db", 10, true),
+            ("app/x", 20, false),
+            ("web", 300, false),
+            ("acs:kms:cn-a:1:secret/app/db", 300, false),
+        ] {
+            let id = SecretId::parse(id).expect("an id");
+            assert_eq!(policies.of(&id).ttl, seconds(ttl), "{id:?}");
+            assert_eq!(policies.wants_extended_config(&id), extended, "{id:?}");
+        }
     }
 
     #[test]

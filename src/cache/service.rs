@@ -33,7 +33,7 @@ use self::purge::Purges;
 use self::report::ServiceLine;
 use self::summary::ReadSummary;
 use crate::metric::ReadMetrics;
-use crate::policy::{Freshness, Policy};
+use crate::policy::{Freshness, Policies, Policy};
 use crate::purge::PurgeLog;
 use crate::shared_run::SharedRun;
 use crate::upstream::call_limit::CallLimit;
@@ -65,7 +65,7 @@ pub struct SecretService {
     /// The agent's time.
     timeline: Timeline,
     /// Today's rules; a reload swaps them.
-    policy: ArcSwap<Policy>,
+    policy: ArcSwap<Policies>,
     /// The calls under way.
     single_flight: SingleFlight<FetchOutcome>,
     /// Limit of concurrent calls to KMS.
@@ -128,7 +128,7 @@ impl SecretService {
         backend: Arc<dyn CacheBackend>,
         source: Arc<dyn SecretSource>,
         timeline: Timeline,
-        policy: Policy,
+        policy: impl Into<Policies>,
         capacity: NonZeroUsize,
         metrics: ReadMetrics,
     ) -> Arc<Self> {
@@ -136,7 +136,7 @@ impl SecretService {
             backend,
             source: ArcSwap::from_pointee(source),
             timeline,
-            policy: ArcSwap::from_pointee(policy),
+            policy: ArcSwap::from_pointee(policy.into()),
             single_flight: SingleFlight::new(),
             calls: CallLimit::default(),
             negative: NegativeMemory::new(capacity),
@@ -177,7 +177,7 @@ impl SecretService {
     }
 
     /// The rules in force.
-    pub fn policy(&self) -> Arc<Policy> {
+    pub fn policy(&self) -> Arc<Policies> {
         self.policy.load_full()
     }
 

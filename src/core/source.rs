@@ -40,6 +40,8 @@ pub struct FetchRequest<'a> {
     pub arrived_at: Duration,
     /// Passed by the source before it sends anything.
     pub gate: &'a SendGate,
+    /// Whether the answer shall hold the extended configuration of a managed secret.
+    pub extended_config: bool,
 }
 
 /// The moment up to which a fetch that no reader waits for is given up. A call that was sent runs to its end.

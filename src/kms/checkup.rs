@@ -202,6 +202,7 @@ async fn ask(source: &KmsSource, now: Duration, secret: Option<&SecretRef>) -> S
         purpose: Purpose::Read,
         arrived_at: now,
         gate: &SendGate::default(),
+        extended_config: false,
     };
     let error = match source.fetch(request).await {
         Ok(fetched) if secret.is_some() => {

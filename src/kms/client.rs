@@ -267,7 +267,11 @@ impl SecretSource for KmsSource {
             arrived_at: request.arrived_at,
             gate: request.gate,
         };
-        let answered = self.call(&GetSecretValue(request.secret), terms).await?;
+        let call = GetSecretValue {
+            secret: request.secret,
+            extended_config: request.extended_config,
+        };
+        let answered = self.call(&call, terms).await?;
         Ok(Fetched {
             secret: answered.answer.secret,
             scope: answered.scope,

@@ -21,7 +21,7 @@ use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, OpenLog};
 
 /// Tables whose keys all take effect at a reload, and single keys of other tables.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     "Client",
     "Server.DefaultSecrets",
     "Log.",
@@ -33,6 +33,7 @@ const LIVE: [&str; 11] = [
     "Cache.RefreshAhead",
     "Cache.WatchSeconds",
     "Server.IgnoreTransientErrors",
+    "Secret",
 ];
 
 /// Time for a new source to get credentials before readers use it anyway.
@@ -168,7 +169,7 @@ impl Reloader {
             self.replace_source(&loaded).await;
             self.config.kms = loaded.kms.clone();
         }
-        if touches(&["Cache.", "Server."]) {
+        if touches(&["Cache.", "Server.", "Secret"]) {
             self.service.set_policy(loaded.cache.policy.clone()).await;
         }
         for key in &live {

@@ -1,9 +1,10 @@
 //! Table `Cache`.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use kms_agent_cache::Policy;
+use kms_agent_cache::{Policies, Policy};
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::ChosenBackend;
 use kms_agent_core::{SecretId, SecretRef, VersionSelector};
@@ -13,12 +14,18 @@ use crate::backends::{BACKENDS, DEFAULT};
 const PREFETCH: &str =
     "a list of secret ids, or of tables with SecretId, VersionId and VersionStage";
 
+/// Values of `TtlSeconds`.
+pub(super) const TTL_RANGE: RangeInclusive<u32> = 0..=86_400;
+
+/// Values of `MaxStaleSeconds`.
+pub(super) const MAX_STALE_RANGE: RangeInclusive<u32> = 0..=2_592_000;
+
 /// Table `Cache` and the tables of the backends in it.
 #[derive(Debug)]
 pub(crate) struct CacheConfig {
     pub(crate) backend: ChosenBackend,
     pub(crate) size: NonZeroUsize,
-    pub(crate) policy: Policy,
+    pub(crate) policy: Policies,
     /// Secrets that are loaded at startup.
     pub(crate) prefetch: Vec<SecretRef>,
 }
@@ -29,24 +36,24 @@ impl CacheConfig {
         let backend = BACKENDS.configure(table, DEFAULT);
         let size = table.integer("CacheSize", 1..=100_000, 1000);
         let mut seconds =
-            |key, most, default| Duration::from_secs(table.integer(key, 0..=most, default).into());
-        let ttl = seconds("TtlSeconds", 86_400, 300);
-        let max_stale = seconds("MaxStaleSeconds", 2_592_000, 86_400);
-        let negative_ttl = seconds("NegativeTtlSeconds", 60, 5);
+            |key, range, default| Duration::from_secs(table.integer(key, range, default).into());
+        let ttl = seconds("TtlSeconds", TTL_RANGE, 300);
+        let max_stale = seconds("MaxStaleSeconds", MAX_STALE_RANGE, 86_400);
+        let negative_ttl = seconds("NegativeTtlSeconds", 0..=60, 5);
         let refresh_ahead = table.boolean("RefreshAhead", true);
         let watch_every = table.integer("WatchSeconds", 5..=3600, 30);
         let prefetch = table.tables("Prefetch", "SecretId", PREFETCH, read_secret);
         Some(Self {
             backend: backend?,
             size: NonZeroUsize::new(usize::try_from(size).ok()?)?,
-            policy: Policy {
+            policy: Policies::from(Policy {
                 ttl,
                 max_stale,
                 negative_ttl,
                 refresh_ahead,
                 serve_stale,
                 watch_every: Duration::from_secs(watch_every.into()),
-            },
+            }),
             prefetch: prefetch?,
         })
     }

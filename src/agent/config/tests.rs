@@ -12,7 +12,7 @@ fn an_empty_file_gives_every_default() {
     assert_eq!(config.server.http_port, 2025);
     assert_eq!(config.cache.backend.name, "InMemory");
     assert_eq!(config.cache.size.get(), 1000);
-    assert_eq!(config.cache.policy, kms_agent_cache::Policy::default());
+    assert_eq!(config.cache.policy, kms_agent_cache::Policies::default());
     assert_eq!(config.log.target, LogTarget::Folder("./logs/".into()));
 }
 
@@ -122,12 +122,38 @@ fn the_code_the_sample_file_and_the_page_name_the_same_keys_and_defaults() {
         .filter_map(|line| {
             let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
             let (default, _) = rest.split_once(" | ")?;
-            key.contains('.')
-                .then(|| (key.to_owned(), default.to_owned()))
+            (key.contains('.') || default == "[]").then(|| (key.to_owned(), default.to_owned()))
         })
         .collect();
     rows.sort();
     assert_eq!(rows, keys);
+}
+
+#[test]
+fn rules_by_secret_take_what_they_leave_out_from_the_general_ones() {
+    let text = "[Cache]\nTtlSeconds = 60\n[[Secret]]\nMatch = \"app/*\"\nMaxStaleSeconds = 0\n[[Secret]]\nMatch = \"*\"\n\
+                TtlSeconds = 5\nFetchExtendedConfig = true\n";
+    let policy = Config::parse(text, "config.toml").unwrap().cache.policy;
+    for (id, ttl, max_stale, extended) in [
+        ("app/db", 60, 0, false),
+        ("web", 5, 86_400, true),
+        ("acs:kms:cn-hangzhou:1:secret/app/db", 5, 86_400, true),
+    ] {
+        let id = kms_agent_core::SecretId::parse(id).unwrap();
+        let rule = policy.of(&id);
+        assert_eq!(
+            (rule.ttl.as_secs(), rule.max_stale.as_secs()),
+            (ttl, max_stale)
+        );
+        assert_eq!(policy.wants_extended_config(&id), extended);
+    }
+    assert_eq!(
+        problems("[[Secret]]\nTtlSeconds = 86401\nMatch = \"\"\nTtlSecond = 5\n"),
+        "config.toml has 3 problems:\n  \
+         config.toml:2: Secret.TtlSeconds: must be a whole number from 0 to 86400\n  \
+         config.toml:3: Secret.Match: is empty; write a pattern of names or ARNs, such as \"app/*\"\n  \
+         config.toml:4: Secret.TtlSecond: unknown key; did you mean TtlSeconds?"
+    );
 }
 
 fn overrides(variables: &[(&str, &str)]) -> Overrides {

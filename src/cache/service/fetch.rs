@@ -89,6 +89,7 @@ impl SecretService {
                     purpose,
                     arrived_at,
                     gate: &gate,
+                    extended_config: self.policy.load().wants_extended_config(&key.secret.id),
                 })
                 .await
                 .and_then(|fetched| require_version(&key.secret, fetched)),
@@ -151,7 +152,7 @@ impl SecretService {
                     let remembered_for = if is_of_this_agent {
                         Duration::ZERO
                     } else {
-                        self.policy.load().negative_ttl
+                        self.policy.load().general.negative_ttl
                     };
                     lease.refuse(&error, is_decision, remembered_for).await;
                 }
@@ -168,13 +169,14 @@ impl SecretService {
 
     /// Outcome of an earlier fetch that was stored after this reader looked into the cache.
     async fn stored_meanwhile(&self, key: &SecretKey) -> Option<FetchOutcome> {
-        let policy = self.policy.load_full();
-        if let Some(refusal) = self.recall(key, &policy) {
+        let policies = self.policy.load_full();
+        let policy = policies.of(&key.secret.id);
+        if let Some(refusal) = self.recall(key, policy) {
             return Some(Err(refusal));
         }
         let now = self.timeline.now();
         let entry = self.entry(key, now).await?;
-        let freshness = self.judge(&policy, &entry.lifetime, now);
+        let freshness = self.judge(policy, &entry.lifetime, now);
         let is_wanted = !matches!(freshness, Freshness::Fresh { .. })
             || refresh::is_due(key, &entry.lifetime, freshness, now);
         (!is_wanted).then_some(Ok(FetchedAnswer {
@@ -195,7 +197,8 @@ impl SecretService {
         key: &SecretKey,
         purpose: Purpose,
     ) -> Result<Option<Box<dyn Lease>>, FetchOutcome> {
-        let policy = self.policy.load_full();
+        let policies = self.policy.load_full();
+        let policy = policies.of(&key.secret.id);
         let Some(fleet) = self.backend.fleet() else {
             return Ok(None);
         };
@@ -205,7 +208,7 @@ impl SecretService {
         let watched = self.watches.get(&key.secret);
         let satisfied_by = |lifetime: &Lifetime| {
             let now = self.timeline.now();
-            let freshness = self.judge(&policy, lifetime, now);
+            let freshness = self.judge(policy, lifetime, now);
             let satisfies = match purpose {
                 Purpose::Refresh => !refresh::is_due(key, lifetime, freshness, now),
                 Purpose::Watch => watched.as_ref().is_none_or(|watched| {
@@ -275,7 +278,8 @@ impl SecretService {
         mark: u64,
     ) -> bool {
         let _together = self.writing.read().await;
-        let policy = self.policy.load();
+        let policies = self.policy.load();
+        let policy = policies.of(&key.secret.id);
         if policy.ttl.is_zero() || self.purge_log.has_covered_since(mark, &key.secret.id) {
             return false;
         }

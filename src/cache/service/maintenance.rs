@@ -12,7 +12,7 @@ use kms_agent_core::source::SecretSource;
 
 use super::SecretService;
 use super::listing::SCAN_PAGE;
-use crate::policy::Policy;
+use crate::policy::Policies;
 
 /// Interval of sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -24,8 +24,8 @@ impl SecretService {
     /// Puts new rules in force, for entries already held too: what the new rules let live longer does, and
     /// what they call dead is wiped by the next sweep. Entries of another scope than today's are dropped where
     /// the rules change: no reader gets them, and to write one would make its scope the one last used.
-    pub async fn set_policy(&self, policy: Policy) {
-        self.policy.store(Arc::new(policy));
+    pub async fn set_policy(&self, policy: impl Into<Policies>) {
+        self.policy.store(Arc::new(policy.into()));
         self.watches.wake_all();
         // An error ends it: the backend is in trouble, and its wrapper has said so.
         let _ = self.restamp_all().await;
@@ -48,7 +48,8 @@ impl SecretService {
         loop {
             let page = self.backend.scan(from, SCAN_PAGE).await?;
             for item in page.items {
-                let lifetime = self.policy.load().restamp(item.lifetime);
+                let policy = self.policy.load_full();
+                let lifetime = policy.of(&item.key.secret.id).restamp(item.lifetime);
                 if lifetime == item.lifetime {
                     continue;
                 }
@@ -109,7 +110,8 @@ impl SecretService {
                 resumed = None;
             }
             let now = self.timeline.now();
-            self.negative.sweep(self.policy.load().negative_ttl, now);
+            let negative_ttl = self.policy.load().general.negative_ttl;
+            self.negative.sweep(negative_ttl, now);
             self.outage.sweep(self.boot());
             self.tell();
             self.pass_on_confirmation();

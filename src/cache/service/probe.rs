@@ -106,6 +106,7 @@ impl SecretService {
             purpose: Purpose::Read,
             arrived_at: self.boot(),
             gate: &SendGate::default(),
+            extended_config: false,
         };
         let result = source.fetch(request).await;
         if !Arc::ptr_eq(&source, &self.source.load()) {
@@ -154,7 +155,7 @@ impl SecretService {
         let Some(scope) = self.scope() else {
             return false;
         };
-        let policy = self.policy();
+        let policies = self.policy();
         let mut from = None;
         loop {
             let Ok(page) = self.backend.scan(from, SCAN_PAGE).await else {
@@ -162,8 +163,9 @@ impl SecretService {
             };
             let now = self.timeline.now();
             let servable = page.items.iter().any(|item| {
+                let policy = policies.of(&item.key.secret.id);
                 item.key.scope == scope
-                    && match self.judge(&policy, &item.lifetime, now) {
+                    && match self.judge(policy, &item.lifetime, now) {
                         Freshness::Fresh { .. } => true,
                         Freshness::Expired { .. } => policy.serve_stale,
                         Freshness::Dead => false,

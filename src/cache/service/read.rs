@@ -36,18 +36,19 @@ impl SecretService {
             scope = self.scope();
             now = self.timeline.now();
         }
-        let policy = self.policy.load();
+        let policies = self.policy.load();
+        let policy = policies.of(&secret.id);
         let known = scope.is_some();
         let key = key_in(scope, secret.clone());
         match demand {
             Demand::RefreshNow => {
                 let (purpose, reason) = (Purpose::RefreshNow, ForwardReason::Request);
-                let answer = self.forwarded(&key, purpose, &policy, reason, arrived_at);
+                let answer = self.forwarded(&key, purpose, policy, reason, arrived_at);
                 return self.counted(Box::pin(answer).await);
             }
             Demand::Any if policy.ttl.is_zero() => {
                 let reason = ForwardReason::Bypass;
-                let answer = Box::pin(self.fetch(&key, &policy, reason, arrived_at)).await;
+                let answer = Box::pin(self.fetch(&key, policy, reason, arrived_at)).await;
                 return self.counted(answer);
             }
             Demand::Any => {}
@@ -58,14 +59,14 @@ impl SecretService {
             None
         };
         let Some(entry) = entry else {
-            let answer = Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await;
+            let answer = Box::pin(self.fetch(&key, policy, ForwardReason::Miss, arrived_at)).await;
             return self.counted(answer);
         };
-        let freshness = self.judge(&policy, &entry.lifetime, now);
+        let freshness = self.judge(policy, &entry.lifetime, now);
         let answer = match freshness {
             Freshness::Fresh { left } => {
                 if policy.refresh_ahead && refresh::is_due(&key, &entry.lifetime, freshness, now) {
-                    self.refresh_ahead(&key, &policy);
+                    self.refresh_ahead(&key, policy);
                 }
                 self.metrics.hit.inc();
                 return Ok(Answer {
@@ -75,13 +76,13 @@ impl SecretService {
                 });
             }
             Freshness::Expired { .. } if policy.serve_stale => {
-                Box::pin(self.fetch_or_stale(&key, &policy, entry, arrived_at)).await
+                Box::pin(self.fetch_or_stale(&key, policy, entry, arrived_at)).await
             }
             Freshness::Expired { .. } => {
-                Box::pin(self.fetch(&key, &policy, ForwardReason::Stale, arrived_at)).await
+                Box::pin(self.fetch(&key, policy, ForwardReason::Stale, arrived_at)).await
             }
             Freshness::Dead => {
-                Box::pin(self.fetch(&key, &policy, ForwardReason::Miss, arrived_at)).await
+                Box::pin(self.fetch(&key, policy, ForwardReason::Miss, arrived_at)).await
             }
         };
         self.counted(answer)

@@ -49,7 +49,7 @@ impl SecretService {
     async fn check_in_turn(self: &Arc<Self>, secret: &SecretRef, watched: &WatchedSecret) {
         let mut failures = 0;
         loop {
-            let every = self.policy.load().watch_every;
+            let every = self.policy.load().general.watch_every;
             let now = self.timeline.now();
             let due_at = watched.known().due_at(every).unwrap_or(now);
             let mut pause = due_at.since(now);
@@ -92,7 +92,7 @@ impl SecretService {
             let now = self.timeline.now();
             if let Some(entry) = self.entry(&key, now).await {
                 let lifetime = entry.lifetime;
-                match self.judge(&self.policy.load(), &lifetime, now) {
+                match self.judge(self.policy.load().of(&secret.id), &lifetime, now) {
                     Freshness::Fresh { .. }
                         if known.asked_at.is_none_or(|at| at < lifetime.fetched_at) =>
                     {
@@ -107,7 +107,7 @@ impl SecretService {
                 }
             }
         }
-        if let Some(refusal) = self.recall(&key, &self.policy.load()) {
+        if let Some(refusal) = self.recall(&key, &self.policy.load().general) {
             watched.note_answered(&known);
             watched.note_refusal(&refusal, self.timeline.now());
             return Checked::Done;

@@ -6,7 +6,10 @@ use crate::gateway::error;
 use crate::gateway::wire::{self, GET_SECRET_VALUE, SecretAnswer};
 
 /// `GetSecretValue`.
-pub(super) struct GetSecretValue<'a>(pub(super) &'a SecretRef);
+pub(super) struct GetSecretValue<'a> {
+    pub(super) secret: &'a SecretRef,
+    pub(super) extended_config: bool,
+}
 
 impl KmsCall for GetSecretValue<'_> {
     type Answer = SecretAnswer;
@@ -14,12 +17,16 @@ impl KmsCall for GetSecretValue<'_> {
     const ACTION: &'static str = GET_SECRET_VALUE;
 
     fn parameters(&self) -> Vec<(&'static str, &str)> {
-        wire::parameters(self.0)
+        let mut parameters = wire::parameters(self.secret);
+        if self.extended_config {
+            parameters.push(("FetchExtendedConfig", "true"));
+        }
+        parameters
     }
 
     fn read(&self, body: Zeroizing<Vec<u8>>) -> Result<SecretAnswer, SourceError> {
         match wire::decode(body) {
-            Some(answer) if answer.is_for(self.0) => Ok(answer),
+            Some(answer) if answer.is_for(self.secret) => Ok(answer),
             Some(_) => Err(error::mixed_up()),
             None => Err(error::not_kms(200)),
         }

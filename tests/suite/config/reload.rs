@@ -54,6 +54,34 @@ fn a_shorter_ttl_counts_for_entries_already_held() {
 }
 
 #[test]
+fn a_rule_for_some_secrets_counts_for_entries_already_held() {
+    let cloud = Cloud::start();
+    for name in ["app/db", "web"] {
+        cloud.put(name, "old");
+    }
+    let agent = cloud.setup().start();
+    let value = |name| agent.read(name).json()["SecretData"].clone();
+    for name in ["app/db", "web"] {
+        assert_eq!(value(name), "old");
+        cloud.put(name, "new");
+    }
+    reload(
+        &agent,
+        |text| format!("{text}[[Secret]]\nMatch = \"app/*\"\nTtlSeconds = 1\n"),
+        RELOADED,
+    );
+    let began = Instant::now();
+    while value("app/db") != "new" {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "the rule never counts"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(value("web"), "old");
+}
+
+#[test]
 fn another_kms_takes_over_without_a_dropped_request() {
     let (here, there) = (Cloud::start(), Cloud::start());
     // Both clouds know the agent's key.

@@ -59,7 +59,7 @@ async fn only_an_entry_that_would_be_answered_counts() {
     assert!(harness.service.holds_servable().await);
     let strict = Policy {
         serve_stale: false,
-        ..(*harness.service.policy()).clone()
+        ..harness.service.policy().general.clone()
     };
     harness.service.set_policy(strict).await;
     harness.clock.advance(secs(2));

@@ -122,6 +122,7 @@ pub(super) fn read(
                 purpose: Purpose::Read,
                 arrived_at,
                 gate: &SendGate::default(),
+                extended_config: false,
             })
             .await
     })

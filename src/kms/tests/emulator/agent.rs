@@ -20,6 +20,7 @@ pub(crate) struct Agent {
     pub(crate) emulator: Emulator,
     pub(crate) settings: Settings,
     pub(crate) variables: Vec<(&'static str, String)>,
+    pub(crate) extended_config: bool,
     /// Made when it is first needed, from what the fields say by then.
     pub(crate) source: Option<Arc<KmsSource>>,
 }
@@ -50,6 +51,7 @@ impl Agent {
             emulator,
             settings,
             variables,
+            extended_config: false,
             source: None,
         }
     }
@@ -106,6 +108,7 @@ impl Agent {
                 purpose: Purpose::Read,
                 arrived_at: SystemClock.boot(),
                 gate: &SendGate::default(),
+                extended_config: self.extended_config,
             })
             .await
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use kms_agent_core::VersionSelector;
 use kms_agent_core::source::SourceErrorKind;
-use kms_agent_emulator::{Action, Emulator, Fault, FaultKind, Options, PutSecret};
+use kms_agent_emulator::{
+    Action, Emulator, Fault, FaultKind, Options, PutSecret, Rotation, SecretType,
+};
 
 use crate::agent::{Agent, NAME, file_of, holds};
 
@@ -76,6 +78,23 @@ async fn a_secret_is_read_over_tls_of_an_authority_that_only_the_ca_file_knows()
         error.report()
     );
     assert_eq!(agent.calls(Action::GetSecretValue), 0);
+}
+
+#[tokio::test]
+async fn the_extended_configuration_is_asked_for_where_a_rule_says_so() {
+    for extended_config in [false, true] {
+        let mut agent = Agent::start();
+        agent.extended_config = extended_config;
+        let rotation = Rotation {
+            extended_config: Some(r#"{"SecretSubType":"SingleUser"}"#.to_owned()),
+            ..Rotation::default()
+        };
+        let order = PutSecret::new("rds", "value").managed(SecretType::Rds, rotation);
+        agent.emulator.put_secret(order).expect("a secret");
+        let fetched = agent.read("rds").await.expect("a secret");
+        let text = std::str::from_utf8(fetched.secret.answer.expose()).expect("text");
+        assert_eq!(text.contains("SingleUser"), extended_config);
+    }
 }
 
 #[tokio::test]
@@ -159,6 +178,7 @@ async fn a_closed_port_is_unavailable() {
         emulator: Emulator::start(Options::default()).expect("an emulator"),
         settings,
         variables,
+        extended_config: false,
         source: None,
     };
     assert_eq!(agent.kind().await, SourceErrorKind::Unavailable);

@@ -138,7 +138,8 @@ fn entries(app: &App, items: &[&ScanItem], now: Timestamp) -> Vec<EntryStatus> {
     items
         .iter()
         .map(|item| {
-            let freshness = app.service.judge(&policy, &item.lifetime, now);
+            let policy = policy.of(&item.key.secret.id);
+            let freshness = app.service.judge(policy, &item.lifetime, now);
             EntryStatus::new(item, freshness, now)
         })
         .collect()
