@@ -37,6 +37,7 @@ pub(crate) enum Reject {
     TooManyConnections,
     InvalidUpstreamAnswer,
     StoreUnavailable,
+    FieldNotFound,
 }
 
 impl Reject {
@@ -60,6 +61,7 @@ impl Reject {
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "TooManyConnections"),
             Self::InvalidUpstreamAnswer => (StatusCode::BAD_GATEWAY, "InvalidUpstreamAnswer"),
             Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "StoreUnavailable"),
+            Self::FieldNotFound => (StatusCode::NOT_FOUND, "FieldNotFound"),
         }
     }
 

@@ -5,6 +5,7 @@
 mod aws;
 mod kms;
 mod kms_response;
+mod part;
 mod vault;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 pub use self::kms::KMS_MEDIA_TYPE;
 use crate::error::ApiError;
 use crate::member;
-use crate::query::SecretQuery;
+use crate::query::{RequestedPart, SecretQuery};
 use crate::response::{self, FullResponse};
 
 /// Every format, at the index that is its number in `Server.ResponseType`.
@@ -144,10 +145,19 @@ impl ResponseType {
     pub(crate) fn secret(
         self,
         requested: RequestedSecret<'_>,
+        wanted: &RequestedPart,
         answer: Answer,
         headers: HeaderMap,
     ) -> Result<FullResponse, ApiError> {
-        let body = self.0.body(answer.secret.answer, requested)?;
+        let value = match &wanted.field {
+            None => answer.secret.answer,
+            Some(field) => part::with_member(&answer.secret.answer, field)?,
+        };
+        let body = if wanted.is_value_alone {
+            part::value_alone(&value)?
+        } else {
+            (self.0.body(value, requested)?, response::JSON)
+        };
         Ok(response::secret(headers, body, answer.age, &answer.status))
     }
 

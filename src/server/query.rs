@@ -15,11 +15,28 @@ use crate::error::{ApiError, Reject};
 pub(crate) struct SecretQuery {
     pub(crate) secret: SecretRef,
     pub(crate) demand: Demand,
+    pub(crate) part: RequestedPart,
 }
 
-/// `?secretId=…&versionId=…&versionStage=…&refreshNow=…`
+/// Part of the secret that the response carries.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestedPart {
+    /// Member of the value, in place of the whole value.
+    pub(crate) field: Option<Box<str>>,
+    /// The value alone, without the response around it.
+    pub(crate) is_value_alone: bool,
+}
+
+/// `?secretId=…` and the parameters of a read.
 pub(crate) fn parse_query(query: &str) -> Result<SecretQuery, ApiError> {
-    const KNOWN: [&str; 4] = ["secretId", "versionId", "versionStage", "refreshNow"];
+    const KNOWN: [&str; 6] = [
+        "secretId",
+        "versionId",
+        "versionStage",
+        "refreshNow",
+        "field",
+        "format",
+    ];
     let parameters = QueryParameters::parse(query, &KNOWN)?;
     let Some(id) = parameters.get("secretId").filter(|id| !id.is_empty()) else {
         return Err(Reject::MissingParameter.because("Name the secret: ?secretId=<name or ARN>."));
@@ -27,9 +44,9 @@ pub(crate) fn parse_query(query: &str) -> Result<SecretQuery, ApiError> {
     parameters.secret(id)
 }
 
-/// `<PathPrefix><id>?versionId=…&versionStage=…&refreshNow=…`; `path` is the part after the prefix.
+/// `<PathPrefix><id>` and the parameters of a read; `path` is the part after the prefix.
 pub(crate) fn parse_path(path: &str, query: &str) -> Result<SecretQuery, ApiError> {
-    const KNOWN: [&str; 3] = ["versionId", "versionStage", "refreshNow"];
+    const KNOWN: [&str; 5] = ["versionId", "versionStage", "refreshNow", "field", "format"];
     QueryParameters::parse(query, &KNOWN)?.secret_in_path(path)
 }
 
@@ -86,6 +103,26 @@ impl<const N: usize> QueryParameters<'_, N> {
         Ok(SecretQuery {
             secret: SecretRef { id, selector },
             demand,
+            part: self.part()?,
+        })
+    }
+
+    fn part(&self) -> Result<RequestedPart, ApiError> {
+        let field = self.get("field");
+        if field == Some("") {
+            return Err(Reject::InvalidParameter
+                .because("The parameter field is empty; name a member of the value."));
+        }
+        let is_value_alone = match self.get("format") {
+            None => false,
+            Some("value") => true,
+            Some(_) => {
+                return Err(Reject::InvalidParameter.because("The parameter format takes value."));
+            }
+        };
+        Ok(RequestedPart {
+            field: field.map(Box::from),
+            is_value_alone,
         })
     }
 }
@@ -158,6 +195,12 @@ mod tests {
             ("secretId=a%00", "InvalidParameter"),
             ("secretId=a%0A", "InvalidParameter"),
             ("secretId=a&versionId=%07", "InvalidParameter"),
+            ("secretId=a&field=", "InvalidParameter"),
+            ("secretId=a&field=b&field=b", "InvalidParameter"),
+            ("secretId=a&field=%FF", "InvalidParameter"),
+            ("secretId=a&format=", "InvalidParameter"),
+            ("secretId=a&format=VALUE", "InvalidParameter"),
+            ("secretId=a&format=json", "InvalidParameter"),
         ] {
             assert_eq!(code(parse_query(query)), expected, "{query}");
         }

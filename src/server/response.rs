@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::ApiError;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
@@ -26,11 +26,11 @@ pub(crate) type FullResponse = Response<Full<Bytes>>;
 /// Returns the response that carries a secret. Of `headers` only the memory is used.
 pub(crate) fn secret(
     headers: HeaderMap,
-    body: Bytes,
+    (body, kind): (Bytes, HeaderValue),
     age: Duration,
     status: &CacheStatus,
 ) -> FullResponse {
-    let mut response = json_with(headers, body);
+    let mut response = typed(headers, body, kind);
     let headers = response.headers_mut();
     headers.insert(AGE, HeaderValue::from(age.as_secs()));
     if let Some(status) = cache_status::value(status) {
@@ -57,12 +57,12 @@ pub(crate) fn error(body: Bytes, error: &ApiError) -> FullResponse {
 
 /// Returns a JSON response that no client may store or sniff.
 pub(crate) fn json(body: Bytes) -> FullResponse {
-    json_with(HeaderMap::with_capacity(8), body)
+    typed(HeaderMap::with_capacity(8), body, JSON)
 }
 
-fn json_with(mut headers: HeaderMap, body: Bytes) -> FullResponse {
+fn typed(mut headers: HeaderMap, body: Bytes, kind: HeaderValue) -> FullResponse {
     headers.clear();
-    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_TYPE, kind);
     headers.insert(CACHE_CONTROL, NO_STORE);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     let mut response = Response::new(Full::new(body));
@@ -73,20 +73,31 @@ fn json_with(mut headers: HeaderMap, body: Bytes) -> FullResponse {
 /// Serializes `document` into one buffer of exactly its size, which is wiped after it is sent. A buffer that grows would
 /// leave copies behind.
 pub(crate) fn encode(document: &impl Serialize) -> Bytes {
+    wiped(encode_wiped(document))
+}
+
+/// Serializes `document` as [`encode`] does.
+pub(crate) fn encode_wiped(document: &(impl Serialize + ?Sized)) -> Zeroizing<Vec<u8>> {
     let mut size = ByteCount(0);
     // Strings, numbers and raw JSON always serialize, and counting and memory take every byte.
     let _ = serde_json::to_writer(&mut size, document);
     let mut buffer = Zeroizing::new(Vec::with_capacity(size.0));
     let _ = serde_json::to_writer(&mut *buffer, document);
-    Bytes::from_owner(WipedBytes(buffer))
+    buffer
 }
 
-struct WipedBytes(Zeroizing<Vec<u8>>);
-
-impl AsRef<[u8]> for WipedBytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
+/// Returns a body of `owner`, which is wiped after it is sent.
+pub(crate) fn wiped<T>(owner: Zeroizing<T>) -> Bytes
+where
+    T: AsRef<[u8]> + zeroize::Zeroize + Send + 'static,
+{
+    struct Wiped<T: zeroize::Zeroize>(Zeroizing<T>);
+    impl<T: AsRef<[u8]> + zeroize::Zeroize> AsRef<[u8]> for Wiped<T> {
+        fn as_ref(&self) -> &[u8] {
+            (*self.0).as_ref()
+        }
     }
+    Bytes::from_owner(Wiped(owner))
 }
 
 struct ByteCount(usize);

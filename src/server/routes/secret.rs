@@ -106,7 +106,8 @@ async fn read(
     if let Some(record) = record {
         record.cache = cache_status::text(&answer.status);
     }
-    format.secret(RequestedSecret { id, region }, answer, headers)
+    let requested = RequestedSecret { id, region };
+    format.secret(requested, &query.part, answer, headers)
 }
 
 /// Refuses an ARN of another region: the agent reads from one region only.

@@ -140,6 +140,17 @@ impl Exchanges {
             for name in NAMES {
                 self.send(agent, path, &format!("GET {start}{name}"), &token);
             }
+            let mark = if start.contains('?') { '&' } else { '?' };
+            for part in [
+                "text{}format=value",
+                "binary{}format=value",
+                "object{}field=a.1&format=value",
+                "object{}field=a",
+                "object{}field=c",
+            ] {
+                let target = part.replace("{}", &mark.to_string());
+                self.send(agent, path, &format!("GET {start}{target}"), &token);
+            }
             self.send(agent, path, &format!("GET {start}text"), "");
             self.refuse(agent, path, "GET", &format!("{start}text"));
         }

@@ -1,6 +1,7 @@
 //! Bodies of the secret routes in each `ResponseType`, byte for byte.
 
 mod error;
+mod part;
 mod secret;
 mod vault;
 

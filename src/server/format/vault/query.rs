@@ -6,7 +6,14 @@ use crate::query::{QueryParameters, SecretQuery};
 /// `<PathPrefix>secret/data/<id>?version=…` besides the parameters of the other formats; the prefix `secret/data/` may be
 /// absent. KMS versions have no numbers, so `version` can only name the latest one.
 pub(crate) fn parse_path(path: &str, query: &str) -> Result<SecretQuery, ApiError> {
-    const KNOWN: [&str; 4] = ["versionId", "versionStage", "refreshNow", "version"];
+    const KNOWN: [&str; 6] = [
+        "versionId",
+        "versionStage",
+        "refreshNow",
+        "field",
+        "format",
+        "version",
+    ];
     let parameters = QueryParameters::parse(query, &KNOWN)?;
     if !matches!(parameters.get("version"), None | Some("0" | "1")) {
         return Err(Reject::InvalidParameter.because(

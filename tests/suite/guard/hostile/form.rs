@@ -44,6 +44,34 @@ fn only_a_path_is_a_target() {
 }
 
 #[test]
+fn parameters_are_known_whole_and_present_once() {
+    let (_cloud, agent) = agent();
+    let invalid = Refused(400, "InvalidParameter");
+    for (query, expected) in [
+        ("", Served),
+        ("&&", Served),
+        ("field", invalid),
+        ("field=", invalid),
+        ("field=a", invalid),
+        ("field=a&field=a", invalid),
+        ("field=%", invalid),
+        ("field=%FF", invalid),
+        ("field=%00", invalid),
+        ("Field=a", invalid),
+        ("format", invalid),
+        ("format=", invalid),
+        ("format=Value", invalid),
+        ("format=value%00", invalid),
+        ("format=value,value", invalid),
+        ("format=value&format=value", invalid),
+        ("format=value&field=..", invalid),
+    ] {
+        let request = with_lines("").replace("/v1/s", &format!("/v1/s?{query}"));
+        expect(&agent, &request, expected);
+    }
+}
+
+#[test]
 fn a_body_is_refused_however_it_is_announced() {
     let (_cloud, agent) = agent();
     let chunk = "\r\n1\r\nx\r\n0\r\n";

@@ -67,7 +67,7 @@ const OWN_ERRORS: [(&str, Error); 8] = [
         Error(
             400,
             "InvalidParameter",
-            "Unknown parameter x; there are secretId, versionId, versionStage, refreshNow.",
+            "Unknown parameter x; there are secretId, versionId, versionStage, refreshNow, field, format.",
         ),
     ),
     (
