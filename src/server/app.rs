@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kms_agent_cache::{Answer, Demand, Prefetch, SecretService, Tasks};
+use kms_agent_cache::{Answer, Demand, Prefetch, SecretService, Tasks, Watch};
 use kms_agent_core::{SourceError, Timestamp};
 use prometheus_client::registry::Registry;
 
@@ -39,5 +39,10 @@ impl App {
         demand: Demand,
     ) -> Result<Answer, Arc<SourceError>> {
         self.service.read(allowed.secret(), demand).await
+    }
+
+    /// Watches a secret for a caller that may use it.
+    pub(crate) fn watch(&self, allowed: Allowed<'_>) -> Watch {
+        self.service.watch(allowed.secret())
     }
 }

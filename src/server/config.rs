@@ -38,6 +38,8 @@ pub struct ServerSettings {
     pub path_prefix: String,
     /// Number of connections that are served at a time.
     pub max_conn: usize,
+    /// Number of requests that may wait for a change at a time.
+    pub max_watchers: usize,
     /// Format of the secret routes.
     pub response_type: ResponseType,
     /// Secrets that the agent's own token opens.
@@ -61,6 +63,7 @@ impl ServerSettings {
             parse_prefix,
         );
         let max_conn = table.integer("MaxConn", 1..=1000, 800);
+        let max_watchers = table.integer("MaxWatchers", 0..=10_000, 1000);
         let response_type = table.integer("ResponseType", 0..=ResponseType::LAST, 0);
         let default_secrets = table.strings(
             "DefaultSecrets",
@@ -74,6 +77,7 @@ impl ServerSettings {
             ssrf_headers: ssrf_headers?,
             path_prefix: path_prefix?,
             max_conn: usize::try_from(max_conn).unwrap_or(usize::MAX),
+            max_watchers: usize::try_from(max_watchers).unwrap_or(usize::MAX),
             response_type: ResponseType::numbered(response_type).unwrap_or(ResponseType::KMS),
         })
     }

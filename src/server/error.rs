@@ -38,6 +38,7 @@ pub(crate) enum Reject {
     InvalidUpstreamAnswer,
     StoreUnavailable,
     FieldNotFound,
+    TooManyWatchers,
 }
 
 impl Reject {
@@ -62,6 +63,7 @@ impl Reject {
             Self::InvalidUpstreamAnswer => (StatusCode::BAD_GATEWAY, "InvalidUpstreamAnswer"),
             Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "StoreUnavailable"),
             Self::FieldNotFound => (StatusCode::NOT_FOUND, "FieldNotFound"),
+            Self::TooManyWatchers => (StatusCode::TOO_MANY_REQUESTS, "TooManyWatchers"),
         }
     }
 

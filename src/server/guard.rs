@@ -9,6 +9,7 @@ mod head;
 
 use http::request::Parts;
 use http::{HeaderName, Method};
+use zeroize::Zeroizing;
 
 pub(crate) use self::authority::Authorities;
 use self::head::Head;
@@ -129,7 +130,18 @@ fn identify(app: &App, head: &Head<'_>, peer: &Peer) -> Option<Caller> {
     caller.filter(|_| !head.is_token_doubled)
 }
 
-fn unknown_caller(app: &App) -> ApiError {
+/// A token that a request has shown, wiped on drop.
+pub(crate) type ShownToken = Zeroizing<Vec<u8>>;
+
+/// Returns the tokens of an admitted request, so that its rights can be decided again.
+pub(crate) fn shown_tokens(app: &App, request: &Parts) -> Vec<ShownToken> {
+    let head = Head::read(&request.headers, &app.settings.ssrf_headers);
+    let tokens = head.tokens.iter().flatten();
+    tokens.map(|token| Zeroizing::new(token.to_vec())).collect()
+}
+
+/// Returns the error for a caller that is not known.
+pub(crate) fn unknown_caller(app: &App) -> ApiError {
     let names: Vec<&str> = app
         .settings
         .ssrf_headers

@@ -1,6 +1,6 @@
 //! Parameters and paths that name a secret.
 
-mod parameters;
+pub(crate) mod parameters;
 
 use kms_agent_cache::Demand;
 use kms_agent_core::secret::InvalidText;
@@ -127,7 +127,8 @@ impl<const N: usize> QueryParameters<'_, N> {
     }
 }
 
-fn invalid(name: &str, error: InvalidText) -> ApiError {
+/// Returns the error for a parameter that is not a valid text.
+pub(crate) fn invalid(name: &str, error: InvalidText) -> ApiError {
     Reject::InvalidParameter.because(format!("The parameter {name} {error}."))
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod router;
 pub(crate) mod secret;
+pub(crate) mod watch;
 
 /// A route: where it is, who may use it, and how its errors are written.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(crate) enum ErrorFormat {
 pub(crate) enum RouteHandler {
     SecretByQuery,
     SecretByPath,
+    Watch,
     Status,
     Purge,
     Ping,
@@ -56,6 +58,7 @@ pub(crate) const ROUTES: &[Route] = &[
     //    path                                              methods      token  errors                   handler
     route(AT_QUERY,                                         "GET",       true,  ErrorFormat::Configured, RouteHandler::SecretByQuery),
     route(RoutePath::BelowPrefix,                           "GET",       true,  ErrorFormat::Configured, RouteHandler::SecretByPath),
+    route(RoutePath::Exact("/agent/watch", "?secretId=<id>"), "GET",     true,  ErrorFormat::Kms,        RouteHandler::Watch),
     route(RoutePath::Exact("/agent/status", ""),            "GET",       true,  ErrorFormat::Kms,        RouteHandler::Status),
     route(RoutePath::Exact("/agent/purge", ""),             "POST",      true,  ErrorFormat::Kms,        RouteHandler::Purge),
     route(RoutePath::Exact("/ping", ""),                    "GET, HEAD", false, ErrorFormat::Kms,        RouteHandler::Ping),

@@ -8,6 +8,7 @@ mod progress;
 mod request_head;
 mod slots;
 mod stream;
+mod waiting;
 
 use std::io;
 use std::sync::Arc;
@@ -146,8 +147,16 @@ impl Acceptor {
         // Without a slot the connection is closed at once.
         if let Some(slot) = self.slots.take(&self.stop) {
             let context = Arc::clone(&self.context);
-            self.connections
-                .spawn(connection::run(context, stream, peer, slot));
+            let (connections, stop) = (self.connections.clone(), self.stop.clone());
+            self.connections.spawn(async move {
+                if let Some(waiting) =
+                    connection::run(Arc::clone(&context), stream, peer, slot).await
+                {
+                    let (request, stream, peer) = waiting;
+                    // A small task of its own: this one would keep the room of a connection.
+                    connections.spawn(request.finish(context, stream, peer, stop));
+                }
+            });
         }
     }
 }

@@ -55,6 +55,10 @@ def complaints(document, exchange):
         if not jsonschema_rs.is_valid(header["schema"], value):
             yield f"{name}: {value!r} is not what is documented"
     media_type = given.get("content-type")
+    if "content" not in response:
+        if exchange["body"] or media_type:
+            yield "there is a body"
+        return
     if media_type not in response["content"]:
         yield f"the content type {media_type} is not documented"
         return

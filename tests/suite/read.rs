@@ -5,3 +5,4 @@ mod format;
 mod name;
 mod outage;
 mod read_secret;
+mod watch;

@@ -10,6 +10,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use kms_agent_core::pattern::Pattern;
 use kms_agent_core::{SecretId, SecretRef};
+use tokio::sync::watch;
 
 use super::client::{Client, DEFAULT_CLIENT, covers};
 use super::peer::{GroupLookup, Peer, UnmappedIds};
@@ -105,6 +106,12 @@ impl Access {
     /// Puts other rules in force. Requests that are decided already keep their answer.
     pub fn replace(&self, rules: AccessRules) {
         self.rules.store(rules.into());
+        self.token.note_change();
+    }
+
+    /// Returns a receiver that learns when a token or a rule has changed.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.token.changed()
     }
 
     /// Whether the source of a token has no valid one.

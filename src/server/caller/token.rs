@@ -98,6 +98,8 @@ struct SourceReads {
     begun: AtomicU64,
     /// Value of `begun` for the last completed read.
     done: watch::Sender<u64>,
+    /// Learns when one of the tokens was replaced.
+    changed: watch::Sender<()>,
 }
 
 impl TokenStore {
@@ -112,6 +114,7 @@ impl TokenStore {
                 wanted: Condvar::new(),
                 begun: AtomicU64::new(0),
                 done: watch::Sender::new(0),
+                changed: watch::Sender::new(()),
             }),
         }
     }
@@ -130,6 +133,17 @@ impl TokenStore {
     pub fn replace(&self, token: Token) {
         self.current.store(token.into());
         self.stuck.store(false, Ordering::Relaxed);
+        self.note_change();
+    }
+
+    /// Wakes the requests that wait, so that their rights are decided again.
+    pub(super) fn note_change(&self) {
+        self.reads.changed.send_replace(());
+    }
+
+    /// Returns a receiver that learns when this token, or one beside it, was replaced.
+    pub(super) fn changed(&self) -> watch::Receiver<()> {
+        self.reads.changed.subscribe()
     }
 
     /// Notes whether the token source has no valid token.

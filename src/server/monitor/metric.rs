@@ -15,6 +15,8 @@ use super::readiness::{CHECKS, Readiness};
 pub struct HttpMetrics {
     entries: Gauge,
     store_bytes: Gauge,
+    /// Requests that wait for a change.
+    pub(crate) watchers: Gauge,
     checks: [Gauge; CHECKS.len()],
     ok: Counter,
     invalid: Counter,
@@ -35,8 +37,8 @@ struct CheckLabels {
 }
 
 impl HttpMetrics {
-    /// Registers `requests{outcome}`, `cache_entries`, `store_bytes` and `check_state{check}` under the registry's
-    /// prefix.
+    /// Registers `requests{outcome}`, `cache_entries`, `store_bytes`, `watchers` and `check_state{check}` under the
+    /// registry's prefix.
     pub fn register(registry: &mut Registry) -> Self {
         let family = Family::<OutcomeLabels, Counter>::default();
         registry.register("requests", "HTTP requests by outcome", family.clone());
@@ -48,6 +50,12 @@ impl HttpMetrics {
             "Size of the cache's store on disk; 0 without one",
             store_bytes.clone(),
         );
+        let watchers = Gauge::default();
+        registry.register(
+            "watchers",
+            "Requests that wait for a change of a secret",
+            watchers.clone(),
+        );
         let states = Family::<CheckLabels, Gauge>::default();
         registry.register(
             "check_state",
@@ -58,6 +66,7 @@ impl HttpMetrics {
         Self {
             entries,
             store_bytes,
+            watchers,
             checks: CHECKS.map(|check| states.get_or_create(&CheckLabels { check }).clone()),
             ok: counter("ok"),
             invalid: counter("invalid"),

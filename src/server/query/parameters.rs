@@ -26,20 +26,13 @@ impl<'a, const N: usize> QueryParameters<'a, N> {
             let name = decode(name, "The name of a parameter")?;
             let mut slots = known.iter().zip(&mut values);
             let Some((name, slot)) = slots.find(|(known, _)| **known == name) else {
-                // Cut, since it may be anything.
-                let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
-                return Err(Reject::InvalidParameter.because(format!(
-                    "Unknown parameter {shown}; there are {}.",
-                    known.join(", ")
-                )));
+                return Err(unknown(&name, known));
             };
             if slot
                 .replace(decode(value, format_args!("The parameter {name}"))?)
                 .is_some()
             {
-                return Err(Reject::InvalidParameter.because(format!(
-                    "The parameter {name} is given twice; send it once."
-                )));
+                return Err(given_twice(name));
             }
         }
         Ok(Self { known, values })
@@ -64,9 +57,30 @@ impl<'a, const N: usize> QueryParameters<'a, N> {
     }
 }
 
+/// Returns the error for a parameter that is not one of `known`.
+pub(crate) fn unknown(name: &str, known: &[&str]) -> ApiError {
+    Reject::InvalidParameter.because(format!(
+        "Unknown parameter {}; there are {}.",
+        shown(name),
+        known.join(", ")
+    ))
+}
+
+/// Returns the error for a parameter that may be present once only.
+pub(crate) fn given_twice(name: &str) -> ApiError {
+    Reject::InvalidParameter.because(format!(
+        "The parameter {name} is given twice; send it once."
+    ))
+}
+
+/// Returns the beginning of a name, which may be anything.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_debug).collect()
+}
+
 /// Decodes percent-encoding strictly: a `%` that does not begin an escape is an error, and so are bytes that are not
 /// UTF-8. A `+` stays a plus, which secret names may have; a space they may not.
-pub(super) fn decode(text: &str, what: impl Display) -> Result<Cow<'_, str>, ApiError> {
+pub(crate) fn decode(text: &str, what: impl Display) -> Result<Cow<'_, str>, ApiError> {
     if !text.as_bytes().contains(&b'%') {
         return Ok(Cow::Borrowed(text));
     }

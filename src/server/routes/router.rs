@@ -36,8 +36,10 @@ fn methods(route: &'static Route) -> MethodRouter<Arc<App>, Infallible> {
         refuse_method(&app, route, &method)
     };
     let methods = match route.handler {
-        // A GET of these two does not reach the router: `serve` answers it without boxing a future.
-        RouteHandler::SecretByQuery | RouteHandler::SecretByPath => return any(refuse),
+        // A GET of these does not reach the router: `serve` answers it.
+        RouteHandler::SecretByQuery | RouteHandler::SecretByPath | RouteHandler::Watch => {
+            return any(refuse);
+        }
         RouteHandler::Status => get(agent::status),
         RouteHandler::Purge => post(agent::purge),
         RouteHandler::Ping => get(health::ping),

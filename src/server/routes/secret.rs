@@ -111,7 +111,10 @@ async fn read(
 }
 
 /// Refuses an ARN of another region: the agent reads from one region only.
-fn check_region(arn: Option<SecretArn<'_>>, region: Option<&str>) -> Result<(), ApiError> {
+pub(crate) fn check_region(
+    arn: Option<SecretArn<'_>>,
+    region: Option<&str>,
+) -> Result<(), ApiError> {
     match (arn, region) {
         (Some(arn), Some(region)) if !arn.region.is_empty() && arn.region != region => {
             Err(Reject::InvalidParameter.because(format!(

@@ -1,10 +1,9 @@
 //! One connection, from its first byte to its last.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,6 +25,7 @@ use super::progress::ConnectionProgress;
 use super::request_head::FirstHead;
 use super::slots::ConnectionSlot;
 use super::stream::ClientStream;
+use super::waiting::{self, WaitingRequest, Watchers};
 use crate::app::App;
 use crate::caller::Peer;
 use crate::error::{ApiError, Reject};
@@ -33,7 +33,7 @@ use crate::guard::{self, Admission, Authorities};
 use crate::log::access;
 use crate::log::refusal::RefusalLog;
 use crate::routes::router::router;
-use crate::routes::{self, Route, secret};
+use crate::routes::{self, Route, RouteHandler, secret};
 
 /// Time for a request head to be complete, and for an idle connection to send a request.
 const HEAD_LIMIT: Duration = Duration::from_secs(15);
@@ -54,7 +54,8 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// State that all connections share.
 pub(super) struct Context {
-    app: Arc<App>,
+    pub(super) app: Arc<App>,
+    pub(super) watchers: Arc<Watchers>,
     router: Router,
     authorities: Authorities,
     refusals: Arc<RefusalLog>,
@@ -64,6 +65,7 @@ impl Context {
     pub(super) fn new(app: Arc<App>, authorities: Authorities) -> Self {
         Self {
             router: router(Arc::clone(&app)),
+            watchers: Watchers::new(app.settings.max_watchers, app.metrics.watchers.clone()),
             app,
             authorities,
             refusals: Arc::default(),
@@ -84,13 +86,15 @@ impl Context {
 
 /// Serves the connection until it ends. When it must leave its slot, complete requests are answered and an idle
 /// connection is closed at once. An incomplete request gets a second to be completed, unless a newcomer waits for the slot.
+/// Returns a request that waits for a change, which needs the connection no longer but its socket.
 pub(super) async fn run(
     context: Arc<Context>,
     stream: TcpStream,
     peer: Peer,
     slot: ConnectionSlot,
-) {
+) -> Option<(Box<WaitingRequest>, TcpStream, Peer)> {
     let progress = ConnectionProgress::default();
+    let handed_over = HandedOver::default();
     let head_limit = if slot.is_overflow() {
         OVERFLOW_HEAD_LIMIT
     } else {
@@ -99,7 +103,8 @@ pub(super) async fn run(
     let first_head = FirstHead::new(&context.app, &peer);
     let mut stream = ClientStream::new(stream, &progress, &slot, first_head, head_limit);
     let result = {
-        let service = service_fn(|request| respond(&context, &slot, &peer, &progress, request));
+        let service =
+            service_fn(|request| respond(&context, &slot, &peer, &progress, &handed_over, request));
         let connection = http1::Builder::new()
             // The stream has its own time limits.
             .header_read_timeout(None)
@@ -132,6 +137,10 @@ pub(super) async fn run(
             }
         }
     };
+    let waiting = handed_over.0.into_inner();
+    if let Some(request) = waiting.unwrap_or_else(PoisonError::into_inner) {
+        return Some((request, stream.into_socket(), peer));
+    }
     if let Err(error) = result {
         tracing::debug!(
             error = &error as &dyn std::error::Error,
@@ -154,7 +163,17 @@ pub(super) async fn run(
     if stream.is_closed() {
         linger(stream, &slot).await;
     }
+    None
 }
+
+/// Request that leaves its connection to wait for a change.
+#[derive(Default)]
+struct HandedOver(Mutex<Option<Box<WaitingRequest>>>);
+
+/// Error that ends the work of hyper on a connection, because its request was handed over.
+#[derive(Debug, thiserror::Error)]
+#[error("the request waits for a change")]
+struct LeavesConnection;
 
 /// Answers bytes that are not a request.
 async fn refuse(context: &Context, stream: &mut ClientStream<'_>, peer: &Peer, error: &ApiError) {
@@ -189,8 +208,9 @@ async fn respond(
     slot: &ConnectionSlot,
     peer: &Peer,
     progress: &ConnectionProgress,
+    handed_over: &HandedOver,
     request: Request<Incoming>,
-) -> Result<Response<Either<Full<Bytes>, Body>>, Infallible> {
+) -> Result<Response<Either<Full<Bytes>, Body>>, LeavesConnection> {
     progress.begin_answer();
     let app = &context.app;
     let began_at = access::is_logged().then(|| context.now());
@@ -208,6 +228,15 @@ async fn respond(
                 secret::answer(app, form, parts, &caller)
                     .await
                     .map(Either::Left)
+            } else if is_watch(route, &parts.method) {
+                match waiting::begin(context, &caller, &parts) {
+                    Ok(response) => response.map(Either::Left),
+                    Err(request) => {
+                        let place = handed_over.0.lock();
+                        *place.unwrap_or_else(PoisonError::into_inner) = Some(request);
+                        return Err(LeavesConnection);
+                    }
+                }
             } else {
                 let mut request = Request::from_parts(parts, Body::empty());
                 request.extensions_mut().insert(caller);
@@ -243,6 +272,10 @@ async fn respond(
     }
     progress.end_answer();
     Ok(response)
+}
+
+fn is_watch(route: Option<&Route>, method: &Method) -> bool {
+    *method == Method::GET && route.is_some_and(|route| route.handler == RouteHandler::Watch)
 }
 
 async fn admit(

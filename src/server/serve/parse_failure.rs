@@ -41,7 +41,7 @@ fn error(status: StatusCode, reason: &str) -> ApiError {
     }
 }
 
-/// Returns the bytes of a response, head and body. The connection closes after it.
+/// Returns the bytes of the last response of a connection, head and body.
 pub(super) async fn response_bytes(response: FullResponse) -> Vec<u8> {
     let (parts, body) = response.into_parts();
     // The body is in memory, so collecting it neither fails nor waits.
@@ -58,11 +58,10 @@ pub(super) async fn response_bytes(response: FullResponse) -> Vec<u8> {
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
-    let length = body.len();
-    let _ = write!(
-        bytes,
-        "content-length: {length}\r\nconnection: close\r\n\r\n"
-    );
+    if parts.status != StatusCode::NO_CONTENT {
+        let _ = write!(bytes, "content-length: {}\r\n", body.len());
+    }
+    bytes.extend_from_slice(b"connection: close\r\n\r\n");
     bytes.extend_from_slice(&body);
     bytes
 }

@@ -63,6 +63,11 @@ impl<'a> ClientStream<'a> {
         }
     }
 
+    /// Returns the socket.
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.tcp
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed
     }

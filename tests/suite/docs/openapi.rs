@@ -177,6 +177,10 @@ impl Exchanges {
         let token = format!("X-Vault-Token: {TOKEN}\r\n");
         for (path, method, query) in [
             ("/agent/status", "GET", ""),
+            ("/agent/watch", "GET", "?secretId=text"),
+            ("/agent/watch", "GET", "?secretId=missing"),
+            ("/agent/watch", "GET", "?secretId=cut"),
+            ("/agent/watch", "GET", "?secretId=text&wait=0"),
             ("/agent/purge", "POST", "?secretId=text"),
             ("/agent/purge", "POST", "?all=1&force=1"),
             ("/agent/purge", "POST", ""),
@@ -186,6 +190,10 @@ impl Exchanges {
             self.send(agent, path, &line, "");
             self.refuse(agent, path, method, path);
         }
+        let known = agent.get("/agent/watch?secretId=text").json();
+        let version = known["VersionId"].as_str().expect("a version");
+        let line = format!("GET /agent/watch?secretId=text&since={version}&wait=1");
+        self.send(agent, "/agent/watch", &line, &token);
     }
 
     /// Returns the answers that do not conform, and the parts of the document that were not seen.
