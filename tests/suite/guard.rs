@@ -7,4 +7,4 @@ mod port;
 mod redaction;
 mod token;
 mod trust;
-mod wiping;
+pub(crate) mod wiping;

@@ -1,5 +1,7 @@
 //! `exec --watch` and `watch` as parents: signals, terminal, orphans and exit status.
 
+mod follow;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;

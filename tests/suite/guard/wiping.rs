@@ -11,7 +11,7 @@ use kms_agent_test_support::{TOKEN, TestAgent, http};
 use crate::harness::cloud::Cloud;
 
 /// Returns whether this test may read the memory of a process; CI must.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         assert!(std::env::var_os("CI").is_none(), "CI runs as root");
@@ -21,7 +21,7 @@ fn is_root() -> bool {
 }
 
 /// Returns random letters and digits.
-fn canary(length: usize) -> String {
+pub(crate) fn canary(length: usize) -> String {
     let mut bytes = vec![0; length];
     File::open("/dev/urandom")
         .unwrap()
@@ -33,16 +33,16 @@ fn canary(length: usize) -> String {
         .collect()
 }
 
-/// Returns the number of places in the process's memory with a piece of `canary`.
-fn copies(agent: &TestAgent, canary: &str) -> usize {
+/// Returns the number of places in the memory of process `pid` with a piece of `canary`.
+pub(crate) fn copies(pid: u32, canary: &str) -> usize {
     // The pieces come from the whole canary, because a copy may have been overwritten in part.
     let step = (canary.len() / 8).max(1);
     let pieces: Vec<&[u8]> = (0..canary.len().saturating_sub(20))
         .step_by(step)
         .map(|at| &canary.as_bytes()[at..at + 20])
         .collect();
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", agent.pid())).unwrap();
-    let mut memory = File::open(format!("/proc/{}/mem", agent.pid())).unwrap();
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut found = 0;
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
@@ -84,7 +84,7 @@ fn memmem(haystack: &[u8], needle: &[u8]) -> usize {
 fn wait_until_wiped(agent: &TestAgent, canary: &str, what: &str) {
     let began = Instant::now();
     loop {
-        let left = copies(agent, canary);
+        let left = copies(agent.pid(), canary);
         if left == 0 {
             return;
         }
@@ -137,7 +137,7 @@ impl House {
             "the reader got it"
         );
         assert!(
-            copies(&self.agent, canary) > 0,
+            copies(self.agent.pid(), canary) > 0,
             "the scan sees what is cached"
         );
     }
