@@ -8,7 +8,6 @@ use clap::ValueHint;
 use http::StatusCode;
 use kms_agent_server::read_value;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use self::origin::TokenOrigin;
@@ -25,6 +24,7 @@ use crate::token::location::TokenLocation;
 #[derive(Debug)]
 pub(super) struct Secret {
     pub(super) value: Zeroizing<Vec<u8>>,
+    #[cfg(unix)]
     version_id: Option<String>,
 }
 
@@ -111,6 +111,7 @@ impl AgentTarget {
         }
         Ok(Secret {
             value: read_value(&reply.body)?,
+            #[cfg(unix)]
             version_id: read_version(&reply.body),
         })
     }
@@ -146,8 +147,9 @@ impl AgentTarget {
 }
 
 /// Returns the VersionId in the body of a response.
+#[cfg(unix)]
 fn read_version(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
+    #[derive(serde::Deserialize)]
     struct Version {
         #[serde(rename = "VersionId")]
         id: String,
