@@ -3,6 +3,7 @@
 mod background;
 pub(crate) mod callers;
 mod data_keys;
+pub(crate) mod files;
 mod findings;
 mod listen;
 mod reload;
@@ -16,6 +17,7 @@ use kms_agent_cache::observed::ObservedBackend;
 use kms_agent_cache::{Prefetch, SecretService, SystemClock, Tasks};
 use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Timeline};
+use kms_agent_files::{FileSpec, Files};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
 use kms_agent_server::caller::{Access, UnmappedIds};
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
@@ -63,6 +65,7 @@ pub(crate) struct Prepared {
     reach: Reach,
     supervisor: Supervisor,
     findings: Findings,
+    files: Vec<FileSpec>,
 }
 
 impl Prepared {
@@ -83,6 +86,8 @@ impl Prepared {
             is_trial: file.is_none(),
         };
         let mut warnings = harden::give_up_capabilities(circumstances);
+
+        let files = files::resolve(&config.files).map_err(Failure::config)?;
 
         // Every file is opened as it will be opened later, so that problems show at startup.
         let log = telemetry::OpenLog::open(&config.log);
@@ -126,6 +131,7 @@ impl Prepared {
             workers,
             reach,
             supervisor,
+            files,
             config,
         })
     }
@@ -145,15 +151,7 @@ impl Prepared {
         let log = Arc::new(log);
         self.findings.log(self.listeners.port());
         let result = runtime.block_on(async {
-            let no_signals =
-                |error| Failure::failed(format!("signals cannot be listened for: {error}"));
-            let endings = Endings::listen().map_err(no_signals)?;
-            let hangups = self
-                .file
-                .is_some()
-                .then(Hangups::listen)
-                .transpose()
-                .map_err(no_signals)?;
+            let (endings, hangups) = listen_for_signals(self.file.is_some())?;
 
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let mut registry = Registry::with_prefix("kms_agent");
@@ -189,11 +187,13 @@ impl Prepared {
                 Arc::new(SystemGroups),
                 self.unmapped,
             ));
+            let files = Files::new(Arc::clone(&service), self.files);
             let app = Arc::new(App {
                 started_at: service.timeline().now(),
                 service: Arc::clone(&service),
                 prefetch: Prefetch::new(self.config.cache.prefetch.clone()),
                 access: Arc::clone(&access),
+                files: Box::new(files::Report(Arc::clone(&files))),
                 settings: self.config.server.http.clone(),
                 metrics: HttpMetrics::register(&mut registry),
                 tasks: Arc::clone(&tasks),
@@ -202,14 +202,7 @@ impl Prepared {
 
             let supervisor = Arc::new(self.supervisor);
             let mut background = Background::new(tasks);
-            background.keep("maintenance", {
-                let service = Arc::clone(&service);
-                move || Arc::clone(&service).maintain()
-            });
-            background.keep("prefetch", {
-                let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&service));
-                move || Arc::clone(&prefetch).run(Arc::clone(&service))
-            });
+            keep_loading(&mut background, &app, &files);
             background.keep("orphans", orphan::reap);
             let following = self
                 .token_source
@@ -223,6 +216,7 @@ impl Prepared {
                 sources,
                 data_keys,
                 service,
+                files: Arc::clone(&files),
                 log: Arc::clone(&log),
                 maintenance,
                 reach: self.reach,
@@ -236,12 +230,45 @@ impl Prepared {
                 is_reloading: false,
             };
             background.keep("reload", reloader.runner(hangups.zip(self.file)));
-            run(app, background, self.listeners, endings, supervisor, ready).await
+            run(
+                app,
+                background,
+                files,
+                self.listeners,
+                endings,
+                supervisor,
+                ready,
+            )
+            .await
         });
         // Tasks that still run have no use any more.
         runtime.shutdown_background();
         result
     }
+}
+
+/// Starts to listen for signals: those that end the agent, and SIGHUP where a config can be reloaded.
+fn listen_for_signals(can_reload: bool) -> Result<(Endings, Option<Hangups>), Failure> {
+    let no_signals = |error| Failure::failed(format!("signals cannot be listened for: {error}"));
+    let endings = Endings::listen().map_err(no_signals)?;
+    let hangups = can_reload.then(Hangups::listen).transpose();
+    Ok((endings, hangups.map_err(no_signals)?))
+}
+
+/// Keeps the tasks that maintain cache and files.
+fn keep_loading(background: &mut Background, app: &App, files: &Arc<Files>) {
+    background.keep("maintenance", {
+        let service = Arc::clone(&app.service);
+        move || Arc::clone(&service).maintain()
+    });
+    background.keep("prefetch", {
+        let (prefetch, service) = (Arc::clone(&app.prefetch), Arc::clone(&app.service));
+        move || Arc::clone(&prefetch).run(Arc::clone(&service))
+    });
+    background.keep("files", {
+        let files = Arc::clone(files);
+        move || Arc::clone(&files).run()
+    });
 }
 
 async fn open_backend(
@@ -298,6 +325,7 @@ fn service(
 async fn run(
     app: Arc<App>,
     mut background: Background,
+    files: Arc<Files>,
     listeners: Listeners,
     endings: Endings,
     supervisor: Arc<Supervisor>,
@@ -320,6 +348,7 @@ async fn run(
     let gracefully = async {
         let served = kms_agent_server::serve(Arc::clone(&app), listeners, stop.clone()).await;
         background.stop().await;
+        files.stop().await;
         let closed = app.service.close().await;
         served.map_err(|error| Failure::failed(format!("the listeners failed: {error}")))?;
         closed.map_err(|error| Failure::failed(with_cause(&error)))

@@ -18,6 +18,7 @@ use kms_agent_core::config::{
     ConfigTable, KeySpec, Overrides, Problem, RawTable, RawValue, Report,
 };
 use kms_agent_core::shortage;
+use kms_agent_files::FileSettings;
 use kms_agent_kms::Settings as KmsSettings;
 use kms_agent_server::caller::ClientSettings;
 
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) cache: CacheConfig,
     pub(crate) log: LogConfig,
     pub(crate) clients: Vec<ClientSettings>,
+    /// Files that are kept equal to secrets.
+    pub(crate) files: Vec<FileSettings>,
     /// Warnings about settings that are accepted without effect.
     pub(crate) warnings: Vec<String>,
     /// Whether the file sets a key at all.
@@ -189,12 +192,14 @@ impl Config {
         let log = LogConfig::read(&mut table);
         table.finish();
         let clients = ClientSettings::read_all(root);
+        let files = FileSettings::read_all(root);
         Some(Self {
             clients: clients?,
             server: server?,
             kms: kms?,
             cache: cache?,
             log: log?,
+            files: files?,
             warnings: Vec::new(),
             has_keys: false,
             keys: BTreeMap::new(),

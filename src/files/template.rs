@@ -3,10 +3,12 @@
 mod json;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kms_agent_core::{SecretId, SecretRef, VersionSelector};
+use kms_agent_trust::Kind;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, escape_formatter};
@@ -75,6 +77,26 @@ pub fn render(source: &str, values: &Values) -> Result<Rendered, RenderError> {
         return Ok(Rendered::Needs(needed));
     }
     Err(RenderError::Template(shown(&error, notes.missing)))
+}
+
+/// Reads a template, which others must not be able to change.
+pub fn read(path: &Path) -> Result<String, String> {
+    let fail = |why: String| format!("the template {}: {why}", path.display());
+    let opened =
+        kms_agent_trust::open(path, Kind::Setting).map_err(|error| fail(error.to_string()))?;
+    if let Some(refusal) = opened.verdict.refusal() {
+        return Err(fail(refusal.to_string()));
+    }
+    let mut text = String::new();
+    opened
+        .file
+        .take(MAX_TEMPLATE_BYTES as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| fail(error.to_string()))?;
+    if text.len() > MAX_TEMPLATE_BYTES {
+        return Err(fail(format!("it has more than {MAX_TEMPLATE_BYTES} bytes")));
+    }
+    Ok(text)
 }
 
 fn find(id: &str, stage: Option<&str>) -> Result<SecretRef, Error> {

@@ -1,14 +1,58 @@
 //! The parts of the agent that the routes use.
 
+use std::fmt;
 use std::sync::Arc;
 
 use kms_agent_cache::{Answer, Demand, Prefetch, SecretService, Tasks, Watch};
-use kms_agent_core::{SourceError, Timestamp};
+use kms_agent_core::{SecretId, SourceError, Timestamp};
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 
 use crate::caller::{Access, Allowed};
 use crate::config::ServerSettings;
 use crate::monitor::HttpMetrics;
+
+/// Files that the agent keeps equal to secrets, as probes and operators see them.
+pub trait FileReport: fmt::Debug + Send + Sync {
+    /// Returns the files in numbers.
+    fn counts(&self) -> FileCounts;
+
+    /// Returns the state of each file, without its content.
+    fn list(&self) -> Vec<FileStatus>;
+}
+
+/// The files in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCounts {
+    /// All of them.
+    pub total: usize,
+    /// Equal to their secrets.
+    pub written: usize,
+    /// Not up to date.
+    pub failed: usize,
+    /// Each was tried once.
+    pub first_pass_is_over: bool,
+}
+
+/// State of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileStatus {
+    /// Path of the file.
+    pub path: String,
+    /// Secrets that it is made of. A caller that may not read one of them does not see the file.
+    #[serde(skip)]
+    pub secrets: Vec<SecretId>,
+    /// The same as text.
+    pub secret: String,
+    /// Their versions, in the same order.
+    pub version: Option<String>,
+    /// Time of the last write by this process.
+    pub written_at: Option<String>,
+    /// `pending`, `written`, `failed` or `removed`.
+    pub state: &'static str,
+    /// Code or reason of the failure.
+    pub error: Option<String>,
+}
 
 /// Parts that every request can use.
 #[derive(Debug)]
@@ -21,6 +65,8 @@ pub struct App {
     pub prefetch: Arc<Prefetch>,
     /// Callers and their rights.
     pub access: Arc<Access>,
+    /// Files that are kept equal to secrets.
+    pub files: Box<dyn FileReport>,
     /// Settings of the operator.
     pub settings: ServerSettings,
     /// Background tasks.

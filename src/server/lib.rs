@@ -19,7 +19,7 @@ pub mod serve;
 
 use kms_agent_core::member;
 
-pub use self::app::App;
+pub use self::app::{App, FileCounts, FileReport, FileStatus};
 pub use self::caller::token::{self, Token, TokenStore};
 pub use self::config::ServerSettings;
 pub use self::format::{

@@ -1,5 +1,6 @@
 //! Operation: status and purge, readiness, metrics, log, systemd, troubleshooting.
 
+mod files;
 pub(crate) mod log;
 mod logrotate;
 mod observe;

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use kms_agent_cache::SecretService;
 use kms_agent_core::{SecretSource, run_blocking};
+use kms_agent_files::Files;
 use kms_agent_kms::files as kms_files;
+use kms_agent_trust::folder_of;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::callers::{CallerConfig, Callers};
 use super::data_keys::DataKeys;
+use super::files;
 use super::source::Sources;
 use crate::config::{Config, ConfigFile, LogConfig, LogTarget};
 use crate::platform::Hangups;
@@ -21,7 +24,7 @@ use crate::process::supervisor::Supervisor;
 use crate::telemetry::{Log, OpenLog};
 
 /// Tables whose keys all take effect at a reload, and single keys of other tables.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 13] = [
     "Client",
     "Server.DefaultSecrets",
     "Log.",
@@ -34,6 +37,7 @@ const LIVE: [&str; 12] = [
     "Cache.WatchSeconds",
     "Server.IgnoreTransientErrors",
     "Secret",
+    "File",
 ];
 
 /// Time for a new source to get credentials before readers use it anyway.
@@ -49,6 +53,7 @@ pub(crate) struct Reloader {
     pub(crate) sources: Sources,
     pub(super) data_keys: Arc<DataKeys>,
     pub(crate) service: Arc<SecretService>,
+    pub(crate) files: Arc<Files>,
     pub(crate) log: Arc<Log>,
     /// Task that maintains the current source.
     pub(crate) maintenance: AbortOnDropHandle<()>,
@@ -145,7 +150,7 @@ impl Reloader {
         {
             return status;
         }
-        let (live, fixed): (Vec<_>, Vec<_>) = differing
+        let (mut live, fixed): (Vec<_>, Vec<_>) = differing
             .into_iter()
             .partition(|key| is_live(key) && !barred.iter().any(|prefix| key.starts_with(prefix)));
         let touches = |tables: &[&str]| {
@@ -172,6 +177,12 @@ impl Reloader {
         if touches(&["Cache.", "Server.", "Secret"]) {
             self.service.set_policy(loaded.cache.policy.clone()).await;
         }
+        if !touches(&["File"]) {
+            // A template may have changed.
+            self.files.refresh();
+        } else if !self.replace_files(&mut loaded).await {
+            live.retain(|key| key != "File");
+        }
         for key in &live {
             self.config.adopt(key, &loaded);
         }
@@ -186,6 +197,24 @@ impl Reloader {
             );
         }
         "the configuration was reloaded; the log names what needs a restart"
+    }
+
+    /// Replaces the list of files. Returns false if a group cannot be used and the old list stays.
+    async fn replace_files(&mut self, loaded: &mut Config) -> bool {
+        match files::resolve(&loaded.files) {
+            Ok(files) => {
+                self.files.replace(files).await;
+                self.config.files = std::mem::take(&mut loaded.files);
+                true
+            }
+            Err(why) => {
+                tracing::error!(
+                    cause = why,
+                    "The list of files was not reloaded; the old one stays in force"
+                );
+                false
+            }
+        }
     }
 
     /// Opens the log file again, even if no key has changed, on a thread that may wait for the disk.
@@ -251,6 +280,16 @@ impl Reloader {
         {
             loaded.kms = self.config.kms.clone();
             barred.extend(["KMS.", "Credentials."]);
+        }
+        let is_barred = loaded.files.iter().any(|file| {
+            !self.reach.may_replace(folder_of(&file.path))
+                || file
+                    .template()
+                    .is_some_and(|path| !self.reach.may_read(path))
+        });
+        if is_barred {
+            loaded.files.clone_from(&self.config.files);
+            barred.push("File");
         }
         barred
     }

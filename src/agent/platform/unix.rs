@@ -151,6 +151,13 @@ pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
     Vec::new()
 }
 
+/// Whether this process can give its files to the group with that number.
+pub(crate) fn is_own_group(gid: u32) -> bool {
+    rustix::process::getegid().as_raw() == gid
+        || rustix::process::getgroups()
+            .is_ok_and(|groups| groups.iter().any(|group| group.as_raw() == gid))
+}
+
 /// Returns the width of the terminal on stdout.
 pub(crate) fn terminal_columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;

@@ -6,6 +6,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kms_agent_files::FileSettings;
 use kms_agent_kms::{Environment, files as kms_files};
 use kms_agent_trust::folder_of;
 
@@ -54,6 +55,8 @@ pub(crate) struct Reach {
     unfollowed: Vec<PathBuf>,
     /// Folders that are writable and hold more than the store or its key.
     shared_with_store: Vec<PathBuf>,
+    /// Folders that are writable and hold more than the files of the config.
+    shared_with_files: Vec<PathBuf>,
     /// Folders that do not exist, and are out of reach when they do.
     missing: Vec<PathBuf>,
 }
@@ -117,6 +120,19 @@ impl Reach {
                 Width::Exchange | Width::Wide => reach.only_writable.push(folder),
             }
         }
+        for file in &config.files {
+            let folder = folder_of(&file.path);
+            match fs::canonicalize(folder) {
+                Ok(folder) => {
+                    if homes.width(&folder) != Width::Narrow {
+                        reach.shared_with_files.push(folder.clone());
+                    }
+                    reach.writable.push(folder);
+                }
+                Err(_) => reach.missing.push(folder.to_owned()),
+            }
+        }
+        let templates = config.files.iter().filter_map(FileSettings::template);
         let files = path
             .map(Path::to_owned)
             .into_iter()
@@ -124,6 +140,7 @@ impl Reach {
             .chain(kms_files::all(&config.kms, environment))
             .chain(config.clients.iter().filter_map(|it| it.token_file.clone()))
             .chain(backend.files())
+            .chain(templates.map(Path::to_owned))
             .chain(env::var_os(CA_FILE).map(PathBuf::from));
         for file in files {
             reach.follow(&file, &homes);
@@ -136,6 +153,7 @@ impl Reach {
             &mut reach.listable,
             &mut reach.readable,
             &mut reach.writable,
+            &mut reach.shared_with_files,
             &mut reach.missing,
         ] {
             places.sort();
@@ -211,7 +229,14 @@ impl Reach {
                 folder.display()
             )
         });
-        unfollowed.chain(written).chain(shared)
+        let exposed = self.shared_with_files.iter().map(|folder| {
+            format!(
+                "the process may read and write every file of its user below {}, where a file of [[File]] is; give it a \
+                 folder of its own",
+                folder.display()
+            )
+        });
+        unfollowed.chain(written).chain(shared).chain(exposed)
     }
 
     /// Folders that do not exist, and whose files will be out of reach.
@@ -250,6 +275,11 @@ impl Reach {
         self.is_everything
             || is_below(&folder, &self.writable)
             || is_below(&folder, &self.only_writable)
+    }
+
+    /// Whether files in `folder`, which need not exist, may be listed, read and replaced.
+    pub(crate) fn may_replace(&self, folder: &Path) -> bool {
+        self.is_everything || is_below(&resolved(folder), &self.writable)
     }
 
     /// Whether `file`, which need not exist, may be read.

@@ -11,12 +11,13 @@ use crate::app::App;
 const PROBE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Names of the checks in JSON and in the metric.
-pub(super) const CHECKS: [&str; 6] = [
+pub(super) const CHECKS: [&str; 7] = [
     "token",
     "credentials",
     "upstream",
     "cache",
     "prefetch",
+    "files",
     "tasks",
 ];
 
@@ -33,6 +34,7 @@ struct Checks {
     upstream: PlainCheck,
     cache: PlainCheck,
     prefetch: PrefetchCheck,
+    files: FilesCheck,
     tasks: PlainCheck,
 }
 
@@ -48,6 +50,14 @@ struct PrefetchCheck {
     state: Level,
     total: usize,
     done: usize,
+    failed: usize,
+}
+
+#[derive(Serialize)]
+struct FilesCheck {
+    state: Level,
+    total: usize,
+    written: usize,
     failed: usize,
 }
 
@@ -91,6 +101,7 @@ impl Readiness {
             stats.store.is_some_and(|store| store.trouble.is_some())
         });
         let prefetch = app.prefetch.counts();
+        let files = app.files.counts();
         let able = reaches_kms || app.service.holds_servable().await;
         let severity = if able { Level::Degraded } else { Level::Failed };
         let is_unusable = !credentials.usable || upstream.identity_refused;
@@ -120,10 +131,20 @@ impl Readiness {
                 done: prefetch.done,
                 failed: prefetch.failed,
             },
+            files: FilesCheck {
+                state: match files {
+                    counts if !counts.first_pass_is_over => Level::Failed,
+                    counts if counts.failed > 0 => Level::Degraded,
+                    _ => Level::Ok,
+                },
+                total: files.total,
+                written: files.written,
+                failed: files.failed,
+            },
             tasks: PlainCheck::ok_unless(app.tasks.are_failing(), Level::Degraded),
         };
         Self {
-            ready: able && prefetch.first_pass_is_over(),
+            ready: able && prefetch.first_pass_is_over() && files.first_pass_is_over,
             checks,
         }
     }
@@ -137,6 +158,7 @@ impl Readiness {
             checks.upstream.state,
             checks.cache.state,
             checks.prefetch.state,
+            checks.files.state,
             checks.tasks.state,
         ]
     }

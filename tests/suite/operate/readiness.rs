@@ -122,6 +122,7 @@ fn every_check_has_a_gauge_from_the_first_scrape() {
         "upstream",
         "cache",
         "prefetch",
+        "files",
         "tasks",
     ] {
         assert_eq!(gauge(&agent, check), 0, "{check}");
@@ -130,6 +131,7 @@ fn every_check_has_a_gauge_from_the_first_scrape() {
     for task in [
         "accept",
         "credentials",
+        "files",
         "maintenance",
         "prefetch",
         "reload",

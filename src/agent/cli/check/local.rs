@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cli::agent::environment;
 use crate::client::Client;
 use crate::client::port_holder::{self, TrustedUsers};
+use crate::compose::files::resolve;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::process::harden::{self, Circumstances};
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn examine(
     config: &Config,
     config_path: &Path,
-) -> [(&'static str, Result<String, Failure>); 4] {
+) -> Vec<(&'static str, Result<String, Failure>)> {
     let token = find_token(config);
     let path = token.as_ref().ok().and_then(TokenSource::path);
     let port = port(config.server.http_port, TrustedUsers::of_token(path));
@@ -39,18 +40,34 @@ pub(super) fn examine(
         .and_then(TokenSource::examine)
         .map_err(|failure| rehearsal::explain(failure, path));
     let cache = cache(config);
+    let files = files(config);
     // A token file that is refused has its own line already.
     let path = path.filter(|_| found.is_ok());
     let reach = Reach::find(config, Some(config_path), &environment(), path);
     warnings.extend(rehearsal::rehearse(&reach, &config.log.target));
     let (_, more) = harden::confine(reach, circumstances);
     warnings.extend(more);
-    [
-        ("token", found),
-        ("port", port),
-        ("cache", cache),
-        ("process", Ok(process(&warnings))),
-    ]
+    let mut steps = vec![("token", found), ("port", port), ("cache", cache)];
+    steps.extend(files.into_iter().map(|found| ("files", found)));
+    steps.push(("process", Ok(process(&warnings))));
+    steps
+}
+
+/// Returns a line for each file of the config, without writing one.
+fn files(config: &Config) -> Vec<Result<String, Failure>> {
+    let files = match resolve(&config.files) {
+        Ok(files) => files,
+        Err(why) => return vec![Err(Failure::config(why))],
+    };
+    let lines = files.iter().map(|file| {
+        let path = file.target.path.display();
+        match file.examine() {
+            Ok(None) => Ok(format!("{path} can be written")),
+            Ok(Some(warning)) => Ok(format!("{path} can be written; warning: {warning}")),
+            Err(why) => Err(Failure::failed(format!("{path} cannot be written: {why}"))),
+        }
+    });
+    lines.collect()
 }
 
 /// Line about the rights that the process gives up.

@@ -50,10 +50,7 @@ impl Report {
         self
     }
 
-    pub(super) fn add_local<const N: usize>(
-        &mut self,
-        steps: [(&'static str, Result<String, Failure>); N],
-    ) {
+    pub(super) fn add_local(&mut self, steps: Vec<(&'static str, Result<String, Failure>)>) {
         for (step, result) in steps {
             let outcome = match result {
                 Ok(found) => StepOutcome::Passed(found),

@@ -93,6 +93,19 @@ fn write_summary(text: &mut String, status: &Value) -> std::fmt::Result {
         )?;
         write_if(text, ": ", field("error"))?;
     }
+    for item in list(status, "files") {
+        let field = |name: &str| self::word(item.get(name));
+        write!(
+            text,
+            "\nfile         {}, {}",
+            field("path").unwrap_or_default(),
+            field("state").unwrap_or_default()
+        )?;
+        write_if(text, ", from ", field("secret"))?;
+        write_if(text, ", version ", field("version"))?;
+        write_if(text, ", written ", field("written_at"))?;
+        write_if(text, ": ", field("error"))?;
+    }
     text.push('\n');
     Ok(())
 }

@@ -10,7 +10,7 @@ use kms_agent_core::Timestamp;
 use kms_agent_core::backend::{ScanItem, StoreStats};
 use serde::Serialize;
 
-use crate::app::App;
+use crate::app::{App, FileStatus};
 use crate::caller::Caller;
 use crate::response::{self, FullResponse};
 
@@ -23,6 +23,7 @@ struct AgentStatus {
     upstream: UpstreamStatus,
     credentials: CredentialStatus,
     prefetch: Vec<PrefetchStatus>,
+    files: Vec<FileStatus>,
     entries: Vec<EntryStatus>,
     truncated: bool,
     /// Refusals by client, for an admin where clients are configured.
@@ -126,10 +127,20 @@ pub(crate) async fn status(State(app): State<Arc<App>>, caller: Caller) -> FullR
             .filter(|(secret, _)| caller.sees(&secret.id))
             .map(|(secret, state)| PrefetchStatus::new(secret.id.as_str(), state))
             .collect(),
+        files: files(&app, &caller),
         entries: entries(&app, &shown, now),
         truncated: listing.truncated,
         refused: caller.is_admin().then(|| app.access.refusals()).flatten(),
     }))
+}
+
+/// Returns the files whose secrets `caller` may read. A file of which no secret is known yet is for an admin.
+fn files(app: &App, caller: &Caller) -> Vec<FileStatus> {
+    let is_shown = |file: &FileStatus| {
+        let is_known = !file.secrets.is_empty();
+        caller.is_admin() || (is_known && file.secrets.iter().all(|id| caller.sees(id)))
+    };
+    app.files.list().into_iter().filter(is_shown).collect()
 }
 
 /// Returns the entries by name, with their state at `now`.

@@ -280,6 +280,7 @@ fn nothing_that_another_process_answers_commands_the_terminal() {
         r#"{{"version":{json},"cache":{{"backend":{json},"store":{{"path":{json},"state":{json},"committed_at":{json}}}}},
         "upstream":{{"state":{json},"last_error":{json}}},"credentials":{{"provider":{json},"expires_at":{json}}},
         "prefetch":[{{"name":{json},"state":{json},"error":{json}}}],
+        "files":[{{"path":{json},"secret":{json},"version":{json},"written_at":{json},"state":{json},"error":{json}}}],
         "entries":[{{"name":{json},"selector":{json},"version_id":{json},"state":{json}}}]}}"#
     );
     for (answer, body, arguments) in [
