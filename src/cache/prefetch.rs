@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kms_agent_core::secret::SecretRef;
+use kms_agent_core::source::MAX_BATCH;
 use kms_agent_core::{Backoff, jitter};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::answer::Demand;
 use crate::service::SecretService;
 
-/// Number of concurrent fetches.
-const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+/// Number of batches that are loaded at once.
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
 
 /// Over how long the first calls of a fleet that starts together are spread.
 const SPREAD: Duration = Duration::from_millis(200);
@@ -93,13 +93,18 @@ impl Prefetch {
     pub async fn run(self: Arc<Self>, service: Arc<SecretService>) {
         let places = Arc::new(Semaphore::new(CONCURRENCY.get()));
         let mut loading = JoinSet::new();
-        for (index, (secret, state)) in self.list().into_iter().enumerate() {
-            if state == PrefetchState::Done {
-                continue;
-            }
+        let pending: Vec<_> = self
+            .list()
+            .into_iter()
+            .enumerate()
+            .filter(|(_, (_, state))| *state != PrefetchState::Done)
+            .map(|(index, (secret, _))| (index, secret))
+            .collect();
+        for batch in pending.chunks(MAX_BATCH) {
             let (this, service, places) =
                 (Arc::clone(&self), Arc::clone(&service), Arc::clone(&places));
-            loading.spawn(async move { this.load(index, secret, &service, &places).await });
+            let batch = batch.to_vec();
+            loading.spawn(async move { this.load(batch, &service, &places).await });
         }
         while let Some(loaded) = loading.join_next().await {
             if let Err(error) = loaded
@@ -112,30 +117,33 @@ impl Prefetch {
 
     async fn load(
         &self,
-        index: usize,
-        secret: SecretRef,
+        mut pending: Vec<(usize, SecretRef)>,
         service: &Arc<SecretService>,
         places: &Semaphore,
     ) {
         service.timeline().sleep(jitter::up_to(SPREAD)).await;
         for failures in 0.. {
-            let result = {
+            let secrets: Vec<_> = pending.iter().map(|(_, secret)| secret.clone()).collect();
+            let results = {
                 // The semaphore is never closed.
                 let _place = places.acquire().await;
-                service.read(&secret, Demand::Any).await
+                service.read_all(&secrets).await
             };
-            match result {
-                Ok(_) => {
-                    self.note(index, PrefetchState::Done);
-                    return;
+            let mut failed = Vec::new();
+            for ((index, secret), result) in pending.into_iter().zip(results) {
+                match result {
+                    Ok(_) => self.note(index, PrefetchState::Done),
+                    Err(error) => {
+                        let code = error.code().to_owned();
+                        self.note(index, PrefetchState::Failed { code });
+                        failed.push((index, secret));
+                    }
                 }
-                Err(error) => self.note(
-                    index,
-                    PrefetchState::Failed {
-                        code: error.code().to_owned(),
-                    },
-                ),
             }
+            if failed.is_empty() {
+                return;
+            }
+            pending = failed;
             service.timeline().sleep(BACKOFF.pause(failures)).await;
         }
     }

@@ -1,5 +1,6 @@
 //! The read path.
 
+mod batch;
 mod fetch;
 mod listing;
 mod maintenance;
@@ -26,6 +27,7 @@ use kms_agent_core::secret::{Scope, Secret, SecretKey, SecretRef};
 use kms_agent_core::source::{CredentialState, SecretSource, SourceError};
 use tokio::sync::RwLock;
 
+use self::batch::Batches;
 pub use self::fetch::MAX_STORED_BYTES;
 pub use self::listing::Listing;
 use self::probe::Probing;
@@ -68,6 +70,8 @@ pub struct SecretService {
     policy: ArcSwap<Policies>,
     /// The calls under way.
     single_flight: SingleFlight<FetchOutcome>,
+    /// Fetches that share a call to KMS.
+    batches: Batches,
     /// Limit of concurrent calls to KMS.
     calls: CallLimit,
     /// The refusals of the last seconds.
@@ -138,6 +142,7 @@ impl SecretService {
             timeline,
             policy: ArcSwap::from_pointee(policy.into()),
             single_flight: SingleFlight::new(),
+            batches: Batches::default(),
             calls: CallLimit::default(),
             negative: NegativeMemory::new(capacity),
             outage: Outage::new(capacity),

@@ -44,6 +44,33 @@ pub struct FetchRequest<'a> {
     pub extended_config: bool,
 }
 
+/// The most secrets of one batch.
+pub const MAX_BATCH: usize = 20;
+
+/// One order to a source for several secrets.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRequest<'a> {
+    /// Secrets to fetch, at most [`MAX_BATCH`], each name once.
+    pub secrets: &'a [BatchItem],
+    /// Purpose of the call.
+    pub purpose: Purpose,
+    /// Arrival of the first reader, by [`Clock::boot`](crate::Clock::boot). The overall deadline counts
+    /// from here.
+    pub arrived_at: Duration,
+}
+
+/// One secret of a batch.
+#[derive(Clone, Debug)]
+pub struct BatchItem {
+    /// The secret to fetch.
+    pub secret: SecretRef,
+    /// Whether the answer shall hold the extended configuration of a managed secret.
+    pub extended_config: bool,
+}
+
+/// Outcome of one secret of a batch; `None` where the answer says nothing about it.
+pub type BatchOutcome = Option<Result<Fetched, SourceError>>;
+
 /// The moment up to which a fetch that no reader waits for is given up. A call that was sent runs to its end.
 #[derive(Clone, Debug, Default)]
 pub struct SendGate(Arc<AtomicU8>);
@@ -92,7 +119,9 @@ pub const PROBE_SECRET: &str = "alibabacloud-kms-agent-check";
 /// use std::time::Duration;
 ///
 /// use kms_agent_core::secret::Fetched;
-/// use kms_agent_core::source::{CredentialState, FetchRequest, SourceErrorKind};
+/// use kms_agent_core::source::{
+///     BatchOutcome, BatchRequest, CredentialState, FetchRequest, SourceErrorKind,
+/// };
 /// use kms_agent_core::{Scope, SecretSource, SourceError};
 ///
 /// #[derive(Debug)]
@@ -126,6 +155,10 @@ pub const PROBE_SECRET: &str = "alibabacloud-kms-agent-check";
 ///         let name = request.secret.id.name();
 ///         Err(SourceError::new(SourceErrorKind::Decision, format!("{name} does not exist")))
 ///     }
+///
+///     async fn fetch_batch(&self, _: BatchRequest<'_>) -> Result<Vec<BatchOutcome>, SourceError> {
+///         Err(SourceError::new(SourceErrorKind::Refused, "batches are not known here"))
+///     }
 /// }
 ///
 /// assert_eq!(EmptySource.scope().unwrap().identity.as_ref(), "tester");
@@ -155,6 +188,13 @@ pub trait SecretSource: fmt::Debug + Send + Sync + 'static {
 
     /// Asks for a secret. Implementers ask `request.gate` before they send.
     async fn fetch(&self, request: FetchRequest<'_>) -> Result<Fetched, SourceError>;
+
+    /// Asks for several secrets by one call. Returns an outcome for each, in their order. The error is that of the
+    /// call as a whole and decides nothing about a secret.
+    async fn fetch_batch(
+        &self,
+        request: BatchRequest<'_>,
+    ) -> Result<Vec<BatchOutcome>, SourceError>;
 }
 
 /// State of the agent's own credentials. Never holds one.
@@ -283,6 +323,18 @@ impl SourceError {
             retry_after: None,
             context: context.into(),
             cause: None,
+        }))
+    }
+
+    /// The same failure once more, for another reader; the causes stand in its sentence.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        Self(Box::new(SourceFailure {
+            kind: self.0.kind,
+            refusal: self.0.refusal.clone(),
+            retry_after: self.0.retry_after,
+            context: self.0.context.clone(),
+            cause: self.0.cause.as_ref().map(|cause| cause.to_string().into()),
         }))
     }
 

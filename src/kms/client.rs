@@ -1,6 +1,7 @@
 //! The fetcher itself.
 
 mod attempt;
+mod batch;
 mod budget;
 mod call;
 mod data_key;
@@ -14,14 +15,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest, OVERALL_TIMEOUT, SourceErrorKind};
+use kms_agent_core::source::{
+    BatchItem, BatchOutcome, BatchRequest, CredentialState, FetchRequest, KmsRefusal,
+    OVERALL_TIMEOUT, SendGate, SourceErrorKind,
+};
 use kms_agent_core::{Clock, Scope, SecretSource, SourceError};
 
+use self::batch::BatchGetSecretValue;
 use self::budget::Budget;
-use self::call::CallTerms;
+use self::call::{Answered, CallTerms};
 pub(crate) use self::http_clients::HttpClients;
 use self::secret::GetSecretValue;
 use crate::credential::{CachedCredential, ProviderContext, Sts, choose, uri_is_secure};
+use crate::gateway::error;
 use crate::gateway::skew::{ServerClock, Skew};
 use crate::gateway::wire::MAX_ANSWER_BYTES;
 use crate::host::Environment;
@@ -277,6 +283,36 @@ impl SecretSource for KmsSource {
             scope: answered.scope,
             rotates_at: answered.answer.rotates_at,
         })
+    }
+
+    async fn fetch_batch(
+        &self,
+        request: BatchRequest<'_>,
+    ) -> Result<Vec<BatchOutcome>, SourceError> {
+        let terms = CallTerms {
+            purpose: request.purpose,
+            arrived_at: request.arrived_at,
+            gate: &SendGate::default(),
+        };
+        let call = BatchGetSecretValue::new(request.secrets);
+        let Answered { mut answer, scope } = self.call(&call, terms).await?;
+        let outcome = |item: &BatchItem| {
+            if let Some(found) = answer.take_value(&item.secret) {
+                return Some(Ok(Fetched {
+                    secret: found.secret,
+                    scope: Arc::clone(&scope),
+                    rotates_at: found.rotates_at,
+                }));
+            }
+            let error = answer.error(&item.secret)?;
+            Some(Err(error::from_entry(KmsRefusal {
+                status: error.status,
+                code: error.code.clone(),
+                message: error.message.clone(),
+                request_id: answer.request_id.clone(),
+            })))
+        };
+        Ok(request.secrets.iter().map(outcome).collect())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading a secret: cache rules, response formats, secret names, outages.
 
+mod batch;
 mod caching_table;
 mod format;
 mod name;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest, Purpose};
+use kms_agent_core::source::{BatchOutcome, BatchRequest, CredentialState, FetchRequest, Purpose};
 use kms_agent_core::{
     Scope, Secret, SecretId, SecretRef, SecretSource, SecretValue, SourceError, SourceErrorKind,
     Timestamp, VersionSelector,
@@ -155,6 +155,16 @@ impl SecretSource for ScriptedSource {
             .pop_front()
             .expect("the script has no reply for this fetch");
         reply(request.secret)
+    }
+
+    async fn fetch_batch(
+        &self,
+        _request: BatchRequest<'_>,
+    ) -> Result<Vec<BatchOutcome>, SourceError> {
+        Err(SourceError::new(
+            SourceErrorKind::Refused,
+            "this source knows no batches",
+        ))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kms_agent_core::secret::Fetched;
-use kms_agent_core::source::{CredentialState, FetchRequest};
+use kms_agent_core::source::{BatchOutcome, BatchRequest, CredentialState, FetchRequest};
 use kms_agent_core::{
     Clock, Scope, Secret, SecretRef, SecretSource, SecretValue, SourceError, SourceErrorKind,
     VersionSelector,
@@ -271,6 +271,16 @@ impl SecretSource for FakeKms {
         };
         state.calls.push(call);
         result.map(|(fetched, ..)| fetched)
+    }
+
+    async fn fetch_batch(
+        &self,
+        _request: BatchRequest<'_>,
+    ) -> Result<Vec<BatchOutcome>, SourceError> {
+        Err(SourceError::new(
+            SourceErrorKind::Refused,
+            "this source knows no batches",
+        ))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kms_agent_core::SecretSource;
 use kms_agent_core::backend::CacheEntry;
 use kms_agent_core::fleet::{Begun, Lease, Wish};
 use kms_agent_core::lifetime::{Lifetime, Timestamp};
@@ -74,27 +75,12 @@ impl SecretService {
             Ok(lease) => lease,
             Err(outcome) => return outcome,
         };
-        let clock = &**self.timeline.clock();
-        let permit = self
-            .calls
-            .acquire(purpose, clock, arrived_at + OVERALL_TIMEOUT)
-            .await;
-        let asked_at = self.timeline.now();
         let mark = self.purge_log.mark();
-        let source = Arc::clone(&self.source.load());
-        let result = match permit {
-            Ok(_permit) => source
-                .fetch(FetchRequest {
-                    secret: &key.secret,
-                    purpose,
-                    arrived_at,
-                    gate: &gate,
-                    extended_config: self.policy.load().wants_extended_config(&key.secret.id),
-                })
-                .await
-                .and_then(|fetched| require_version(&key.secret, fetched)),
-            Err(LimitReached) => Err(too_many_calls()),
-        };
+        let SourceReply {
+            result,
+            asked_at,
+            source,
+        } = self.ask(&key.secret, purpose, arrived_at, &gate).await;
         match result {
             Ok(fetched) => {
                 // Before anything of this process is stored: what the clock says is written down with it.
@@ -164,6 +150,54 @@ impl SecretService {
                     .remember(key, Arc::clone(&error), self.timeline.now());
                 Err(error)
             }
+        }
+    }
+
+    /// Asks KMS: together with other fetches if a batch waits for this one, else by a call of its own.
+    async fn ask(
+        &self,
+        secret: &SecretRef,
+        purpose: Purpose,
+        arrived_at: Duration,
+        gate: &SendGate,
+    ) -> SourceReply {
+        let asked_at = self.timeline.now();
+        let source = Arc::clone(&self.source.load());
+        let in_batch = match purpose {
+            Purpose::Read | Purpose::Refresh => self.fetch_in_batch(secret, gate).await,
+            Purpose::RefreshNow | Purpose::Watch => None,
+        };
+        if let Some(outcome) = in_batch {
+            return SourceReply {
+                result: outcome.and_then(|fetched| require_version(secret, fetched)),
+                asked_at,
+                source,
+            };
+        }
+        let clock = &**self.timeline.clock();
+        let permit = self
+            .calls
+            .acquire(purpose, clock, arrived_at + OVERALL_TIMEOUT)
+            .await;
+        let asked_at = self.timeline.now();
+        let source = Arc::clone(&self.source.load());
+        let result = match permit {
+            Ok(_permit) => {
+                let request = FetchRequest {
+                    secret,
+                    purpose,
+                    arrived_at,
+                    gate,
+                    extended_config: self.policy.load().wants_extended_config(&secret.id),
+                };
+                source.fetch(request).await
+            }
+            Err(LimitReached) => Err(too_many_calls()),
+        };
+        SourceReply {
+            result: result.and_then(|fetched| require_version(secret, fetched)),
+            asked_at,
+            source,
         }
     }
 
@@ -335,6 +369,13 @@ impl SecretService {
             _ => {}
         }
     }
+}
+
+/// Answer of KMS, when it was asked, and the source that asked it.
+struct SourceReply {
+    result: Result<Fetched, SourceError>,
+    asked_at: Timestamp,
+    source: Arc<Arc<dyn SecretSource>>,
 }
 
 /// Managed secrets ignore `VersionId`; another version than the one asked for must never pass for it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kms_agent_core::SourceError;
-use kms_agent_core::source::SourceErrorKind;
+use kms_agent_core::source::{KmsRefusal, SourceErrorKind};
 
 use crate::gateway::wire::ErrorBody;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
@@ -112,6 +112,12 @@ pub(crate) fn from_response(response: &HttpResponse, asked_pause: Option<Duratio
     SourceError::new(kind, sentence(kind))
         .with_retry_after(asked_pause)
         .with_refusal(refusal)
+}
+
+/// The error that the refusal of one secret of a batch amounts to.
+pub(crate) fn from_entry(refusal: KmsRefusal) -> SourceError {
+    let kind = kind_of(refusal.status, &refusal.code);
+    SourceError::new(kind, sentence(kind)).with_refusal(refusal)
 }
 
 /// Error for an answer of another server, such as a proxy.

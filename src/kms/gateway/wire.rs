@@ -1,6 +1,7 @@
 //! Wire forms of requests to KMS and of its answers.
 
 mod answer;
+mod batch;
 mod data_key;
 mod refusal;
 mod text;
@@ -12,6 +13,7 @@ use kms_agent_core::{SecretRef, Timestamp, VersionSelector};
 use serde::Deserialize;
 
 pub(crate) use self::answer::{SecretAnswer, decode};
+pub(crate) use self::batch::{BatchAnswer, decode_batch};
 pub(crate) use self::data_key::{DataKeyAnswer, decode_data_key};
 pub(crate) use self::refusal::{ErrorBody, is_word};
 pub(crate) use self::text::Text;

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod agent;
+mod batch;
 mod call;
 mod data_key;
 mod identity;
