@@ -3,6 +3,9 @@
 pub(crate) mod port_holder;
 
 use std::net::Ipv4Addr;
+#[cfg(unix)]
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +13,7 @@ use http::{HeaderName, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use kms_agent_server::KMS_MEDIA_TYPE;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
@@ -46,6 +50,8 @@ impl Reply {
 /// Client of a running agent.
 pub(crate) struct Client {
     pub(crate) port: u16,
+    /// Unix socket, in place of the port.
+    pub(crate) socket: Option<PathBuf>,
     /// Users whose processes may be the agent; `None` accepts every process.
     pub(crate) trusted: Option<TrustedUsers>,
     /// Token for the agent; health needs none.
@@ -106,15 +112,18 @@ impl Client {
 
     /// Refuses a process of another user, which would collect the token and could answer as it likes.
     fn check(&self, users: impl IntoIterator<Item = Uid>) -> Result<(), Failure> {
+        let place = match &self.socket {
+            Some(path) => format!("the socket {}", path.display()),
+            None => format!("port {}", self.port),
+        };
         let Some(trusted) = &self.trusted else {
             return Ok(());
         };
         match users.into_iter().find(|user| !trusted.contains(*user)) {
             None => Ok(()),
             Some(stranger) => Err(Failure::failed(format!(
-                "port {} is held by a process of {}, which is not the agent's user as far as is known here; nothing was \
+                "{place} is held by a process of {}, which is not the agent's user as far as is known here; nothing was \
                  sent. If that user runs the agent, name it with --agent-user or KMS_AGENT_USER",
-                self.port,
                 port_holder::name_of(stranger)
             ))),
         }
@@ -126,6 +135,10 @@ impl Client {
         target: &str,
         accept: Option<&'static str>,
     ) -> Result<Reply, Failure> {
+        #[cfg(unix)]
+        if let Some(path) = &self.socket {
+            return self.exchange_at(path, method, target, accept).await;
+        }
         let port = self.port;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::failed(format!(
@@ -141,6 +154,44 @@ impl Client {
         let local = stream.local_addr().map_err(|error| unreachable(&error))?;
         self.check(port_holder::serving(port, local.port()))?;
         self.check(port_holder::listening_on(port))?;
+        let host = format!("127.0.0.1:{port}");
+        self.converse(stream, &host, method, target, accept, &unreachable)
+            .await
+    }
+
+    /// As [`exchange`](Self::exchange), through the Unix socket at `path`.
+    #[cfg(unix)]
+    async fn exchange_at(
+        &self,
+        path: &Path,
+        method: &Method,
+        target: &str,
+        accept: Option<&'static str>,
+    ) -> Result<Reply, Failure> {
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Failure::failed(format!(
+                "no agent answers on the socket {} ({error}). Is it running, and with this Server.SocketPath?",
+                path.display()
+            ))
+        };
+        let stream = tokio::net::UnixStream::connect(path)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        let user = stream.peer_cred().map_err(|error| unreachable(&error))?;
+        self.check([user.uid()])?;
+        self.converse(stream, "localhost", method, target, accept, &unreachable)
+            .await
+    }
+
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        host: &str,
+        method: &Method,
+        target: &str,
+        accept: Option<&'static str>,
+        unreachable: &impl Fn(&dyn std::fmt::Display) -> Failure,
+    ) -> Result<Reply, Failure> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(&error))?;
@@ -148,7 +199,7 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(target)
-            .header(header::HOST, format!("127.0.0.1:{port}"));
+            .header(header::HOST, host);
         if let Some(shown) = &self.token {
             request = request.header(&shown.header, shown.token.as_slice());
         }

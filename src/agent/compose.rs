@@ -9,6 +9,8 @@ mod listen;
 mod reload;
 mod runtime;
 mod source;
+#[cfg(unix)]
+mod unix_socket;
 
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use kms_agent_core::registry::BackendContext;
 use kms_agent_core::{CacheBackend, Clock, Timeline};
 use kms_agent_files::{FileSpec, Files};
 use kms_agent_kms::{Environment, KmsMetrics, KmsSource};
-use kms_agent_server::caller::{Access, UnmappedIds};
+use kms_agent_server::caller::UnmappedIds;
 use kms_agent_server::{App, HttpMetrics, Listeners, TokenStore};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -27,11 +29,13 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
-use self::callers::{Callers, OpenClients, SystemGroups};
+use self::callers::{Callers, OpenClients};
 use self::data_keys::DataKeys;
 use self::findings::Findings;
 use self::reload::Reloader;
 use self::source::Sources;
+#[cfg(unix)]
+use self::unix_socket::NamedSocket;
 use crate::config::{Config, ConfigFile};
 use crate::exit::Failure;
 use crate::exit::panic_hook;
@@ -58,6 +62,8 @@ pub(crate) struct Prepared {
     clients: OpenClients,
     unmapped: UnmappedIds,
     listeners: Listeners,
+    #[cfg(unix)]
+    socket: Option<NamedSocket>,
     log: telemetry::OpenLog,
     rust_log: Option<String>,
     workers: usize,
@@ -79,6 +85,8 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         // The port comes first, while the descriptors of the service manager are the only ones.
         let opened = listen::open(config.server.http_port, &token_source)?;
+        #[cfg(unix)]
+        let mut socket = NamedSocket::open(&config.server.socket)?;
 
         // Nothing after this needs a capability.
         let circumstances = Circumstances {
@@ -125,7 +133,14 @@ impl Prepared {
                 unused_port: opened.unused_port,
             },
             clients,
+            #[cfg(unix)]
+            listeners: opened
+                .listeners
+                .and_unix(socket.as_mut().and_then(NamedSocket::take_listener)),
+            #[cfg(not(unix))]
             listeners: opened.listeners,
+            #[cfg(unix)]
+            socket,
             log,
             rust_log,
             workers,
@@ -178,16 +193,9 @@ impl Prepared {
                 &mut registry,
             );
             let token = Arc::new(self.token);
-            let (rules, followed) =
-                self.clients
-                    .into_rules(&self.config.server.http.default_secrets, &token, &[]);
-            let access = Arc::new(Access::new(
-                Arc::clone(&token),
-                rules,
-                Arc::new(SystemGroups),
-                self.unmapped,
-            ));
             let files = Files::new(Arc::clone(&service), self.files);
+            let secrets = &self.config.server.http.default_secrets;
+            let (access, followed) = self.clients.into_access(secrets, &token, self.unmapped);
             let app = Arc::new(App {
                 started_at: service.timeline().now(),
                 service: Arc::clone(&service),
@@ -230,6 +238,8 @@ impl Prepared {
                 is_reloading: false,
             };
             background.keep("reload", reloader.runner(hangups.zip(self.file)));
+            #[cfg(unix)]
+            self.socket.iter().for_each(NamedSocket::log_ready);
             run(
                 app,
                 background,

@@ -24,7 +24,9 @@ use kms_agent_server::caller::ClientSettings;
 
 pub(crate) use self::cache::CacheConfig;
 pub(crate) use self::log::{LogConfig, LogFormat, LogLevel, LogTarget};
-pub(crate) use self::server::ServerConfig;
+#[cfg(unix)]
+pub(crate) use self::server::UNPLACED;
+pub(crate) use self::server::{ServerConfig, SocketConfig};
 use self::source::Unreadable;
 use crate::exit::Failure;
 

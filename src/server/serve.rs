@@ -1,4 +1,4 @@
-//! Loopback listeners, the limit on connections, and graceful shutdown.
+//! Loopback listeners and the Unix socket, the limit on connections, and graceful shutdown.
 
 mod connection;
 mod idle_timer;
@@ -7,6 +7,7 @@ mod parse_failure;
 mod progress;
 mod request_head;
 mod slots;
+mod socket;
 mod stream;
 mod waiting;
 
@@ -15,13 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kms_agent_cache::Tasks;
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connection::Context;
+use self::listen::ClientListener;
 pub use self::listen::{BindError, Listeners};
 use self::slots::ConnectionSlots;
+use self::socket::ClientSocket;
+use self::waiting::Watchers;
 use crate::app::App;
 use crate::caller::Peer;
 use crate::guard::Authorities;
@@ -37,35 +40,48 @@ const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Serves until `stop` is cancelled, then gives requests in flight five seconds to finish.
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken) -> io::Result<()> {
-    let port = listeners.port();
-    let listeners = listeners.into_tokio()?;
+    let mut listeners = listeners;
+    let authorities = Authorities::loopback(listeners.port());
+    let unix = listeners.take_unix()?;
     let tasks = Arc::clone(&app.tasks);
-    let acceptor = Arc::new(Acceptor {
-        slots: ConnectionSlots::new(app.settings.max_conn),
-        context: Arc::new(Context::new(app, Authorities::loopback(port))),
-        connections: TaskTracker::new(),
-        stop: stop.clone(),
-    });
+    let connections = TaskTracker::new();
+    let limit = app.settings.max_conn;
+    // Callers of one listener cannot keep out those of the other.
+    let unix_limit = if unix.is_some() { limit.div_ceil(2) } else { 0 };
+    let watchers = Watchers::new(app.settings.max_watchers, app.metrics.watchers.clone());
+    let acceptor = |limit: usize, authorities| {
+        Arc::new(Acceptor {
+            slots: ConnectionSlots::new(limit.max(1)),
+            context: Arc::new(Context::new(Arc::clone(&app), authorities, &watchers)),
+            connections: connections.clone(),
+            stop: stop.clone(),
+        })
+    };
+    let by_tcp = acceptor(limit - unix_limit, authorities);
+    let by_unix = acceptor(unix_limit, Authorities::any());
+    let listeners = listeners.into_tokio()?;
     let accepting: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(keep_accepting(&tasks, &acceptor, listener)))
+        .map(|listener| (&by_tcp, listener))
+        .chain(unix.map(|listener| (&by_unix, listener)))
+        .map(|(acceptor, listener)| tokio::spawn(keep_accepting(&tasks, acceptor, listener)))
         .collect();
     stop.cancelled().await;
     for task in accepting {
         // The loops end by themselves.
         let _ = task.await;
     }
-    acceptor.connections.close();
-    if tokio::time::timeout(DRAIN_LIMIT, acceptor.connections.wait())
+    connections.close();
+    if tokio::time::timeout(DRAIN_LIMIT, connections.wait())
         .await
         .is_err()
     {
         tracing::warn!(
-            connections = acceptor.connections.len(),
+            connections = connections.len(),
             "Connections did not finish in time at shutdown; closing them"
         );
     }
-    acceptor.context.log_refusals();
+    app.access.log_refusals();
     Ok(())
 }
 
@@ -73,7 +89,7 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: CancellationToken)
 fn keep_accepting(
     tasks: &Arc<Tasks>,
     acceptor: &Arc<Acceptor>,
-    listener: TcpListener,
+    listener: ClientListener,
 ) -> impl Future<Output = ()> + use<> {
     let listener = Arc::new(listener);
     let kept = Arc::clone(tasks).keep("accept", {
@@ -88,7 +104,7 @@ fn keep_accepting(
         kept.await;
         // An error means that no connection is waiting any more.
         if let Some(listener) = Arc::into_inner(listener) {
-            let _ = acceptor.admit_waiting(listener);
+            let _ = listener.drain(|socket, peer| acceptor.admit(socket, peer));
         }
     }
 }
@@ -102,7 +118,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listener: &ClientListener) {
         let mut failures = AcceptFailures::default();
         loop {
             let accepted = tokio::select! {
@@ -111,8 +127,8 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    self.admit(stream, Peer::Tcp { port: peer.port() });
+                Ok((socket, peer)) => {
+                    self.admit(socket, peer);
                     // Connections that give way close as soon as their tasks run. The system queues newcomers
                     // meanwhile, so that no more descriptors are in use than these.
                     while self.slots.is_crowded() && !self.stop.is_cancelled() {
@@ -127,34 +143,18 @@ impl Acceptor {
         }
     }
 
-    /// Admits the connections that were waiting in the queue at shutdown.
-    fn admit_waiting(&self, listener: TcpListener) -> io::Result<()> {
-        let listener = listener.into_std()?;
-        for _ in 0..listen::BACKLOG {
-            let (stream, peer) = listener.accept()?;
-            stream.set_nonblocking(true)?;
-            self.admit(
-                TcpStream::from_std(stream)?,
-                Peer::Tcp { port: peer.port() },
-            );
-        }
-        Ok(())
-    }
-
-    fn admit(&self, stream: TcpStream, peer: Peer) {
-        // Responses are written whole; a delay to fill a packet gains nothing.
-        let _ = stream.set_nodelay(true);
+    fn admit(&self, socket: ClientSocket, peer: Peer) {
         // Without a slot the connection is closed at once.
         if let Some(slot) = self.slots.take(&self.stop) {
             let context = Arc::clone(&self.context);
             let (connections, stop) = (self.connections.clone(), self.stop.clone());
             self.connections.spawn(async move {
                 if let Some(waiting) =
-                    connection::run(Arc::clone(&context), stream, peer, slot).await
+                    connection::run(Arc::clone(&context), socket, peer, slot).await
                 {
-                    let (request, stream, peer) = waiting;
+                    let (request, socket, peer) = waiting;
                     // A small task of its own: this one would keep the room of a connection.
-                    connections.spawn(request.finish(context, stream, peer, stop));
+                    connections.spawn(request.finish(context, socket, peer, stop));
                 }
             });
         }

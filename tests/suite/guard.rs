@@ -5,6 +5,8 @@ mod hostile;
 #[cfg(target_os = "linux")]
 mod port;
 mod redaction;
+#[cfg(unix)]
+mod socket;
 mod token;
 mod trust;
 pub(crate) mod wiping;

@@ -139,6 +139,7 @@ fn changed(kept: Option<&Kept>, cloud: &Cloud) -> BTreeSet<String> {
 fn drop_entries(port: u16, token: &Zeroizing<String>, names: &BTreeSet<String>) {
     let client = Client {
         port,
+        socket: None,
         trusted: Some(TrustedUsers::of_token(None)),
         token: Some(ShownToken {
             header: HeaderName::from_static("x-kms-token"),

@@ -47,6 +47,9 @@ pub(super) struct AgentTarget {
     /// The agent's port, instead of the config file's or 2025
     #[arg(long, value_parser = parse_port)]
     port: Option<u16>,
+    /// The agent's Unix socket, instead of a port; without a token the agent knows the caller by its user
+    #[arg(long, value_name = "PATH", env = "KMS_AGENT_SOCKET", hide_env_values = true, value_hint = ValueHint::FilePath)]
+    socket: Option<PathBuf>,
     /// The user that the agent runs as, by name or number, if it is neither root, nor the caller, nor the owner of the
     /// token file; a process of any other user is not asked
     #[arg(long, value_name = "USER", env = "KMS_AGENT_USER", hide_env_values = true, value_parser = parse_user,
@@ -61,6 +64,7 @@ impl AgentTarget {
         let origin = TokenOrigin::find(&config.server.token_variables).ok();
         Ok(Client {
             port: self.port.unwrap_or(config.server.http_port),
+            socket: self.socket_path(),
             trusted: Some(self.trusted(origin.as_ref())),
             token: None,
         })
@@ -69,7 +73,11 @@ impl AgentTarget {
     /// Returns a client with the token of the environment, or with that of the default token file.
     pub(super) fn client(&self) -> Result<Client, Failure> {
         let config = self.read_config()?;
-        let origin = TokenOrigin::find(&config.server.token_variables)?;
+        let origin = match TokenOrigin::find(&config.server.token_variables) {
+            // Through the socket the agent may know this user.
+            Err(_) if self.socket_path().is_some() => return self.anonymous(),
+            origin => origin?,
+        };
         let trusted = self.trusted(Some(&origin));
         let bytes = match &origin.found {
             TokenLocation::Literal { text, .. } => Zeroizing::new(text.as_bytes().to_vec()),
@@ -80,12 +88,18 @@ impl AgentTarget {
         let header = config.server.http.ssrf_headers.into_iter().next();
         Ok(Client {
             port: self.port.unwrap_or(config.server.http_port),
+            socket: self.socket_path(),
             trusted: Some(trusted),
             token: header.map(|header| ShownToken {
                 header,
                 token: Zeroizing::new(bytes.trim_ascii().to_vec()),
             }),
         })
+    }
+
+    fn socket_path(&self) -> Option<PathBuf> {
+        let given = self.socket.clone();
+        given.filter(|path| cfg!(unix) && !path.as_os_str().is_empty())
     }
 
     /// Returns the users whose processes may be the agent.

@@ -83,9 +83,22 @@ impl OpenClients {
         Ok(Self { clients, warnings })
     }
 
+    /// Returns the callers, and the token files to follow.
+    pub(super) fn into_access(
+        self,
+        default_secrets: &[Pattern],
+        own: &Arc<TokenStore>,
+        unmapped: UnmappedIds,
+    ) -> (Arc<Access>, Vec<FollowedToken>) {
+        let (rules, followed) = self.into_rules(default_secrets, own, &[]);
+        let groups = Arc::new(SystemGroups);
+        let access = Access::new(Arc::clone(own), rules, groups, unmapped);
+        (Arc::new(access), followed)
+    }
+
     /// Returns the rules, and the token files to follow. A token file that `former` has keeps its store, so
     /// that the token in force stays; other stores are read together with `own`.
-    pub(super) fn into_rules(
+    fn into_rules(
         self,
         default_secrets: &[Pattern],
         own: &TokenStore,
@@ -193,7 +206,7 @@ pub(crate) fn namespace_warning(config: &Config, unmapped: UnmappedIds) -> Optio
 
 /// Supplementary groups, as /etc/group lists them.
 #[derive(Debug)]
-pub(super) struct SystemGroups;
+struct SystemGroups;
 
 impl GroupLookup for SystemGroups {
     fn groups_of(&self, uid: u32, gid: u32) -> Vec<u32> {

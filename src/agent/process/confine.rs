@@ -38,6 +38,7 @@ fn enforce(reach: &Reach) -> Result<RulesetStatus, RulesetError> {
         .add_rules(path_beneath_rules(reach.readable(), read))?
         .add_rules(path_beneath_rules(reach.writable(), list | write))?
         .add_rules(path_beneath_rules(reach.only_writable(), write))?
+        .add_rules(path_beneath_rules(reach.removable(), AccessFs::RemoveFile))?
         .restrict_self()?;
     Ok(status.ruleset)
 }

@@ -45,6 +45,8 @@ pub(crate) struct Reach {
     readable: Vec<PathBuf>,
     /// Folders whose files may be listed, read and written.
     writable: Vec<PathBuf>,
+    /// Folders from which files may be removed.
+    removable: Vec<PathBuf>,
     /// Folders in which files may be written and no others read.
     only_writable: Vec<PathBuf>,
     /// Every path may be opened.
@@ -133,6 +135,10 @@ impl Reach {
             }
         }
         let templates = config.files.iter().filter_map(FileSettings::template);
+        // The socket's name is removed at shutdown.
+        if let Some(socket) = &config.server.socket.path {
+            reach.removable.extend(fs::canonicalize(folder_of(socket)));
+        }
         let files = path
             .map(Path::to_owned)
             .into_iter()
@@ -262,6 +268,11 @@ impl Reach {
     #[cfg(target_os = "linux")]
     pub(super) fn writable(&self) -> &[PathBuf] {
         &self.writable
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn removable(&self) -> &[PathBuf] {
+        &self.removable
     }
 
     #[cfg(target_os = "linux")]

@@ -167,6 +167,16 @@ impl Access {
         })
     }
 
+    /// Whether the caller at `peer` is known without a token.
+    pub(crate) fn knows(&self, peer: &Peer) -> bool {
+        matches!(peer, Peer::Unix(_)) && self.identify(std::iter::empty(), peer).is_some()
+    }
+
+    /// Counts a refusal for the log.
+    pub(crate) fn note_refusal(&self, code: &str) {
+        self.refusals.note(code);
+    }
+
     /// Returns the verdict of [`decide`], and counts a refusal.
     pub(crate) fn decide<'a>(
         &self,

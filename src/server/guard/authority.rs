@@ -5,17 +5,26 @@ use std::net::Ipv6Addr;
 /// Authorities of one listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Authorities {
-    port: u16,
+    /// `None` accepts every value.
+    port: Option<u16>,
 }
 
 impl Authorities {
     /// Authorities of the loopback listeners on `port`.
     pub(crate) const fn loopback(port: u16) -> Self {
-        Self { port }
+        Self { port: Some(port) }
+    }
+
+    /// Authorities of the Unix socket, which no web page can reach.
+    pub(crate) const fn any() -> Self {
+        Self { port: None }
     }
 
     /// Whether the listener accepts this `Host`.
     pub(super) fn contain(self, host: &[u8]) -> bool {
+        let Some(own_port) = self.port else {
+            return true;
+        };
         let split = host
             .iter()
             .rposition(|byte| *byte == b':')
@@ -27,12 +36,12 @@ impl Authorities {
         let own = ["localhost", "127.0.0.1", "[::1]"]
             .iter()
             .any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
-        (own || is_ipv6_loopback(name)) && is_port(given, self.port)
+        (own || is_ipv6_loopback(name)) && is_port(given, own_port)
     }
 
     /// Returns the sentence about a `Host` that the listener does not accept.
     pub(super) fn remedy(self) -> String {
-        let port = self.port;
+        let port = self.port.unwrap_or_default();
         format!(
             "Ask for http://localhost:{port}, http://127.0.0.1:{port} or http://[::1]:{port}; other host names are not served."
         )

@@ -17,13 +17,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tower::Service;
 
 use super::parse_failure::{self, ParseFailure};
 use super::progress::ConnectionProgress;
 use super::request_head::FirstHead;
 use super::slots::ConnectionSlot;
+use super::socket::ClientSocket;
 use super::stream::ClientStream;
 use super::waiting::{self, WaitingRequest, Watchers};
 use crate::app::App;
@@ -31,7 +31,6 @@ use crate::caller::Peer;
 use crate::error::{ApiError, Reject};
 use crate::guard::{self, Admission, Authorities};
 use crate::log::access;
-use crate::log::refusal::RefusalLog;
 use crate::routes::router::router;
 use crate::routes::{self, Route, RouteHandler, secret};
 
@@ -58,24 +57,16 @@ pub(super) struct Context {
     pub(super) watchers: Arc<Watchers>,
     router: Router,
     authorities: Authorities,
-    refusals: Arc<RefusalLog>,
 }
 
 impl Context {
-    pub(super) fn new(app: Arc<App>, authorities: Authorities) -> Self {
+    pub(super) fn new(app: Arc<App>, authorities: Authorities, watchers: &Arc<Watchers>) -> Self {
         Self {
             router: router(Arc::clone(&app)),
-            watchers: Watchers::new(app.settings.max_watchers, app.metrics.watchers.clone()),
+            watchers: Arc::clone(watchers),
             app,
             authorities,
-            refusals: Arc::default(),
         }
-    }
-
-    /// Logs the refusals that are not logged yet.
-    pub(super) fn log_refusals(&self) {
-        self.refusals.log();
-        self.app.access.log_refusals();
     }
 
     /// Returns the boot time.
@@ -89,10 +80,10 @@ impl Context {
 /// Returns a request that waits for a change, which needs the connection no longer but its socket.
 pub(super) async fn run(
     context: Arc<Context>,
-    stream: TcpStream,
+    socket: ClientSocket,
     peer: Peer,
     slot: ConnectionSlot,
-) -> Option<(Box<WaitingRequest>, TcpStream, Peer)> {
+) -> Option<(Box<WaitingRequest>, ClientSocket, Peer)> {
     let progress = ConnectionProgress::default();
     let handed_over = HandedOver::default();
     let head_limit = if slot.is_overflow() {
@@ -100,8 +91,14 @@ pub(super) async fn run(
     } else {
         HEAD_LIMIT
     };
+    context.app.access.examine(&peer).await;
+    if context.app.access.knows(&peer) {
+        // Its credentials count as a token.
+        slot.begin_answer();
+        slot.note_token();
+    }
     let first_head = FirstHead::new(&context.app, &peer);
-    let mut stream = ClientStream::new(stream, &progress, &slot, first_head, head_limit);
+    let mut stream = ClientStream::new(socket, &progress, &slot, first_head, head_limit);
     let result = {
         let service =
             service_fn(|request| respond(&context, &slot, &peer, &progress, &handed_over, request));
@@ -178,7 +175,7 @@ struct LeavesConnection;
 /// Answers bytes that are not a request.
 async fn refuse(context: &Context, stream: &mut ClientStream<'_>, peer: &Peer, error: &ApiError) {
     let app = &context.app;
-    context.refusals.note(&error.code);
+    context.app.access.note_refusal(&error.code);
     app.metrics.count(error.status);
     // The path is unknown, and most requests are for a secret.
     let response = app.settings.response_type.error(error);
@@ -251,7 +248,7 @@ async fn respond(
             (false, response.map(Either::Right))
         }
         Err(error) => {
-            context.refusals.note(&error.code);
+            context.app.access.note_refusal(&error.code);
             (false, format.error(&error).map(Either::Left))
         }
     };

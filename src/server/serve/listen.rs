@@ -4,6 +4,11 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
+use super::socket::ClientSocket;
+use crate::caller::Peer;
+#[cfg(unix)]
+use crate::caller::PeerUser;
+
 /// Number of connections that may wait to be accepted: a thousand callers may connect at once.
 pub(super) const BACKLOG: i32 = 1024;
 
@@ -20,6 +25,71 @@ pub struct Listeners {
     v4: TcpListener,
     v6: Option<TcpListener>,
     port: u16,
+    #[cfg(unix)]
+    unix: Option<std::os::unix::net::UnixListener>,
+}
+
+/// Listener of either kind.
+#[derive(Debug)]
+pub(super) enum ClientListener {
+    Tcp(tokio::net::TcpListener),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener),
+}
+
+impl ClientListener {
+    /// Waits for the next connection.
+    pub(super) async fn accept(&self) -> io::Result<(ClientSocket, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok(tcp(stream, address))
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => unix(listener.accept().await?.0),
+        }
+    }
+
+    /// Takes the connections that wait in the queue, until there are none or one fails.
+    pub(super) fn drain(self, mut admit: impl FnMut(ClientSocket, Peer)) -> io::Result<()> {
+        // The runtime may not know of them yet.
+        match self {
+            Self::Tcp(listener) => {
+                let listener = listener.into_std()?;
+                for _ in 0..BACKLOG {
+                    let (stream, address) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    let (socket, peer) = tcp(tokio::net::TcpStream::from_std(stream)?, address);
+                    admit(socket, peer);
+                }
+            }
+            #[cfg(unix)]
+            Self::Unix(listener) => {
+                let listener = listener.into_std()?;
+                for _ in 0..BACKLOG {
+                    let (stream, _) = listener.accept()?;
+                    stream.set_nonblocking(true)?;
+                    let (socket, peer) = unix(tokio::net::UnixStream::from_std(stream)?)?;
+                    admit(socket, peer);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tcp(stream: tokio::net::TcpStream, address: SocketAddr) -> (ClientSocket, Peer) {
+    // Responses are written whole; a delay to fill a packet gains nothing.
+    let _ = stream.set_nodelay(true);
+    let port = address.port();
+    (ClientSocket::Tcp(stream), Peer::Tcp { port })
+}
+
+#[cfg(unix)]
+fn unix(stream: tokio::net::UnixStream) -> io::Result<(ClientSocket, Peer)> {
+    let user = stream.peer_cred()?;
+    let peer = Peer::Unix(PeerUser::new(user.uid(), user.gid(), user.pid()));
+    Ok((ClientSocket::Unix(stream), peer))
 }
 
 /// Reason why the port cannot be used.
@@ -142,7 +212,20 @@ impl Listeners {
             rustix::net::listen(listener, BACKLOG)
                 .map_err(|error| refused(address, port, error.into()))?;
         }
-        Ok(Self { v4, v6, port })
+        Ok(Self {
+            v4,
+            v6,
+            port,
+            #[cfg(unix)]
+            unix: None,
+        })
+    }
+
+    /// Adds the Unix socket, which does not block.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn and_unix(self, unix: Option<std::os::unix::net::UnixListener>) -> Self {
+        Self { unix, ..self }
     }
 
     /// Returns the port of the listeners.
@@ -158,13 +241,33 @@ impl Listeners {
             .collect()
     }
 
-    pub(super) fn into_tokio(self) -> io::Result<Vec<tokio::net::TcpListener>> {
+    /// Takes the Unix socket.
+    #[cfg(unix)]
+    pub(super) fn take_unix(&mut self) -> io::Result<Option<ClientListener>> {
+        self.unix
+            .take()
+            .map(|unix| tokio::net::UnixListener::from_std(unix).map(ClientListener::Unix))
+            .transpose()
+    }
+
+    /// There is none on this system.
+    #[cfg(not(unix))]
+    #[expect(
+        clippy::unnecessary_wraps,
+        clippy::unused_self,
+        reason = "on Unix it may fail"
+    )]
+    pub(super) fn take_unix(&mut self) -> io::Result<Option<ClientListener>> {
+        Ok(None)
+    }
+
+    pub(super) fn into_tokio(self) -> io::Result<Vec<ClientListener>> {
         std::iter::once(self.v4)
             .chain(self.v6)
             .map(|listener| {
                 // Accepted connections inherit it.
                 rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
-                tokio::net::TcpListener::from_std(listener)
+                tokio::net::TcpListener::from_std(listener).map(ClientListener::Tcp)
             })
             .collect()
     }
@@ -239,6 +342,9 @@ mod tests {
         let listeners = listeners.into_tokio().unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
         let (accepted, _) = listeners[0].accept().await.unwrap();
+        let ClientSocket::Tcp(accepted) = accepted else {
+            panic!("a TCP listener accepts TCP connections");
+        };
         let bytes = rustix::net::sockopt::socket_send_buffer_size(&accepted).unwrap();
         assert!(bytes <= 256 * 1024, "{bytes} bytes");
     }

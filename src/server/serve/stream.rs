@@ -9,9 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::StatusCode;
-use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use super::idle_timer::IdleTimer;
@@ -19,14 +17,15 @@ use super::parse_failure::ParseFailure;
 use super::progress::ConnectionProgress;
 use super::request_head::FirstHead;
 use super::slots::ConnectionSlot;
+use super::socket::ClientSocket;
 
 /// Time in which the client must read a response.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// TCP stream with these rules.
+/// Stream with these rules.
 #[derive(Debug)]
 pub(super) struct ClientStream<'a> {
-    tcp: TcpStream,
+    socket: ClientSocket,
     progress: &'a ConnectionProgress,
     slot: &'a ConnectionSlot,
     first_head: FirstHead<'a>,
@@ -44,14 +43,14 @@ pub(super) struct ClientStream<'a> {
 impl<'a> ClientStream<'a> {
     /// `head_limit` is the time for a request to be complete, and the time that the stream may be idle.
     pub(super) fn new(
-        tcp: TcpStream,
+        socket: ClientSocket,
         progress: &'a ConnectionProgress,
         slot: &'a ConnectionSlot,
         first_head: FirstHead<'a>,
         head_limit: Duration,
     ) -> Self {
         Self {
-            tcp,
+            socket,
             progress,
             slot,
             first_head,
@@ -64,8 +63,8 @@ impl<'a> ClientStream<'a> {
     }
 
     /// Returns the socket.
-    pub(super) fn into_socket(self) -> TcpStream {
-        self.tcp
+    pub(super) fn into_socket(self) -> ClientSocket {
+        self.socket
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -114,16 +113,14 @@ impl<'a> ClientStream<'a> {
             .read_timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_LIMIT)));
         ready!(read_timer.as_mut().poll(cx));
-        // The system then drops unsent data with the connection. If this fails, the system keeps it for a while.
-        let _ = self.tcp.set_zero_linger();
+        self.socket.drop_unsent();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Checks whether the client is still connected while it waits for its response. A client that has closed its sending
     /// side gets the response. An error means that the connection is reset. `cx` is woken on a change.
     fn check_client(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut byte = [0];
-        match self.tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+        match self.socket.poll_peek(cx) {
             Poll::Ready(Ok(0)) => self.slot.note_half_closed(),
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Ready(Ok(_)) | Poll::Pending => {}
@@ -142,9 +139,8 @@ impl<'a> ClientStream<'a> {
 
     /// Reads from the system what has arrived and the runtime may not know of yet.
     fn read_arrived(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // The sockets of the runtime do not block.
-        match recv(&self.tcp, buf.initialize_unfilled(), RecvFlags::empty()) {
-            Ok((length, _)) => {
+        match self.socket.receive(buf.initialize_unfilled()) {
+            Ok(length) => {
                 buf.advance(length);
                 Poll::Ready(Ok(()))
             }
@@ -160,7 +156,7 @@ impl AsyncRead for ClientStream<'_> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut outcome = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let mut outcome = Pin::new(&mut self.socket).poll_read(cx, buf);
         if outcome.is_pending() && self.progress.leaving.load(Ordering::Relaxed) {
             outcome = self.read_arrived(buf);
         }
@@ -194,7 +190,7 @@ impl AsyncWrite for ClientStream<'_> {
             self.refusal = Some(ParseFailure::Parser(status));
             return Poll::Ready(Ok(buf.len()));
         }
-        let outcome = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        let outcome = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.with_limit(outcome, cx)
     }
 
@@ -207,13 +203,13 @@ impl AsyncWrite for ClientStream<'_> {
             self.refusal = Some(ParseFailure::Parser(status));
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        let outcome = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let outcome = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
         self.with_limit(outcome, cx)
     }
 
     /// Without this, hyper would copy every secret into a buffer of its own.
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -225,7 +221,7 @@ impl AsyncWrite for ClientStream<'_> {
         } else {
             self.answered = self.progress.requests.load(Ordering::Relaxed);
         }
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -233,7 +229,7 @@ impl AsyncWrite for ClientStream<'_> {
             // The parser has finished, and the response is still to be written.
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.tcp).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
         self.is_closed = true;
         Poll::Ready(Ok(()))
     }

@@ -14,11 +14,11 @@ use http::request::Parts;
 use kms_agent_cache::{Watch, WatchState};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Context;
 use super::parse_failure;
+use super::socket::ClientSocket;
 use crate::caller::{Caller, Peer};
 use crate::error::{ApiError, Reject};
 use crate::format::ResponseType;
@@ -158,7 +158,7 @@ impl WaitingRequest {
     pub(super) async fn finish(
         mut self: Box<Self>,
         context: Arc<Context>,
-        mut tcp: TcpStream,
+        mut socket: ClientSocket,
         peer: Peer,
         stop: CancellationToken,
     ) {
@@ -166,7 +166,7 @@ impl WaitingRequest {
         let answer = tokio::select! {
             biased;
             answer = self.answer(&context, &peer, &stop) => Some(answer),
-            is_gone = input_ended(&tcp, waits_for_change) => (!is_gone).then(watch::unchanged),
+            is_gone = input_ended(&socket, waits_for_change) => (!is_gone).then(watch::unchanged),
         };
         let Some(mut response) = answer else {
             return;
@@ -180,13 +180,13 @@ impl WaitingRequest {
         }
         let bytes = parse_failure::response_bytes(response).await;
         let closed = async {
-            tcp.write_all(&bytes).await?;
-            tcp.shutdown().await
+            socket.write_all(&bytes).await?;
+            socket.shutdown().await
         };
         if let Ok(Ok(())) = tokio::time::timeout(WRITE_LIMIT, closed).await {
             // Closing with unread bytes would reset the connection, and the client might never see the answer.
             let mut scrap = [0; 256];
-            let drained = async { while let Ok(1..) = tcp.read(&mut scrap).await {} };
+            let drained = async { while let Ok(1..) = socket.read(&mut scrap).await {} };
             let _ = tokio::time::timeout(CLOSE_LIMIT, drained).await;
         }
         drop(self.permit);
@@ -235,8 +235,8 @@ impl WaitingRequest {
 }
 
 /// Completes when the client has closed its sending side. Returns whether it has reset the connection.
-async fn input_ended(tcp: &TcpStream, waits_for_change: bool) -> bool {
-    match tcp.peek(&mut [0]).await {
+async fn input_ended(socket: &ClientSocket, waits_for_change: bool) -> bool {
+    match poll_fn(|cx| socket.poll_peek(cx)).await {
         Ok(0) if waits_for_change => false,
         Err(_) => true,
         // It has sent more, or still wants the version that there is.

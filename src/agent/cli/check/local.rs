@@ -122,6 +122,7 @@ fn held(port: u16, trusted: &TrustedUsers) -> Option<Result<String, Failure>> {
 fn is_agent(port: u16) -> bool {
     let client = Client {
         port,
+        socket: None,
         trusted: None,
         token: None,
     };

@@ -28,7 +28,7 @@ const STATUS: [(&str, &str); 4] = [
     ),
 ];
 
-const CLIENT_ENVIRONMENT: [(&str, &str); 3] = [
+const CLIENT_ENVIRONMENT: [(&str, &str); 4] = [
     (
         "KMS_TOKEN",
         "The agent's token, or file:// and the path of its file. Server.SSRFEnvVariables names the variables.",
@@ -36,6 +36,10 @@ const CLIENT_ENVIRONMENT: [(&str, &str); 3] = [
     (
         "KMS_TOKEN_FILE",
         "Path of the token file, where none of those is set. Default: /var/run/kmstoken.",
+    ),
+    (
+        "KMS_AGENT_SOCKET",
+        "Path of the agent's Unix socket, in place of the port; see --socket.",
     ),
     (
         "KMS_AGENT_USER",

@@ -62,6 +62,7 @@ impl Supervisor {
         let mut ticks = interval(every.max(Duration::from_millis(1)));
         let client = Client {
             port,
+            socket: None,
             trusted: None,
             token: None,
         };
