@@ -129,7 +129,10 @@ fn an_unusable_file_leaves_the_last_token_in_force_until_it_is_mended() {
         if path.is_dir() {
             std::fs::remove_dir(&path).unwrap();
         }
-        std::fs::write(&path, ONE).unwrap();
+        // Whole at once: a file that is being written is empty for a moment, which is one more warning.
+        let mended = agent.folder().join("mended");
+        std::fs::write(&mended, ONE).unwrap();
+        std::fs::rename(&mended, &path).unwrap();
         wait_until("mended", || !is_degraded(&agent));
     }
     assert_eq!(
