@@ -9,7 +9,7 @@ use kms_agent_core::{
 };
 use kms_agent_sealed::seal::RecordHash;
 
-use crate::local::{RemovalMark, State};
+use crate::local::{Moment, State};
 use crate::server::{Link, Shared, Stop};
 
 pub(crate) const NAME: &str = "Redis";
@@ -48,12 +48,12 @@ impl RedisBackend {
 
     /// Takes a record of the server into the local map, unless it was removed since `mark` or is older than one that
     /// was held. Returns whether it may be used.
-    pub(crate) fn take(&self, key: &SecretKey, record: &Shared, mark: RemovalMark) -> bool {
+    pub(crate) fn take(&self, key: &SecretKey, record: &Shared, mark: Moment) -> bool {
         let mut local = self.link.local();
         if local.is_outdated(key, record.fetched_at) {
             return false;
         }
-        let held = local.hold(key, &record.entry, Some(record.fetched_at), mark);
+        let held = local.hold_from_server(key, &record.entry, record.fetched_at, mark);
         // An entry that cannot be sealed is used, and not held.
         held.unwrap_or(true)
     }

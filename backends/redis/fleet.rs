@@ -31,10 +31,12 @@ impl Fleet for RedisBackend {
                 waited: false,
             };
         }
+        // Before the session: what that shows may have been removed since.
+        let mark = self.link.local().mark();
         let (Some(session), Ok(id)) = (self.link.session_or_first().await, random_mark()) else {
             return Begun::Leads(Box::new(alone));
         };
-        let outcome = self.begin_shared(session, key, &id, wish).await;
+        let outcome = self.begin_shared(session, mark, key, &id, wish).await;
         outcome.unwrap_or_else(|| Begun::Leads(Box::new(alone)))
     }
 
@@ -74,11 +76,12 @@ impl RedisBackend {
     async fn begin_shared(
         &self,
         session: Arc<Session>,
+        mark: crate::local::Moment,
         key: &SecretKey,
         id: &Mark,
         wish: Wish<'_>,
     ) -> Option<Begun> {
-        let mut session = session;
+        let (mut session, mut mark) = (session, mark);
         let patience = match wish.purpose {
             Purpose::Refresh => PATIENCE_WITH_ENTRY,
             Purpose::Read | Purpose::RefreshNow | Purpose::Watch => PATIENCE,
@@ -89,7 +92,6 @@ impl RedisBackend {
         // Leases that began before this call; what they store does not satisfy `refreshNow`.
         let mut earlier: Option<Vec<Mark>> = None;
         loop {
-            let mark = self.link.local().mark();
             let looked = match session.begin(key, id).await {
                 Ok(looked) => looked,
                 Err(trouble) => {
@@ -126,6 +128,7 @@ impl RedisBackend {
             let waiter = waiter.get_or_insert_with(|| self.link.wait_for(place));
             let lease_end = now + self.link.lease_time;
             waiter.wait(deadline.min(lease_end)).await;
+            mark = self.link.local().mark();
             session = self.link.session()?;
         }
     }
@@ -136,7 +139,7 @@ impl RedisBackend {
         key: &SecretKey,
         looked: &Looked,
         wish: Wish<'_>,
-        mark: crate::local::RemovalMark,
+        mark: crate::local::Moment,
         waited: bool,
         is_new: impl Fn(&Mark) -> bool,
     ) -> Option<Begun> {

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::{Entry, Event};
 use crate::keyring::ServerKeys;
-use crate::local::RemovalMark;
+use crate::local::Moment;
 use crate::note;
 use crate::record::{Mark, content};
 use crate::server::{Link, OwnRemoval, Session, Store, Trouble};
@@ -22,7 +22,7 @@ use crate::server::{Link, OwnRemoval, Session, Store, Trouble};
 pub(crate) struct LocalLease {
     link: Arc<Link>,
     key: SecretKey,
-    mark: RemovalMark,
+    mark: Moment,
 }
 
 /// A fetch that the other agents wait for.
@@ -33,7 +33,7 @@ pub(crate) struct SharedLease {
     keys: ServerKeys,
     id: Mark,
     generation: Vec<u8>,
-    mark: RemovalMark,
+    mark: Moment,
     /// Ends the renewal of the lease.
     alive: CancellationToken,
     _renewal: DropGuard,
@@ -92,7 +92,7 @@ impl SharedLease {
         key: &SecretKey,
         id: Mark,
         generation: Vec<u8>,
-        mark: RemovalMark,
+        mark: Moment,
     ) -> Self {
         let alive = CancellationToken::new();
         Self {
@@ -164,23 +164,63 @@ impl SharedLease {
         let session = &self.session;
         let removal = OwnRemoval::Decision(self.key.clone());
         self.link.local().remove(&self.key);
-        if let Err(trouble) = session.decide(&self.keys, note).await {
-            self.link.failed(trouble);
-            // The link repeats it before anything else is read after the reconnection.
-            let _ = self.link.remove(removal).await;
-            return;
-        }
-        let place = session.keyring.place_id(&self.key);
         let entry = Entry {
-            event: Event::Refused { place },
+            event: Event::Refused {
+                place: session.keyring.place_id(&self.key),
+            },
             at: self.server_now(),
         };
-        append(&self.link, session, &entry).await;
-        self.link.note_taken(removal);
+        let made = async {
+            session.decide(&self.keys, note).await?;
+            session.append(&entry, self.link.sequence()).await
+        };
+        match made.await {
+            Ok(()) => self.link.note_taken(removal),
+            Err(trouble) => {
+                self.link.failed(trouble);
+                // In a new epoch, or before anything else is read after the reconnection.
+                let _ = self.link.remove(removal).await;
+            }
+        }
+    }
+
+    /// Stores the entry on the server and tells the other agents. Returns whether it may be held: not if its key was
+    /// removed since the lease began.
+    async fn store_for_all(&self, entry: &CacheEntry) -> bool {
+        let session = &self.session;
+        let now = self.link.now();
+        let stored = session
+            .store(&self.key, &self.id, &self.generation, entry, now)
+            .await;
+        let content = content(entry.secret.answer.expose());
+        let announcement = Entry {
+            event: Event::Stored {
+                place: session.keyring.place_id(&self.key),
+                content: session.keyring.content_tag(&content),
+            },
+            at: session.time().on_server(entry.lifetime.fetched_at),
+        };
+        let may_be_held = match stored {
+            Ok(Store::Stored) => {
+                self.link.committed(now);
+                self.link.announce(&announcement).await;
+                return true;
+            }
+            Ok(Store::Lost | Store::Purged) => false,
+            Err(trouble) => {
+                self.link.failed(trouble);
+                // The server may have taken it all the same.
+                self.link.announce(&announcement).await;
+                true
+            }
+        };
+        let end = session.end(&self.keys, &self.id, None);
+        finish(&self.link, session, &self.key, end).await;
+        may_be_held
     }
 
     fn server_now(&self) -> Timestamp {
-        self.session.time.on_server(self.link.now())
+        self.session.time().on_server_at_latest(self.link.now())
     }
 }
 
@@ -188,48 +228,33 @@ impl SharedLease {
 impl Lease for SharedLease {
     async fn store(mut self: Box<Self>, entry: CacheEntry) -> Result<bool, BackendError> {
         let fetched_at = entry.lifetime.fetched_at;
-        let on_server = self.session.time.on_server(fetched_at);
+        let on_server = self.session.time().on_server(fetched_at);
         let held = {
             let mut local = self.link.local();
             local.hold(&self.key, &entry, Some(on_server), self.mark)
         };
-        if !held.map_err(cannot_seal)? {
-            // The lease ends on drop.
+        self.is_over = true;
+        if held.map_err(cannot_seal)? {
+            let link = Arc::clone(&self.link);
+            link.writes.spawn(async move {
+                if !self.store_for_all(&entry).await {
+                    self.link.local().take_back(&self.key, fetched_at);
+                }
+            });
+            return Ok(true);
+        }
+        // A removal at about the time of the question: the server knows which of both came first.
+        if !self.store_for_all(&entry).await {
             return Ok(false);
         }
-        self.is_over = true;
-        let link = Arc::clone(&self.link);
-        link.writes.spawn(async move {
-            let now = self.link.now();
-            let session = &self.session;
-            let stored = session
-                .store(&self.key, &self.id, &self.generation, &entry, now)
-                .await;
-            match stored {
-                Ok(Store::Stored) => {
-                    self.link.committed(now);
-                    let place = session.keyring.place_id(&self.key);
-                    let content = content(entry.secret.answer.expose());
-                    let content = session.keyring.content_tag(&content);
-                    let entry = Entry {
-                        event: Event::Stored { place, content },
-                        at: on_server,
-                    };
-                    append(&self.link, session, &entry).await;
-                }
-                Ok(Store::Lost | Store::Purged) => {
-                    self.link.local().take_back(&self.key, fetched_at);
-                    let end = session.end(&self.keys, &self.id, None);
-                    finish(&self.link, session, &self.key, end).await;
-                }
-                Err(trouble) => {
-                    self.link.failed(trouble);
-                    let end = session.end(&self.keys, &self.id, None);
-                    finish(&self.link, session, &self.key, end).await;
-                }
-            }
-        });
-        Ok(true)
+        let mark = self.link.local().mark();
+        if !self.link.is_in_epoch(&self.session.epoch) {
+            return Ok(false);
+        }
+        let mut local = self.link.local();
+        local
+            .hold(&self.key, &entry, Some(on_server), mark)
+            .map_err(cannot_seal)
     }
 
     async fn refuse(
@@ -278,15 +303,9 @@ async fn finish(
         event: Event::Ended {
             place: session.keyring.place_id(key),
         },
-        at: session.time.on_server(link.now()),
+        at: session.time().on_server(link.now()),
     };
-    append(link, session, &entry).await;
-}
-
-async fn append(link: &Link, session: &Session, entry: &Entry) {
-    if let Err(trouble) = session.append(entry, link.sequence()).await {
-        link.failed(trouble);
-    }
+    link.announce(&entry).await;
 }
 
 fn cannot_seal(error: CannotSeal) -> BackendError {

@@ -19,7 +19,7 @@ use crate::record::content;
 /// Difference by which two agents may read the server's clock.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// Removals that are remembered; a fetch that outlived more of them counts as removed.
+/// Removals, and stores, that are remembered; a fetch that outlived more of them counts as removed.
 const REMEMBERED_REMOVALS: usize = 256;
 
 /// Entries of this agent, and what it knows of them through the journal.
@@ -32,6 +32,7 @@ pub(crate) struct LocalMap {
     /// Ids of the journal; `None` until the key of the fleet is known.
     keyring: Option<Arc<Keyring>>,
     removals: RemovalLog,
+    stores: StoreLog,
     floors: Floors,
 }
 
@@ -63,9 +64,19 @@ pub(crate) struct LocalRecord {
     pub(crate) state: State,
 }
 
-/// Moment in the sequence of removals.
+/// Moment in the sequences of removals and of stores.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RemovalMark(u64);
+pub(crate) struct Moment {
+    removals: u64,
+    stores: u64,
+}
+
+/// Places that other agents stored a record of, newest last.
+#[derive(Debug, Default)]
+struct StoreLog {
+    count: u64,
+    recent: VecDeque<Id>,
+}
 
 #[derive(Debug, Default)]
 struct RemovalLog {
@@ -99,6 +110,7 @@ impl LocalMap {
             by_name: HashMap::new(),
             keyring: None,
             removals: RemovalLog::default(),
+            stores: StoreLog::default(),
             floors: Floors {
                 at: HashMap::new(),
                 order: VecDeque::new(),
@@ -135,8 +147,11 @@ impl LocalMap {
     }
 
     /// Present moment in the sequence of removals, for [`hold`](Self::hold).
-    pub(crate) fn mark(&self) -> RemovalMark {
-        RemovalMark(self.removals.count)
+    pub(crate) fn mark(&self) -> Moment {
+        Moment {
+            removals: self.removals.count,
+            stores: self.stores.count,
+        }
     }
 
     /// Holds `entry` unless it was removed since `mark`. `on_server` is when it was fetched by the server's clock.
@@ -146,7 +161,7 @@ impl LocalMap {
         key: &SecretKey,
         entry: &CacheEntry,
         on_server: Option<Timestamp>,
-        mark: RemovalMark,
+        mark: Moment,
     ) -> Result<bool, CannotSeal> {
         let ids = self.ids(key);
         if let Some((place, name)) = ids {
@@ -159,7 +174,7 @@ impl LocalMap {
             if let Some(at) = on_server {
                 self.floors.raise(place, at);
             }
-        } else if mark.0 != self.removals.count {
+        } else if mark.removals != self.removals.count {
             return Ok(false);
         }
         let hash = self.sealer.hash(key);
@@ -190,6 +205,28 @@ impl LocalMap {
             self.forget(&evicted);
         }
         Ok(true)
+    }
+
+    /// Holds a record that the server answered to a question asked at `mark`. It is doubtful if another was stored
+    /// since.
+    pub(crate) fn hold_from_server(
+        &mut self,
+        key: &SecretKey,
+        entry: &CacheEntry,
+        on_server: Timestamp,
+        mark: Moment,
+    ) -> Result<bool, CannotSeal> {
+        let held = self.hold(key, entry, Some(on_server), mark)?;
+        if held
+            && let Some((place, _)) = self.ids(key)
+            && self.stores.has_since(mark, place)
+        {
+            let hash = self.sealer.hash(key);
+            if let Some(details) = self.details.get_mut(&hash) {
+                details.state = State::Doubtful;
+            }
+        }
+        Ok(held)
     }
 
     /// Finds the entry of `key` that is not dead at `now`.
@@ -279,6 +316,7 @@ impl LocalMap {
     /// Notes that the server has a record of `place` that was fetched at `fetched_at`. An entry with the same
     /// content lives longer for it; any other is doubtful.
     pub(crate) fn stored_elsewhere(&mut self, place: Id, content: [u8; 8], fetched_at: Timestamp) {
+        self.stores.note(place);
         let Some(hash) = self.by_place.get(&place).copied() else {
             return;
         };
@@ -290,8 +328,8 @@ impl LocalMap {
             details.state = State::Doubtful;
             return;
         }
-        details.state = State::Confirmed;
-        if fetched_at <= details.lifetime.fetched_at {
+        // Announcements may come late, so one of the same content does not end a doubt.
+        if details.state == State::Doubtful || fetched_at <= details.lifetime.fetched_at {
             return;
         }
         let longer = fetched_at.since(details.lifetime.fetched_at);
@@ -308,6 +346,7 @@ impl LocalMap {
 
     /// Notes that the server may have lost what it knew: every entry is doubtful.
     pub(crate) fn doubt_all(&mut self) {
+        self.stores.lose_count();
         for details in self.details.values_mut() {
             details.state = State::Doubtful;
         }
@@ -409,13 +448,8 @@ impl RemovalLog {
         self.recent.push_back(removed);
     }
 
-    fn covers_since(
-        &self,
-        mark: RemovalMark,
-        (place, name): (Id, Id),
-        fetched_at: Timestamp,
-    ) -> bool {
-        let later = usize::try_from(self.count.saturating_sub(mark.0)).unwrap_or(usize::MAX);
+    fn covers_since(&self, mark: Moment, (place, name): (Id, Id), fetched_at: Timestamp) -> bool {
+        let later = usize::try_from(self.count.saturating_sub(mark.removals)).unwrap_or(usize::MAX);
         later > self.recent.len()
             || self
                 .recent
@@ -427,6 +461,27 @@ impl RemovalLog {
                     Removed::Name(removed, until) => *removed == name && fetched_at <= *until,
                     Removed::Place(removed, until) => *removed == place && fetched_at <= *until,
                 })
+    }
+}
+
+impl StoreLog {
+    fn note(&mut self, place: Id) {
+        self.count += 1;
+        if self.recent.len() == REMEMBERED_REMOVALS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(place);
+    }
+
+    /// From now on every place may have been stored since any earlier mark.
+    fn lose_count(&mut self) {
+        self.count += REMEMBERED_REMOVALS as u64 + 1;
+    }
+
+    /// Returns whether a record of `place` was stored since `mark`, or may have been.
+    fn has_since(&self, mark: Moment, place: Id) -> bool {
+        let later = usize::try_from(self.count.saturating_sub(mark.stores)).unwrap_or(usize::MAX);
+        later > self.recent.len() || self.recent.iter().rev().take(later).any(|it| *it == place)
     }
 }
 

@@ -17,7 +17,7 @@ use super::session::{ServerTime, Session, begin_journal, head, server_millis};
 use super::trouble::{Trouble, TroubleKind};
 use crate::journal::{Entry, Event, Head};
 use crate::key;
-use crate::keyring::{Id, Keyring};
+use crate::keyring::{Epoch, Id, Keyring};
 use crate::local::LocalMap;
 
 /// Pause between two readings of the journal.
@@ -34,6 +34,10 @@ const CLOCK_JUMP_MILLIS: i64 = 2000;
 const CLOCK_DIFFERENCE_MILLIS: i64 = 5 * 60 * 1000;
 /// Removals of this agent that are repeated after the server lost writes.
 const REMOVALS_REPEATED_FOR: Duration = Duration::from_mins(1);
+/// Longest wait of a removal for an epoch that another agent has begun.
+const EPOCH_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two attempts in that time.
+const EPOCH_PAUSE: Duration = Duration::from_millis(20);
 /// Removals that wait for a server; older ones give way to a purge of everything.
 const MAX_PENDING: usize = 10_000;
 
@@ -49,7 +53,7 @@ pub(crate) struct Link {
     pub(crate) clock: Arc<dyn Clock>,
     local: Mutex<LocalMap>,
     /// The agent's timeline at boot time zero, in milliseconds; known from the first call.
-    origin: OnceLock<i64>,
+    origin: Arc<OnceLock<i64>>,
     state: Mutex<LinkState>,
     /// Whether there has been a session.
     connected_once: watch::Sender<bool>,
@@ -60,6 +64,8 @@ pub(crate) struct Link {
     waiting: Mutex<HashMap<Id, (usize, watch::Sender<()>)>>,
     /// Removals that the server has not taken.
     pending: Mutex<VecDeque<OwnRemoval>>,
+    /// Entries of the journal that the server has not taken.
+    unannounced: Mutex<VecDeque<Entry>>,
     /// Removals that it took a moment ago.
     taken: Mutex<VecDeque<(Duration, OwnRemoval)>>,
     failures: AtomicU64,
@@ -119,7 +125,7 @@ impl Link {
             opened_at: clock.boot(),
             clock,
             local: Mutex::new(local),
-            origin: OnceLock::new(),
+            origin: Arc::default(),
             state: Mutex::new(LinkState {
                 keyring,
                 ..LinkState::default()
@@ -128,6 +134,7 @@ impl Link {
             broken: Notify::new(),
             waiting: Mutex::default(),
             pending: Mutex::default(),
+            unannounced: Mutex::default(),
             taken: Mutex::default(),
             failures: AtomicU64::new(0),
             writes: TaskTracker::new(),
@@ -156,16 +163,18 @@ impl Link {
 
     /// Learns from the first call where boot time lies on the agent's timeline.
     pub(crate) fn learn_origin(&self, now: Timestamp) {
-        self.origin.get_or_init(|| {
-            let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
-            now.as_millis().saturating_sub(boot)
-        });
+        self.origin
+            .get_or_init(|| now.as_millis().saturating_sub(self.boot_millis()));
     }
 
     /// Returns the present moment on the agent's timeline.
     pub(crate) fn now(&self) -> Timestamp {
-        let boot = i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX);
-        Timestamp::from_millis(boot.saturating_add(self.origin.get().copied().unwrap_or(0)))
+        let origin = self.origin.get().copied().unwrap_or(0);
+        Timestamp::from_millis(self.boot_millis().saturating_add(origin))
+    }
+
+    fn boot_millis(&self) -> i64 {
+        i64::try_from(self.clock.boot().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Returns the session while the agent is connected.
@@ -191,6 +200,11 @@ impl Link {
     /// Breaks the circuit after a call has failed.
     pub(crate) fn failed(&self, trouble: Trouble) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        if trouble.kind == TroubleKind::EpochChanged {
+            // The next reading of the journal finds the epoch.
+            self.broken.notify_one();
+            return;
+        }
         // A full server still answers reads.
         if trouble.kind != TroubleKind::Full {
             lock(&self.state).session = None;
@@ -217,9 +231,10 @@ impl Link {
     /// Returns a word for what is wrong.
     pub(crate) fn trouble(&self) -> Option<&'static str> {
         let state = lock(&self.state);
-        let connecting = state.session.is_none() && state.trouble.is_none();
+        let is_connected =
+            state.session.is_some() && self.clock.boot() <= state.polled_at + CONNECTED_FOR;
         let word = state.trouble.as_ref().map(|trouble| trouble.kind.word());
-        word.or(connecting.then_some("connecting"))
+        word.or((!is_connected).then_some("connecting"))
     }
 
     pub(crate) fn failures(&self) -> u64 {
@@ -240,6 +255,12 @@ impl Link {
         lock(&self.state).clock_confirmed = true;
     }
 
+    /// Returns whether the agent is connected in this epoch.
+    pub(crate) fn is_in_epoch(&self, epoch: &Epoch) -> bool {
+        self.session()
+            .is_some_and(|session| session.epoch == *epoch)
+    }
+
     /// Registers a reader that waits for an entry of the journal about `place`.
     pub(crate) fn wait_for(self: &Arc<Self>, place: Id) -> PlaceWaiter {
         let mut waiting = lock(&self.waiting);
@@ -257,23 +278,50 @@ impl Link {
         }
     }
 
+    /// Appends an entry to the journal, or keeps it until the server can be used: the other agents must learn that
+    /// their copies may be old. In a new epoch too, whose records do not have it.
+    pub(crate) async fn announce(&self, entry: &Entry) {
+        let deadline = self.clock.boot() + EPOCH_PATIENCE;
+        loop {
+            let Some(session) = self.session() else {
+                break;
+            };
+            let Err(trouble) = session.append(entry, self.sequence()).await else {
+                return;
+            };
+            let epoch_changed = trouble.kind == TroubleKind::EpochChanged;
+            self.failed(trouble);
+            let now = self.clock.boot();
+            if !epoch_changed || now >= deadline {
+                break;
+            }
+            self.clock.sleep_until(now + EPOCH_PAUSE).await;
+        }
+        let mut unannounced = lock(&self.unannounced);
+        if unannounced.len() == MAX_PENDING {
+            unannounced.pop_front();
+        }
+        unannounced.push_back(*entry);
+    }
+
     /// Makes a removal on the server, or keeps it until the server can be used. Returns why it was not taken.
     pub(crate) async fn remove(&self, removal: OwnRemoval) -> Result<(), Option<Trouble>> {
-        lock(&self.pending).push_back(removal.clone());
-        let Some(session) = self.session() else {
-            self.bound_pending();
-            return Err(None);
-        };
-        match self.make(&session, &removal).await {
-            Ok(()) => {
-                self.settle(&removal);
-                Ok(())
+        let deadline = self.clock.boot() + EPOCH_PATIENCE;
+        loop {
+            let Some(session) = self.session() else {
+                self.keep(removal);
+                return Err(None);
+            };
+            let Err(trouble) = self.make(&session, &removal).await else {
+                return Ok(());
+            };
+            self.failed(trouble.clone());
+            let now = self.clock.boot();
+            if trouble.kind != TroubleKind::EpochChanged || now >= deadline {
+                self.keep(removal);
+                return Err(Some(trouble));
             }
-            Err(trouble) => {
-                self.bound_pending();
-                self.failed(trouble.clone());
-                Err(Some(trouble))
-            }
+            self.clock.sleep_until(now + EPOCH_PAUSE).await;
         }
     }
 
@@ -285,16 +333,19 @@ impl Link {
         }
     }
 
-    fn bound_pending(&self) {
+    /// Keeps a removal until the server takes it.
+    fn keep(&self, removal: OwnRemoval) {
         let mut pending = lock(&self.pending);
-        if pending.len() > MAX_PENDING {
+        if pending.len() == MAX_PENDING {
             pending.clear();
             pending.push_back(OwnRemoval::Purge(Removal::Everything));
         }
+        pending.push_back(removal);
     }
 
     async fn make(&self, session: &Session, removal: &OwnRemoval) -> Result<(), Trouble> {
-        let at = session.time.on_server(self.now());
+        // What was fetched up to this moment goes, by the clock of every agent.
+        let at = session.time().on_server_at_latest(self.now());
         let near = self.sequence();
         match removal {
             OwnRemoval::Purge(Removal::Name(name)) => {
@@ -306,7 +357,7 @@ impl Link {
             OwnRemoval::Purge(Removal::Everything) => {
                 if session.purge_all(at).await?.is_none() {
                     return Err(Trouble::new(
-                        TroubleKind::Failing,
+                        TroubleKind::EpochChanged,
                         "another agent purges everything at the same time",
                     ));
                 }
@@ -351,6 +402,7 @@ impl Link {
                     lock(&self.state).session = None;
                     self.note_trouble(trouble);
                 }
+                Err(trouble) if trouble.kind == TroubleKind::EpochChanged => continue,
                 Err(trouble) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
                     self.note_trouble(trouble);
@@ -394,28 +446,45 @@ impl Link {
                 .ok_or_else(|| Trouble::unexpected("GET of the journal"))?
         };
         let before = lock(&self.state).last_head.clone();
-        let mut session = Session {
+        let session = Session {
             connection,
             keyring,
             epoch: found.epoch.clone(),
-            time,
+            server_clock: time,
+            origin: Arc::clone(&self.origin),
             timeout: self.settings.timeout,
             lease_time: self.lease_time,
         };
-        let pending: Vec<OwnRemoval> = lock(&self.pending).iter().cloned().collect();
-        self.catch_up(&mut session, before, &found).await?;
-        for removal in pending {
-            self.make(&session, &removal).await?;
+        self.catch_up(&session, before, &found).await?;
+        self.make_up(&session).await?;
+        Ok(session)
+    }
+
+    /// Makes the removals and announcements that the server has not taken, before anything else is read.
+    async fn make_up(&self, session: &Session) -> Result<(), Trouble> {
+        loop {
+            let removal = lock(&self.pending).front().cloned();
+            let Some(removal) = removal else {
+                break;
+            };
+            self.make(session, &removal).await?;
             self.settle(&removal);
             if removal == OwnRemoval::Purge(Removal::Everything) {
-                let found = head(&session.connection, &session.keyring, timeout)
-                    .await?
-                    .ok_or_else(|| Trouble::unexpected("GET of the journal"))?;
-                let before = lock(&self.state).last_head.clone();
-                self.catch_up(&mut session, before, &found).await?;
+                // The rest belongs to the epoch that this began.
+                return Err(Trouble::new(
+                    TroubleKind::EpochChanged,
+                    "this agent purged everything",
+                ));
             }
         }
-        Ok(session)
+        loop {
+            let entry = lock(&self.unannounced).front().copied();
+            let Some(entry) = entry else {
+                return Ok(());
+            };
+            session.append(&entry, self.sequence()).await?;
+            lock(&self.unannounced).pop_front();
+        }
     }
 
     fn publish(&self, session: Session) {
@@ -453,6 +522,9 @@ impl Link {
             };
             polls = polls.wrapping_add(1);
             if let Err(trouble) = self.read_journal(&session, polls).await {
+                if trouble.kind == TroubleKind::EpochChanged {
+                    continue;
+                }
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 return trouble;
             }
@@ -480,43 +552,52 @@ impl Link {
             ));
         };
         let known = self.sequence();
-        let mut time = session.time;
+        let mut time = session.server_clock;
         if polls.is_multiple_of(POLLS_PER_CLOCK) {
             let connection = &session.connection;
             time = self
                 .read_time(connection, &session.keyring, timeout, Some(time))
                 .await?;
         }
-        if found.epoch == session.epoch && found.sequence == known && time == session.time {
+        if found.epoch == session.epoch && found.sequence == known && time == session.server_clock {
+            self.make_up(session).await?;
             let mut state = lock(&self.state);
             state.polled_at = began;
             return Ok(());
         }
-        let mut next = Session {
+        let next = Arc::new(Session {
             connection: session.connection.clone(),
             keyring: Arc::clone(&session.keyring),
             epoch: found.epoch.clone(),
-            time,
+            server_clock: time,
+            origin: Arc::clone(&self.origin),
             timeout: session.timeout,
             lease_time: session.lease_time,
-        };
+        });
+        // Before entries of the old epoch go: a reader that begins after they have gone must not find the old epoch.
+        self.replace(&next);
         let before = Some(Head {
             epoch: session.epoch.clone(),
             sequence: known,
         });
-        self.catch_up(&mut next, before, &found).await?;
+        self.catch_up(&next, before, &found).await?;
+        self.make_up(&next).await?;
+        lock(&self.state).polled_at = began;
+        Ok(())
+    }
+
+    /// Puts `next` in the place of the session, unless a call has ended that.
+    fn replace(&self, next: &Arc<Session>) {
         let mut state = lock(&self.state);
         if state.session.is_some() {
-            state.session = Some(Arc::new(next));
-            state.polled_at = began;
+            state.session = Some(Arc::clone(next));
         }
-        Ok(())
     }
 
     /// Applies what happened since `before`.
     async fn catch_up(
         &self,
-        session: &mut Session,
+        session: &Session,
         before: Option<Head>,
         found: &Head,
     ) -> Result<(), Trouble> {
@@ -590,17 +671,17 @@ impl Link {
         for entry in entries {
             match entry.event {
                 Event::Stored { place, content } => {
-                    let fetched_at = session.time.here(entry.at);
+                    let fetched_at = session.time().here(entry.at);
                     self.local().stored_elsewhere(place, content, fetched_at);
                     self.wake(&place);
                 }
                 Event::Refused { place } => {
-                    let until = session.time.here_at_latest(entry.at);
+                    let until = session.time().here_at_latest(entry.at);
                     self.local().remove_place(place, entry.at, until);
                     self.wake(&place);
                 }
                 Event::Purged { name } => {
-                    let until = session.time.here_at_latest(entry.at);
+                    let until = session.time().here_at_latest(entry.at);
                     self.local().remove_name(name, entry.at, until);
                 }
                 Event::Ended { place } => self.wake(&place),
@@ -619,11 +700,11 @@ impl Link {
         timeout: Duration,
         before: Option<ServerTime>,
     ) -> Result<ServerTime, Trouble> {
-        let sent_at = self.now();
+        let sent_at = self.boot_millis();
         let server = server_millis(connection, keyring, timeout).await?;
-        let received_at = self.now();
-        let least = server.saturating_sub(received_at.as_millis());
-        let most = server.saturating_sub(sent_at.as_millis()).saturating_add(1);
+        let received_at = self.boot_millis();
+        let least = server.saturating_sub(received_at).saturating_sub(1);
+        let most = server.saturating_sub(sent_at).saturating_add(1);
         let mut valid_from = before.map_or(i64::MIN, |it| it.valid_from);
         if let Some(before) = before {
             let departed =

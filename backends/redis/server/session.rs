@@ -1,6 +1,6 @@
 //! Commands of an agent that is connected, in one epoch.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kms_agent_core::{CacheEntry, Lifetime, SecretKey, SourceError, Timestamp};
@@ -29,12 +29,15 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) epoch: Epoch,
-    pub(crate) time: ServerTime,
+    /// The server's clock against boot time.
+    pub(crate) server_clock: ServerTime,
+    /// Boot time zero on the agent's timeline, known from the first call.
+    pub(crate) origin: Arc<OnceLock<i64>>,
     pub(crate) timeout: Duration,
     pub(crate) lease_time: Duration,
 }
 
-/// The server's clock against this agent's timeline, both in milliseconds.
+/// The server's clock against boot time or this agent's timeline, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerTime {
     /// The server's clock is ahead by at least this much.
@@ -49,6 +52,11 @@ impl ServerTime {
     /// Returns `at` by the server's clock, never later than it was.
     pub(crate) fn on_server(self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(at.as_millis().saturating_add(self.least))
+    }
+
+    /// Returns `at` by the server's clock, never earlier than it was.
+    pub(crate) fn on_server_at_latest(self, at: Timestamp) -> Timestamp {
+        Timestamp::from_millis(at.as_millis().saturating_add(self.most))
     }
 
     /// Returns the server's `at` on this agent's timeline, never later than it was.
@@ -119,6 +127,16 @@ pub(crate) enum Store {
 }
 
 impl Session {
+    /// Returns the server's clock against this agent's timeline.
+    pub(crate) fn time(&self) -> ServerTime {
+        let origin = self.origin.get().copied().unwrap_or(0);
+        ServerTime {
+            least: self.server_clock.least.saturating_sub(origin),
+            most: self.server_clock.most.saturating_sub(origin),
+            valid_from: self.server_clock.valid_from,
+        }
+    }
+
     /// Reads the record of `key`.
     pub(crate) async fn look(&self, key: &SecretKey) -> Result<Looked, Trouble> {
         let keys = self.keyring.server_keys(&self.epoch, key);
@@ -188,7 +206,7 @@ impl Session {
             };
             let mut entry = open_entry(&self.keyring, &self.epoch, key, stamped)?;
             let fetched_at = entry.lifetime.fetched_at;
-            entry.lifetime = self.time.lifetime_here(&entry.lifetime);
+            entry.lifetime = self.time().lifetime_here(&entry.lifetime);
             Some(Shared {
                 lease,
                 entry,
@@ -227,7 +245,7 @@ impl Session {
         }
         let entry = CacheEntry {
             secret: entry.secret.clone(),
-            lifetime: self.time.lifetime_on_server(&entry.lifetime),
+            lifetime: self.time().lifetime_on_server(&entry.lifetime),
         };
         let sealed = seal_entry(&self.keyring, &self.epoch, generation, key, &entry)
             .map_err(|error| Trouble::new(super::TroubleKind::Failing, error.to_string()))?;
@@ -344,8 +362,8 @@ impl Session {
             }
             if answer == 0 && last == 0 {
                 return Err(Trouble::new(
-                    super::TroubleKind::Failing,
-                    "the journal is another",
+                    super::TroubleKind::EpochChanged,
+                    "another agent purged everything",
                 ));
             }
             last = answer.unsigned_abs();

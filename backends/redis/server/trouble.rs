@@ -27,6 +27,8 @@ pub(crate) enum TroubleKind {
     Loading,
     /// The key of the fleet is not there.
     KeyMissing,
+    /// Another agent has begun a new epoch.
+    EpochChanged,
     /// Any other error.
     Failing,
 }
@@ -41,6 +43,7 @@ impl TroubleKind {
             Self::ReadOnly => "read_only",
             Self::Loading => "loading",
             Self::KeyMissing => "key_missing",
+            Self::EpochChanged => "epoch_changed",
             Self::Failing => "failing",
         }
     }
@@ -55,6 +58,7 @@ impl TroubleKind {
             Self::ReadOnly => "let Cache.Redis.Url name the primary",
             Self::Loading => "wait until the server has loaded its data",
             Self::KeyMissing => "write the key with `key PATH` and distribute it to every agent",
+            Self::EpochChanged => "no action is needed",
             Self::Failing => "look at the server's log",
         }
     }

@@ -21,7 +21,7 @@ use kms_agent_cache::metric::ReadMetrics;
 use kms_agent_cache::{Answer, Demand, Policy, SecretService, SystemClock};
 use kms_agent_core::config::{ConfigTable, Located, RawTable, RawValue};
 use kms_agent_core::registry::{BackendConfig, BackendContext};
-use kms_agent_core::{CacheBackend, SourceError, Timeline};
+use kms_agent_core::{CacheBackend, SecretSource, SourceError, Timeline};
 use kms_agent_test_support::{ScriptedSource, secret_ref};
 use tempfile::TempDir;
 
@@ -175,14 +175,23 @@ pub(crate) fn key_text(key: &Path) -> String {
     key.display().to_string()
 }
 
-/// An agent with a KMS of its own, so that each call is somebody's.
-pub(crate) struct Agent {
+/// An agent, by default with a KMS of its own, so that each call shows whose it was.
+pub(crate) struct Agent<S = ScriptedSource> {
     pub(crate) service: Arc<SecretService>,
-    pub(crate) source: Arc<ScriptedSource>,
+    pub(crate) source: Arc<S>,
     pub(crate) backend: Arc<dyn CacheBackend>,
 }
 
 pub(crate) async fn agent(url: &str, key: &Path, policy: Policy) -> Agent {
+    agent_of(url, key, policy, ScriptedSource::new()).await
+}
+
+pub(crate) async fn agent_of<S: SecretSource>(
+    url: &str,
+    key: &Path,
+    policy: Policy,
+    source: Arc<S>,
+) -> Agent<S> {
     let config = config(&[
         ("Url", url),
         ("KeyFile", &key_text(key)),
@@ -196,7 +205,6 @@ pub(crate) async fn agent(url: &str, key: &Path, policy: Policy) -> Agent {
         data_keys: None,
     };
     let backend = config.open(context).await.expect("it opens");
-    let source = ScriptedSource::new();
     let service = SecretService::new(
         Arc::clone(&backend),
         Arc::clone(&source) as _,
@@ -210,15 +218,18 @@ pub(crate) async fn agent(url: &str, key: &Path, policy: Policy) -> Agent {
         source,
         backend,
     };
-    agent
-        .wait("it is connected", async |agent: &Agent| {
-            agent.trouble().await.is_none()
-        })
-        .await;
+    agent.wait_until_connected().await;
     agent
 }
 
-impl Agent {
+impl<S: SecretSource> Agent<S> {
+    pub(crate) async fn wait_until_connected(&self) {
+        self.wait("it is connected", async |agent: &Self| {
+            agent.trouble().await.is_none()
+        })
+        .await;
+    }
+
     pub(crate) async fn read(&self, name: &str) -> Result<Answer, Arc<SourceError>> {
         self.service.read(&secret_ref(name), Demand::Any).await
     }
@@ -267,7 +278,7 @@ pub(crate) fn cache_key(name: &str) -> kms_agent_core::SecretKey {
     }
 }
 
-impl Agent {
+impl<S> Agent<S> {
     /// Returns whether the backend answers `name` without KMS.
     pub(crate) async fn has(&self, name: &str) -> bool {
         let now = self.service.timeline().now();
