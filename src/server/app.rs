@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use kms_agent_cache::{Answer, Demand, Prefetch, SecretService, Tasks, Watch};
-use kms_agent_core::{SecretId, SourceError, Timestamp};
+use kms_agent_core::{SecretId, SecretRef, SourceError, Timestamp};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
@@ -78,13 +78,23 @@ pub struct App {
 }
 
 impl App {
-    /// Reads a secret for a caller that may use it. No route reads one in another way.
+    /// Reads a secret for a caller that may use it. Routes read by this and [`Self::read_all`] only.
     pub(crate) async fn read(
         &self,
         allowed: Allowed<'_>,
         demand: Demand,
     ) -> Result<Answer, Arc<SourceError>> {
         self.service.read(allowed.secret(), demand).await
+    }
+
+    /// Reads several secrets for a caller that may use them. The answers have their order.
+    pub(crate) async fn read_all(
+        &self,
+        allowed: &[Allowed<'_>],
+    ) -> Vec<Result<Answer, Arc<SourceError>>> {
+        let secrets = allowed.iter().map(|it| it.secret().clone());
+        let secrets: Vec<SecretRef> = secrets.collect();
+        self.service.read_all(&secrets).await
     }
 
     /// Watches a secret for a caller that may use it.

@@ -2,6 +2,7 @@
 //! may not overlap follow from it.
 
 pub(crate) mod agent;
+pub(crate) mod batch;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod router;
@@ -44,6 +45,7 @@ pub(crate) enum RouteHandler {
     SecretByQuery,
     SecretByPath,
     Watch,
+    Batch,
     Status,
     Purge,
     Ping,
@@ -59,6 +61,7 @@ pub(crate) const ROUTES: &[Route] = &[
     route(AT_QUERY,                                         "GET",       true,  ErrorFormat::Configured, RouteHandler::SecretByQuery),
     route(RoutePath::BelowPrefix,                           "GET",       true,  ErrorFormat::Configured, RouteHandler::SecretByPath),
     route(RoutePath::Exact("/agent/watch", "?secretId=<id>"), "GET",     true,  ErrorFormat::Kms,        RouteHandler::Watch),
+    route(RoutePath::Exact("/agent/batch", "?secretId=<id>"), "GET",     true,  ErrorFormat::Kms,        RouteHandler::Batch),
     route(RoutePath::Exact("/agent/status", ""),            "GET",       true,  ErrorFormat::Kms,        RouteHandler::Status),
     route(RoutePath::Exact("/agent/purge", ""),             "POST",      true,  ErrorFormat::Kms,        RouteHandler::Purge),
     route(RoutePath::Exact("/ping", ""),                    "GET, HEAD", false, ErrorFormat::Kms,        RouteHandler::Ping),

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::routing::{MethodRouter, any, get, post};
 use http::Method;
 
-use super::{ROUTES, Route, RouteHandler, RoutePath, agent, all_routes, health, metrics};
+use super::{ROUTES, Route, RouteHandler, RoutePath, agent, all_routes, batch, health, metrics};
 use crate::app::App;
 use crate::error::Reject;
 use crate::format::ResponseType;
@@ -40,6 +40,7 @@ fn methods(route: &'static Route) -> MethodRouter<Arc<App>, Infallible> {
         RouteHandler::SecretByQuery | RouteHandler::SecretByPath | RouteHandler::Watch => {
             return any(refuse);
         }
+        RouteHandler::Batch => get(batch::batch),
         RouteHandler::Status => get(agent::status),
         RouteHandler::Purge => post(agent::purge),
         RouteHandler::Ping => get(health::ping),

@@ -182,6 +182,7 @@ fn without_the_token_there_is_nothing_but_health() {
         "/secretsmanager/get?secretId=s",
         "/v1/s",
         "/nothing",
+        "/agent/batch?secretId=s",
         "/agent/status",
     ] {
         for headers in [

@@ -71,6 +71,7 @@ fn without_the_token_every_method_is_refused_alike() {
     for path in [
         "/v1/s",
         "/nothing",
+        "/agent/batch?secretId=s",
         "/agent/status",
         "/agent/purge?all=true",
     ] {

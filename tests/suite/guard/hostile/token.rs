@@ -83,6 +83,7 @@ fn without_the_token_no_path_can_be_told_from_another() {
         "/livez;x",
         "/readyz/../v1/s",
         "/metrics/",
+        "/agent/batch?secretId=s",
         "/agent/status",
         "/agent/purge?all=true",
         "/v1/%",

@@ -26,7 +26,7 @@ const USE_GET_OR_HEAD: Error = Error(405, "MethodNotAllowed", "Use GET or HEAD."
 const UNKNOWN_PATH: Error = Error(
     404,
     "UnknownPath",
-    "There is /secretsmanager/get?secretId=<id>, /v1/<id>, /agent/watch?secretId=<id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
+    "There is /secretsmanager/get?secretId=<id>, /v1/<id>, /agent/watch?secretId=<id>, /agent/batch?secretId=<id>, /agent/status, /agent/purge, /ping, /livez, /readyz and /metrics.",
 );
 
 /// Errors of KMS, by secret.
