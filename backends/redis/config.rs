@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use kms_agent_core::config::ConfigTable;
 use kms_agent_core::registry::{BackendConfig, BackendContext, OpenError};
 use kms_agent_core::{CacheBackend, Scope, run_blocking};
-use kms_agent_sealed::key::{KeyError, KeySource};
+use kms_agent_sealed::key::{KeyError, KeySource, RootKey};
 
 use crate::backend::RedisBackend;
-use crate::key;
+use crate::key::{self, FleetKey};
+use crate::keyring::Keyring;
 use crate::local::LocalMap;
 use crate::server::{Link, Mode, ServerSettings, check_url, is_exposed};
 
@@ -58,6 +59,12 @@ pub(crate) fn configure(table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
         "the path of a file, or credential:NAME",
         optional,
     );
+    let kms_key = table.string(
+        "KmsKeyId",
+        "",
+        "the id or ARN of a key of KMS",
+        parse_key_id,
+    );
     let timeout = table.integer("TimeoutMs", 20..=5000, DEFAULT_TIMEOUT_MS);
     let lease = table.integer("LeaseSeconds", 1..=10, DEFAULT_LEASE_SECONDS);
     let sentinel_master = sentinel_master.unwrap_or_default();
@@ -75,13 +82,26 @@ pub(crate) fn configure(table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
             "names no server; set it, as in Url = \"rediss://cache.example:6379\"",
         );
     }
-    let key = key.flatten();
-    if key.is_none() {
-        table.require(
-            "KeyFile",
-            "names no key; write one with `alibabacloud-kms-agent key PATH` and distribute it to every agent",
-        );
-    }
+    let key = match (key.flatten(), kms_key.unwrap_or_default()) {
+        (Some(_), id) if !id.is_empty() => {
+            table.problem(
+                table.line_of("KmsKeyId"),
+                "KmsKeyId",
+                "does not go together with KeyFile; set one of them",
+            );
+            KeyConfig::Kms(id)
+        }
+        (Some(source), _) => KeyConfig::File(source),
+        (None, id) => {
+            if id.is_empty() {
+                table.require(
+                    "KeyFile",
+                    "names no key; write one with `alibabacloud-kms-agent key PATH` and distribute it to every agent, or set KmsKeyId",
+                );
+            }
+            KeyConfig::Kms(id)
+        }
+    };
     Box::new(RedisConfig {
         server: ServerSettings {
             urls,
@@ -93,7 +113,7 @@ pub(crate) fn configure(table: &mut ConfigTable<'_>) -> Box<dyn BackendConfig> {
             timeout: Duration::from_millis(timeout.into()),
         },
         prefix: prefix.unwrap_or_else(|| DEFAULT_PREFIX.to_owned()),
-        key: key.unwrap_or_else(|| KeySource::File(PathBuf::new())),
+        key,
         lease: Duration::from_secs(lease.into()),
     })
 }
@@ -118,21 +138,34 @@ fn parse_prefix(text: &str) -> Result<String, String> {
 struct RedisConfig {
     server: ServerSettings,
     prefix: String,
-    key: KeySource,
+    key: KeyConfig,
     lease: Duration,
 }
 
-impl RedisConfig {
-    /// Returns the key's source, with its path in full so that an operator finds the file that messages name.
-    fn key(&self) -> KeySource {
-        match &self.key {
-            KeySource::File(path) => {
-                // The working directory may have been removed; then the path is as it is written.
-                KeySource::File(path::absolute(path).unwrap_or_else(|_| path.clone()))
-            }
-            source @ KeySource::Credential(_) => source.clone(),
+/// Key as the config names it.
+#[derive(Debug)]
+enum KeyConfig {
+    File(KeySource),
+    /// Id or ARN of a key of KMS.
+    Kms(String),
+}
+
+/// Returns the source with its path in full, so that an operator finds the file that messages name.
+fn in_full(source: &KeySource) -> KeySource {
+    match source {
+        // The working directory may have been removed; then the path is as it is written.
+        KeySource::File(path) => {
+            KeySource::File(path::absolute(path).unwrap_or_else(|_| path.clone()))
         }
+        KeySource::Credential(name) => KeySource::Credential(name.clone()),
     }
+}
+
+fn parse_key_id(text: &str) -> Result<String, String> {
+    if text.starts_with("alias/") || text.contains(":alias/") {
+        return Err("must be the id or ARN of a key; an alias may come to name another".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[async_trait]
@@ -143,7 +176,10 @@ impl BackendConfig for RedisConfig {
 
     fn files(&self) -> Vec<PathBuf> {
         let password = self.server.password.as_ref().and_then(KeySource::path);
-        let key = self.key.path();
+        let key = match &self.key {
+            KeyConfig::File(source) => source.path(),
+            KeyConfig::Kms(_) => None,
+        };
         [password, key, self.server.ca_file.clone()]
             .into_iter()
             .flatten()
@@ -151,11 +187,23 @@ impl BackendConfig for RedisConfig {
     }
 
     fn examine(&self) -> Result<String, OpenError> {
-        let keyring = key::load(&self.key(), &self.prefix)
-            .map_err(|error| OpenError::configuration(error.message()))?;
-        let fingerprint = keyring.fingerprint();
+        let (keyring, shown) = match &self.key {
+            KeyConfig::File(source) => {
+                let keyring = key::load(&in_full(source), &self.prefix)
+                    .map_err(|error| OpenError::configuration(error.message()))?;
+                let shown = format!("key {}", keyring.fingerprint());
+                (keyring, shown)
+            }
+            // The names that the check uses need some key.
+            KeyConfig::Kms(_) => {
+                let root = RootKey::random()
+                    .map_err(|error| OpenError::shortage(format!("no random numbers: {error}")))?;
+                let keyring = Arc::new(Keyring::new(&root, &self.prefix));
+                (keyring, "data key of KMS".to_owned())
+            }
+        };
         crate::server::check(&self.server, &keyring)
-            .map(|found| format!("key {fingerprint}; {found}"))
+            .map(|found| format!("{shown}; {found}"))
             .map_err(OpenError::shortage)
     }
 
@@ -164,18 +212,31 @@ impl BackendConfig for RedisConfig {
     }
 
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
-        let source = self.key();
-        let (loading, prefix) = (source.clone(), self.prefix.clone());
-        let loaded = run_blocking(move || key::load(&loading, &prefix))
-            .await
-            .map_err(|error| OpenError::shortage(format!("the key could not be read: {error}")))?;
-        let keyring = match loaded {
-            Ok(keyring) => Some(keyring),
-            Err(error @ (KeyError::Exposed(_) | KeyError::Invalid(_))) => {
-                return Err(OpenError::configuration(error.message()));
+        let (source, keyring) = match &self.key {
+            KeyConfig::File(source) => {
+                let source = in_full(source);
+                let (loading, prefix) = (source.clone(), self.prefix.clone());
+                let loaded = run_blocking(move || key::load(&loading, &prefix))
+                    .await
+                    .map_err(|error| {
+                        OpenError::shortage(format!("the key could not be read: {error}"))
+                    })?;
+                let keyring = match loaded {
+                    Ok(keyring) => Some(keyring),
+                    Err(error @ (KeyError::Exposed(_) | KeyError::Invalid(_))) => {
+                        return Err(OpenError::configuration(error.message()));
+                    }
+                    // The link looks for it again and again, and says what is missing.
+                    Err(KeyError::Missing(_) | KeyError::Unreadable(_)) => None,
+                };
+                (FleetKey::File(source), keyring)
             }
-            // The link looks for it again and again, and says what is missing.
-            Err(KeyError::Missing(_) | KeyError::Unreadable(_)) => None,
+            KeyConfig::Kms(id) => {
+                let source = context.data_keys.clone().ok_or_else(|| {
+                    OpenError::configuration("Cache.Redis.KmsKeyId needs an agent that asks KMS")
+                })?;
+                (FleetKey::kms(id.clone(), source), None)
+            }
         };
         for url in self.server.urls.iter().filter(|url| is_exposed(url)) {
             tracing::warn!(

@@ -8,7 +8,9 @@ mod session;
 mod trouble;
 
 pub(crate) use self::check::check;
-pub(crate) use self::connection::{Mode, ServerSettings, check_url, is_exposed};
+pub(crate) use self::connection::{Connection, Mode, ServerSettings, check_url, is_exposed};
 pub(crate) use self::link::{Link, OwnRemoval, Stop};
-pub(crate) use self::session::{Looked, Session, Shared, Store};
+pub(crate) use self::session::{
+    Looked, Session, Shared, Store, keep_ciphertext, replace_ciphertext,
+};
 pub(crate) use self::trouble::{Trouble, TroubleKind};

@@ -30,6 +30,11 @@ impl RootKey {
         Ok(Self(bytes))
     }
 
+    /// Takes over bytes that another service drew.
+    pub fn from_bytes(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self(bytes)
+    }
+
     /// Key of a use that `context` names, from which this one cannot be computed.
     #[must_use]
     pub fn derived(&self, context: &[&[u8]]) -> Self {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use kms_agent_core::secret::SecretKey;
 use kms_agent_core::{Backoff, Clock, Removal, Timestamp};
-use kms_agent_sealed::key::KeySource;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +15,7 @@ use super::connection::{Connection, ServerSettings};
 use super::session::{ServerTime, Session, begin_journal, head, server_millis};
 use super::trouble::{Trouble, TroubleKind};
 use crate::journal::{Entry, Event, Head};
-use crate::key;
+use crate::key::FleetKey;
 use crate::keyring::{Epoch, Id, Keyring};
 use crate::local::LocalMap;
 
@@ -28,6 +27,8 @@ const POLL_WHILE_WAITING: Duration = Duration::from_millis(200);
 const CONNECTED_FOR: Duration = Duration::from_secs(1);
 /// Readings of the journal between two readings of the server's clock.
 const POLLS_PER_CLOCK: u32 = 10;
+/// Readings of the journal between two comparisons of the data key, about a minute.
+const POLLS_PER_KEY: u32 = 85;
 /// Departure of the server's clock from boot time that is warned of.
 const CLOCK_JUMP_MILLIS: i64 = 2000;
 /// Departure of the server's clock from the wall clock that is warned of.
@@ -47,7 +48,7 @@ const RECONNECT: Backoff = Backoff::new(Duration::from_millis(500), Duration::fr
 #[derive(Debug)]
 pub(crate) struct Link {
     settings: ServerSettings,
-    key: KeySource,
+    key: FleetKey,
     prefix: String,
     pub(crate) lease_time: Duration,
     pub(crate) clock: Arc<dyn Clock>,
@@ -106,7 +107,7 @@ pub(crate) enum OwnRemoval {
 impl Link {
     pub(crate) fn new(
         settings: ServerSettings,
-        key: KeySource,
+        key: FleetKey,
         prefix: String,
         lease_time: Duration,
         local: LocalMap,
@@ -361,6 +362,19 @@ impl Link {
                         "another agent purges everything at the same time",
                     ));
                 }
+                // A new key too, where KMS makes them. The epoch alone removes all entries.
+                let rotated = self
+                    .key
+                    .rotate(&session.connection, &self.prefix, session.timeout)
+                    .await;
+                if let Err(error) = rotated {
+                    tracing::warn!(
+                        %error,
+                        "Everything was purged, but no new data key was made; purge again to have one"
+                    );
+                } else if matches!(self.key, FleetKey::Kms(_)) {
+                    lock(&self.state).session = None;
+                }
                 // The next reading of the journal finds the new epoch.
                 self.broken.notify_one();
             }
@@ -400,6 +414,9 @@ impl Link {
                     self.publish(session);
                     let trouble = self.poll().await;
                     lock(&self.state).session = None;
+                    if trouble.kind == TroubleKind::KeyChanged {
+                        continue;
+                    }
                     self.note_trouble(trouble);
                 }
                 Err(trouble) if trouble.kind == TroubleKind::EpochChanged => continue,
@@ -414,27 +431,47 @@ impl Link {
         }
     }
 
-    async fn keyring(&self) -> Result<Arc<Keyring>, Trouble> {
-        if let Some(keyring) = lock(&self.state).keyring.clone() {
+    async fn keyring(
+        &self,
+        connection: &Connection,
+        timeout: Duration,
+    ) -> Result<Arc<Keyring>, Trouble> {
+        let known = lock(&self.state).keyring.clone();
+        if let (Some(keyring), FleetKey::File(_)) = (&known, &self.key) {
+            return Ok(Arc::clone(keyring));
+        }
+        let keyring = self.key.keyring(connection, &self.prefix, timeout).await?;
+        if known.is_some_and(|known| Arc::ptr_eq(&known, &keyring)) {
             return Ok(keyring);
         }
-        let (source, prefix) = (self.key.clone(), self.prefix.clone());
-        let loaded = kms_agent_core::run_blocking(move || key::load(&source, &prefix))
-            .await
-            .map_err(|error| Trouble::new(TroubleKind::Failing, error.to_string()))?;
-        let keyring =
-            loaded.map_err(|error| Trouble::new(TroubleKind::KeyMissing, error.message()))?;
+        let replaced = lock(&self.state)
+            .keyring
+            .replace(Arc::clone(&keyring))
+            .is_some();
+        if replaced {
+            // Entries of the other key are no longer the fleet's.
+            self.local().clear();
+            lock(&self.state).last_head = None;
+        }
         self.local().adopt(Arc::clone(&keyring));
-        lock(&self.state).keyring = Some(Arc::clone(&keyring));
         tracing::info!("The key of the shared cache was read");
         Ok(keyring)
     }
 
     /// Connects, repeats removals, and catches up with the journal.
     async fn connect(&self) -> Result<Session, Trouble> {
-        let keyring = self.keyring().await?;
+        let known = lock(&self.state).keyring.clone();
+        if let (FleetKey::File(source), None) = (&self.key, known) {
+            // Without the key no server is bothered.
+            let source = source.clone();
+            let found = kms_agent_core::run_blocking(move || source.load().map(drop)).await;
+            if let Ok(Err(error)) = found {
+                return Err(Trouble::new(TroubleKind::KeyMissing, error.message()));
+            }
+        }
         let connection = self.settings.connect(&self.clock).await?;
         let timeout = self.settings.timeout.max(Duration::from_secs(1));
+        let keyring = self.keyring(&connection, timeout).await?;
         let time = self.read_time(&connection, &keyring, timeout, None).await?;
         let found = head(&connection, &keyring, timeout).await?;
         let found = if let Some(found) = found {
@@ -536,7 +573,7 @@ impl Link {
         let state = lock(&self.state);
         state.session.clone().ok_or_else(|| {
             let trouble = state.trouble.clone();
-            trouble.unwrap_or_else(|| Trouble::new(TroubleKind::Unreachable, "a call failed"))
+            trouble.unwrap_or_else(|| Trouble::new(TroubleKind::KeyChanged, "the session ended"))
         })
     }
 
@@ -551,6 +588,17 @@ impl Link {
                 "the server lost the journal",
             ));
         };
+        if polls.is_multiple_of(POLLS_PER_KEY)
+            && !self
+                .key
+                .is_current(&session.connection, &self.prefix, timeout)
+                .await?
+        {
+            return Err(Trouble::new(
+                TroubleKind::KeyChanged,
+                "another agent made a new data key",
+            ));
+        }
         let known = self.sequence();
         let mut time = session.server_clock;
         if polls.is_multiple_of(POLLS_PER_CLOCK) {

@@ -70,3 +70,12 @@ return 1";
 
 /// Tells the server's time. Its key only chooses the server.
 pub(crate) const TIME: &str = "return redis.call('TIME')";
+
+/// Keeps a ciphertext where there is none, and returns the one in force. Keys: ciphertext. Arguments: ciphertext or
+/// nothing, milliseconds to live.
+pub(crate) const KEEP: &str = "\
+local held = redis.call('GET', KEYS[1])
+if held then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return held end
+if ARGV[1] == '' then return '' end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]";

@@ -454,6 +454,39 @@ pub(crate) async fn server_millis(
     Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
 }
 
+/// Keeps the ciphertext of a data key on the server, and returns the one in force.
+pub(crate) async fn keep_ciphertext(
+    connection: &Connection,
+    prefix: &str,
+    ciphertext: &str,
+    timeout: Duration,
+) -> Result<String, Trouble> {
+    let mut command = eval(script::KEEP, &[&ciphertext_key(prefix)]);
+    command.arg(ciphertext).arg(millis(LONG));
+    connection.query(&command, timeout).await
+}
+
+/// Puts the ciphertext of another data key on the server.
+pub(crate) async fn replace_ciphertext(
+    connection: &Connection,
+    prefix: &str,
+    ciphertext: &str,
+    timeout: Duration,
+) -> Result<(), Trouble> {
+    let mut command = redis::cmd("SET");
+    command
+        .arg(ciphertext_key(prefix))
+        .arg(ciphertext)
+        .arg("PX")
+        .arg(millis(LONG));
+    let _: Value = connection.query(&command, timeout).await?;
+    Ok(())
+}
+
+fn ciphertext_key(prefix: &str) -> String {
+    format!("{prefix}{{k}}k")
+}
+
 fn eval(script: &str, keys: &[&String]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(keys.len());

@@ -27,6 +27,10 @@ pub(crate) enum TroubleKind {
     Loading,
     /// The key of the fleet is not there.
     KeyMissing,
+    /// KMS makes or decrypts no data key.
+    DataKeyUnavailable,
+    /// The data key of the fleet is another.
+    KeyChanged,
     /// Another agent has begun a new epoch.
     EpochChanged,
     /// Any other error.
@@ -43,6 +47,8 @@ impl TroubleKind {
             Self::ReadOnly => "read_only",
             Self::Loading => "loading",
             Self::KeyMissing => "key_missing",
+            Self::DataKeyUnavailable => "data_key_unavailable",
+            Self::KeyChanged => "key_changed",
             Self::EpochChanged => "epoch_changed",
             Self::Failing => "failing",
         }
@@ -58,7 +64,10 @@ impl TroubleKind {
             Self::ReadOnly => "let Cache.Redis.Url name the primary",
             Self::Loading => "wait until the server has loaded its data",
             Self::KeyMissing => "write the key with `key PATH` and distribute it to every agent",
-            Self::EpochChanged => "no action is needed",
+            Self::DataKeyUnavailable => {
+                "allow the identity kms:GenerateDataKey and kms:Decrypt on Cache.Redis.KmsKeyId"
+            }
+            Self::KeyChanged | Self::EpochChanged => "no action is needed",
             Self::Failing => "look at the server's log",
         }
     }

@@ -21,7 +21,7 @@ use kms_agent_cache::metric::ReadMetrics;
 use kms_agent_cache::{Answer, Demand, Policy, SecretService, SystemClock};
 use kms_agent_core::config::{ConfigTable, Located, RawTable, RawValue};
 use kms_agent_core::registry::{BackendConfig, BackendContext};
-use kms_agent_core::{CacheBackend, SecretSource, SourceError, Timeline};
+use kms_agent_core::{CacheBackend, DataKeySource, SecretSource, SourceError, Timeline};
 use kms_agent_test_support::{ScriptedSource, secret_ref};
 use tempfile::TempDir;
 
@@ -192,17 +192,34 @@ pub(crate) async fn agent_of<S: SecretSource>(
     policy: Policy,
     source: Arc<S>,
 ) -> Agent<S> {
-    let config = config(&[
+    let entries = [
         ("Url", url),
         ("KeyFile", &key_text(key)),
         ("TimeoutMs", "1000"),
-    ]);
+    ];
+    open(&entries, None, policy, source).await
+}
+
+/// An agent whose key KMS makes.
+pub(crate) async fn agent_with_data_key(url: &str, keys: Arc<dyn DataKeySource>) -> Agent {
+    let entries = [("Url", url), ("KmsKeyId", "key-a"), ("TimeoutMs", "1000")];
+    let source = ScriptedSource::new();
+    open(&entries, Some(keys), Policy::default(), source).await
+}
+
+async fn open<S: SecretSource>(
+    entries: &[(&str, &str)],
+    data_keys: Option<Arc<dyn DataKeySource>>,
+    policy: Policy,
+    source: Arc<S>,
+) -> Agent<S> {
+    let config = config(entries);
     let capacity = NonZeroUsize::new(100).expect("not zero");
     let clock: Arc<dyn kms_agent_core::Clock> = Arc::new(SystemClock);
     let context = BackendContext {
         capacity,
         clock: Arc::clone(&clock),
-        data_keys: None,
+        data_keys,
     };
     let backend = config.open(context).await.expect("it opens");
     let service = SecretService::new(
