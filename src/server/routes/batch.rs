@@ -17,7 +17,7 @@ use crate::format::ResponseType;
 use crate::log::access::{self, Record};
 use crate::member;
 use crate::query::invalid;
-use crate::query::parameters::{decode, shown, unknown};
+use crate::query::parameters::{decode, shown};
 use crate::response::{self, FullResponse};
 
 /// Number of secrets that one request may read.
@@ -72,7 +72,10 @@ fn parse(query: &str) -> Result<Vec<SecretRef>, ApiError> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode(name, "The name of a parameter")?;
         if name != "secretId" {
-            return Err(unknown(&name, &["secretId"]));
+            return Err(Reject::InvalidParameter.because(format!(
+                "Unknown parameter {}; there is only secretId.",
+                shown(&name)
+            )));
         }
         ids.push(decode(
             value,
