@@ -2,7 +2,7 @@
 
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +31,9 @@ const CONCURRENCY: usize = 8;
 
 /// Pauses between attempts to make a file that failed.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_mins(2));
+
+/// Time that the first pass gives to the calls that its files share. A file whose secret takes longer delays no other.
+const SHARED_CALLS: Duration = Duration::from_secs(2);
 
 /// Limit of secrets in one template.
 const MAX_SECRETS: usize = 100;
@@ -93,6 +96,9 @@ impl Files {
         let mut list = self.changes.subscribe();
         loop {
             list.borrow_and_update();
+            if !self.first_pass_is_over.load(Ordering::Acquire) {
+                self.fetch_together().await;
+            }
             let mut tasks = JoinSet::new();
             for entry in self.lock().iter() {
                 tasks.spawn(Arc::clone(&self).keep(Arc::clone(entry)));
@@ -190,6 +196,28 @@ impl Files {
         };
         if let Err(error) = run_blocking(remove).await {
             tracing::warn!(cause = %error, "Secret files were not removed; remove them");
+        }
+    }
+
+    /// Has the cache fetch the secrets of all files by shared calls. Those of templates are not known yet.
+    async fn fetch_together(&self) {
+        let policies = self.service.policy();
+        let secrets: HashSet<SecretRef> = self
+            .lock()
+            .iter()
+            .filter_map(|entry| match &entry.file.content {
+                Content::Secret { secret, .. } => Some(secret.clone()),
+                Content::Template(_) => None,
+            })
+            .filter(|secret| !policies.of(&secret.id).ttl.is_zero())
+            .collect();
+        if secrets.len() > 1 {
+            let secrets: Vec<SecretRef> = secrets.into_iter().collect();
+            tokio::select! {
+                // The tasks of the files report the errors.
+                _ = self.service.read_all(&secrets) => {}
+                () = self.service.timeline().sleep(SHARED_CALLS) => {}
+            }
         }
     }
 

@@ -118,6 +118,34 @@ fn a_file_follows_its_secret_through_rotation_and_outage() {
 }
 
 #[test]
+fn the_first_pass_fetches_the_secrets_of_all_files_by_shared_calls() {
+    let cloud = Cloud::start();
+    let folder = folder();
+    let mut tables = String::new();
+    let path = |index: usize| folder.path().join(index.to_string());
+    for index in 0..25 {
+        if index > 0 {
+            cloud.put(&format!("app/{index}"), &format!("value {index}"));
+        }
+        let lines = format!("SecretId = \"app/{index}\"");
+        tables += &table(&path(index), &lines);
+    }
+    let agent = cloud.setup().and_config(&tables).start();
+    wait_until(&agent, "the first pass", || readiness(&agent).0 == 200);
+    for index in 1..25 {
+        assert!(holds(&path(index), &format!("value {index}")), "{index}");
+    }
+    assert!(!path(0).exists(), "KMS has no such secret");
+    assert_eq!(cloud.count_calls(Action::BatchGetSecretValue), 2);
+    let calls = cloud.calls();
+    let is_single = |name: &Option<String>| name.as_ref().is_some_and(|it| it.starts_with("app/"));
+    assert!(
+        !calls.iter().any(|call| is_single(&call.secret)),
+        "{calls:?}"
+    );
+}
+
+#[test]
 fn a_refusal_removes_the_file_or_keeps_it_as_configured() {
     let cloud = Cloud::start();
     for name in ["auto", "keep", "denied", "remove"] {
