@@ -1,10 +1,11 @@
 //! This agent's own entries: a bounded map of records sealed under a key of this process.
 
+mod log;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kms_agent_core::backend::ScanItem;
 use kms_agent_core::{CacheEntry, Lifetime, Secret, SecretKey, SecretValue, Timestamp};
@@ -13,14 +14,10 @@ use kms_agent_sealed::map::{Found, SealedMap};
 use kms_agent_sealed::record::Header;
 use kms_agent_sealed::seal::{CannotSeal, RecordHash, SealedRecord, Sealer};
 
+pub(crate) use self::log::Moment;
+use self::log::{Floors, RemovalLog, Removed, StoreLog};
 use crate::keyring::{Id, Keyring};
 use crate::record::content;
-
-/// Difference by which two agents may read the server's clock.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
-
-/// Removals, and stores, that are remembered; a fetch that outlived more of them counts as removed.
-const REMEMBERED_REMOVALS: usize = 256;
 
 /// Entries of this agent, and what it knows of them through the journal.
 pub(crate) struct LocalMap {
@@ -62,42 +59,6 @@ pub(crate) struct LocalRecord {
     record: SealedRecord,
     lifetime: Lifetime,
     pub(crate) state: State,
-}
-
-/// Moment in the sequences of removals and of stores.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    removals: u64,
-    stores: u64,
-}
-
-/// Places that other agents stored a record of, newest last.
-#[derive(Debug, Default)]
-struct StoreLog {
-    count: u64,
-    recent: VecDeque<Id>,
-}
-
-#[derive(Debug, Default)]
-struct RemovalLog {
-    count: u64,
-    recent: VecDeque<Removed>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Removed {
-    Everything,
-    /// Only what was fetched up to this moment.
-    Name(Id, Timestamp),
-    Place(Id, Timestamp),
-}
-
-/// Moments, by the server's clock, before which no record of a place or name is accepted.
-#[derive(Debug)]
-struct Floors {
-    at: HashMap<Id, Timestamp>,
-    order: VecDeque<Id>,
-    limit: usize,
 }
 
 impl LocalMap {
@@ -436,73 +397,6 @@ impl LocalRecord {
     pub(crate) fn expired(mut self) -> Self {
         self.lifetime.rotates_at = Some(self.lifetime.fetched_at);
         self
-    }
-}
-
-impl RemovalLog {
-    fn note(&mut self, removed: Removed) {
-        self.count += 1;
-        if self.recent.len() == REMEMBERED_REMOVALS {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(removed);
-    }
-
-    fn covers_since(&self, mark: Moment, (place, name): (Id, Id), fetched_at: Timestamp) -> bool {
-        let later = usize::try_from(self.count.saturating_sub(mark.removals)).unwrap_or(usize::MAX);
-        later > self.recent.len()
-            || self
-                .recent
-                .iter()
-                .rev()
-                .take(later)
-                .any(|removed| match removed {
-                    Removed::Everything => true,
-                    Removed::Name(removed, until) => *removed == name && fetched_at <= *until,
-                    Removed::Place(removed, until) => *removed == place && fetched_at <= *until,
-                })
-    }
-}
-
-impl StoreLog {
-    fn note(&mut self, place: Id) {
-        self.count += 1;
-        if self.recent.len() == REMEMBERED_REMOVALS {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(place);
-    }
-
-    /// From now on every place may have been stored since any earlier mark.
-    fn lose_count(&mut self) {
-        self.count += REMEMBERED_REMOVALS as u64 + 1;
-    }
-
-    /// Returns whether a record of `place` was stored since `mark`, or may have been.
-    fn has_since(&self, mark: Moment, place: Id) -> bool {
-        let later = usize::try_from(self.count.saturating_sub(mark.stores)).unwrap_or(usize::MAX);
-        later > self.recent.len() || self.recent.iter().rev().take(later).any(|it| *it == place)
-    }
-}
-
-impl Floors {
-    fn raise(&mut self, id: Id, at: Timestamp) {
-        if let Some(floor) = self.at.get_mut(&id) {
-            *floor = at.max(*floor);
-            return;
-        }
-        self.at.insert(id, at);
-        self.order.push_back(id);
-        if self.order.len() > self.limit
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.at.remove(&oldest);
-        }
-    }
-
-    fn is_below(&self, id: Id, at: Timestamp) -> bool {
-        let at = at.plus(CLOCK_TOLERANCE);
-        self.at.get(&id).is_some_and(|floor| at < *floor)
     }
 }
 

@@ -5,6 +5,7 @@ mod connection;
 mod link;
 mod script;
 mod session;
+mod time;
 mod trouble;
 
 pub(crate) use self::check::check;
