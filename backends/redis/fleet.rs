@@ -45,7 +45,7 @@ impl Fleet for RedisBackend {
         made.map_err(|trouble| {
             let error = BackendError::new(
                 BackendErrorKind::Unavailable,
-                "the shared cache server has not taken the removal yet",
+                "the shared cache server has not accepted the removal yet",
             );
             match trouble {
                 Some(trouble) => error.with_cause(trouble.cause),

@@ -1,7 +1,7 @@
 //! The contract between the parts of `alibabacloud-kms-agent`: vocabulary and ports.
 //!
 //! This crate performs no I/O and holds no policy. Storage, the KMS client and time are ports
-//! ([`CacheBackend`], [`SecretSource`], [`Clock`]) that other crates implement. The author of a backend
+//! ([`CacheBackend`], [`Fleet`], [`SecretSource`], [`DataKeySource`], [`Clock`]) that other crates implement. The author of a backend
 //! needs this crate and no other; `kms-agent-cache` reads through the ports.
 
 pub mod backend;

@@ -1,8 +1,9 @@
 //! Connections by what the config says.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use kms_agent_sealed::key::KeySource;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::sentinel::{
+    SentinelClient, SentinelClientBuilder, SentinelNodeConnectionInfo, SentinelServerType,
+};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
     IntoConnectionInfo, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisError,
@@ -24,8 +27,10 @@ use super::trouble::{Trouble, TroubleKind};
 /// Time to connect and log in, in the background.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest password file that is read.
+/// Longest password.
 const MAX_PASSWORD_BYTES: usize = 4096;
+/// Longest password or CA file that is read.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Kinds of deployments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub(crate) fn check_url(text: &str) -> Result<String, String> {
         .ok_or("must be a URL such as redis://host:6379 or rediss://host:6379")?;
     if url.password().is_some() || !url.username().is_empty() {
         return Err(
-            "must hold no login; set Cache.Redis.UserName and Cache.Redis.PasswordFile".to_owned(),
+            "must not contain a user name or password; set Cache.Redis.UserName and Cache.Redis.PasswordFile".to_owned(),
         );
     }
     if url.host_str().is_none_or(str::is_empty) {
@@ -153,13 +158,16 @@ impl ServerSettings {
                         let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
                         info.set_redis_settings(plain)
                     })
-                    .collect();
-                let mut sentinel = SentinelClient::build(
-                    sentinels,
-                    &self.sentinel_master,
-                    Some(node),
-                    SentinelServerType::Master,
-                )?;
+                    .collect::<Vec<_>>();
+                let mut sentinel = match &login.roots {
+                    Some(roots) if is_tls => self.sentinel_with(roots, sentinels, login)?,
+                    _ => SentinelClient::build(
+                        sentinels,
+                        &self.sentinel_master,
+                        Some(node),
+                        SentinelServerType::Master,
+                    )?,
+                };
                 let master = sentinel.async_get_client().await?;
                 let address = master.get_connection_info().addr().clone();
                 let info = address
@@ -191,6 +199,31 @@ impl ServerSettings {
         })
     }
 
+    /// Builds the client of sentinels whose certificates are of a CA of the operator's.
+    fn sentinel_with(
+        &self,
+        roots: &[u8],
+        sentinels: Vec<ConnectionInfo>,
+        login: &Login,
+    ) -> Result<SentinelClient, RedisError> {
+        let addresses = sentinels.into_iter().map(|info| info.addr().clone());
+        let master = SentinelServerType::Master;
+        let mut builder = SentinelClientBuilder::new(addresses, &self.sentinel_master, master)?
+            .set_client_to_redis_protocol(ProtocolVersion::RESP2)
+            .set_client_to_redis_tls_mode(TlsMode::Secure)
+            .set_client_to_redis_certificates(certificates(roots))
+            .set_client_to_sentinel_protocol(ProtocolVersion::RESP2)
+            .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+            .set_client_to_sentinel_certificates(certificates(roots));
+        if !self.user_name.is_empty() {
+            builder = builder.set_client_to_redis_username(&self.user_name);
+        }
+        if let Some(password) = &login.password {
+            builder = builder.set_client_to_redis_password(password.as_str());
+        }
+        builder.build()
+    }
+
     fn connection_info(&self, url: &str, login: &Login) -> Result<ConnectionInfo, RedisError> {
         let info = url.into_connection_info()?;
         let settings = self.redis_settings(info.redis_settings().db(), login);
@@ -213,9 +246,9 @@ impl ServerSettings {
 
     fn login(&self) -> Result<Login, Trouble> {
         let read = |path: &PathBuf, what: &str| {
-            std::fs::read(path).map_err(|error| {
+            read_file(path).map_err(|error| {
                 Trouble::new(
-                    TroubleKind::Failing,
+                    TroubleKind::FileUnreadable,
                     format!("{what} {} cannot be read: {error}", path.display()),
                 )
             })
@@ -226,7 +259,7 @@ impl ServerSettings {
                 let path = source.path().ok_or_else(|| {
                     Trouble::new(
                         TroubleKind::LoginRefused,
-                        "Cache.Redis.PasswordFile names a credential, and systemd hands out none",
+                        "Cache.Redis.PasswordFile names a credential, but systemd provides no credentials",
                     )
                 })?;
                 let bytes = Zeroizing::new(read(&path, "the password file")?);
@@ -249,6 +282,28 @@ impl ServerSettings {
         };
         Ok(Login { password, roots })
     }
+}
+
+/// Reads a regular file of a sane length: a pipe would block.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        ));
+    }
+    let mut bytes = Vec::new();
+    let limit = MAX_FILE_BYTES + 1;
+    let read = std::fs::File::open(path)?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    if read as u64 == limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is longer than 1 MiB",
+        ));
+    }
+    Ok(bytes)
 }
 
 async fn single(info: ConnectionInfo, login: &Login) -> Result<MultiplexedConnection, RedisError> {

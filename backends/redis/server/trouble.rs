@@ -17,6 +17,8 @@ pub(crate) enum TroubleKind {
     Unreachable,
     /// The login was refused.
     LoginRefused,
+    /// The password or CA file cannot be read.
+    FileUnreadable,
     /// The login may not use a command or key.
     PermissionDenied,
     /// The server takes no writes: out of memory.
@@ -42,6 +44,7 @@ impl TroubleKind {
         match self {
             Self::Unreachable => "unreachable",
             Self::LoginRefused => "login_refused",
+            Self::FileUnreadable => "file_unreadable",
             Self::PermissionDenied => "permission_denied",
             Self::Full => "full",
             Self::ReadOnly => "read_only",
@@ -59,8 +62,13 @@ impl TroubleKind {
         match self {
             Self::Unreachable => "check that the server runs and that Cache.Redis.Url names it",
             Self::LoginRefused => "check Cache.Redis.UserName and PasswordFile",
-            Self::PermissionDenied => "give the login the ACL rule of the documentation",
-            Self::Full => "raise the server's maxmemory or evict keys",
+            Self::FileUnreadable => "let the agent's user read the file",
+            Self::PermissionDenied => {
+                "grant the user the ACL rule in the README of the Redis backend"
+            }
+            Self::Full => {
+                "raise the server's maxmemory or set an eviction policy such as volatile-lru"
+            }
             Self::ReadOnly => "let Cache.Redis.Url name the primary",
             Self::Loading => "wait until the server has loaded its data",
             Self::KeyMissing => "write the key with `key PATH` and distribute it to every agent",

@@ -120,7 +120,7 @@ impl Link {
                 if let Err(error) = rotated {
                     tracing::warn!(
                         %error,
-                        "Everything was purged, but no new data key was made; purge again to have one"
+                        "Everything was purged, but no new data key was created; purge again to create one"
                     );
                 } else if matches!(self.key, FleetKey::Kms(_)) {
                     lock(&self.state).session = None;
