@@ -84,12 +84,7 @@ impl CacheBackend for RedbBackend {
         loop {
             let sealer = self.store.sealer();
             let hash = sealer.hash(key);
-            let record = sealer
-                .seal(&hash, &header, entry.secret.answer.expose())
-                .map_err(|error| {
-                    BackendError::new(BackendErrorKind::Unavailable, "sealing an entry")
-                        .with_cause(error)
-                })?;
+            let record = sealer.seal(&hash, &header, entry.secret.answer.expose())?;
             if self
                 .store
                 .hold(&sealer, hash, record, &entry.lifetime, &key.scope)

@@ -1,4 +1,4 @@
-use std::path::{self, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -47,13 +47,7 @@ struct RedbConfig {
 impl RedbConfig {
     /// Absolute paths of store and key, for messages and the status.
     fn in_full(&self) -> (PathBuf, KeySource) {
-        // The working directory may have been removed; then the paths stay relative.
-        let in_full = |path: &Path| path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let key = match &self.key {
-            KeySource::File(path) => KeySource::File(in_full(path)),
-            KeySource::Credential(name) => KeySource::Credential(name.clone()),
-        };
-        (in_full(&self.path), key)
+        (private::in_full(&self.path), self.key.in_full())
     }
 }
 

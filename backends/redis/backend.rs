@@ -109,13 +109,8 @@ impl CacheBackend for RedisBackend {
         self.check_open()?;
         let mut local = self.link.local();
         let mark = local.mark();
-        local
-            .hold(key, &entry, None, mark)
-            .map(drop)
-            .map_err(|error| {
-                BackendError::new(BackendErrorKind::Unavailable, "sealing an entry")
-                    .with_cause(error)
-            })
+        local.hold(key, &entry, None, mark)?;
+        Ok(())
     }
 
     async fn remove(&self, key: &SecretKey) -> Result<(), BackendError> {

@@ -1,4 +1,4 @@
-use std::path::{self, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,17 +150,6 @@ enum KeyConfig {
     Kms(String),
 }
 
-/// Returns the source with its path in full, so that an operator finds the file that messages name.
-fn in_full(source: &KeySource) -> KeySource {
-    match source {
-        // The working directory may have been removed; then the path is as it is written.
-        KeySource::File(path) => {
-            KeySource::File(path::absolute(path).unwrap_or_else(|_| path.clone()))
-        }
-        KeySource::Credential(name) => KeySource::Credential(name.clone()),
-    }
-}
-
 fn parse_key_id(text: &str) -> Result<String, String> {
     if text.starts_with("alias/") || text.contains(":alias/") {
         return Err("must be the id or ARN of a key; an alias may come to name another".to_owned());
@@ -189,7 +178,7 @@ impl BackendConfig for RedisConfig {
     fn examine(&self) -> Result<String, OpenError> {
         let (keyring, shown) = match &self.key {
             KeyConfig::File(source) => {
-                let keyring = key::load(&in_full(source), &self.prefix)
+                let keyring = key::load(&source.in_full(), &self.prefix)
                     .map_err(|error| OpenError::configuration(error.message()))?;
                 let shown = format!("key {}", keyring.fingerprint());
                 (keyring, shown)
@@ -214,7 +203,7 @@ impl BackendConfig for RedisConfig {
     async fn open(&self, context: BackendContext) -> Result<Arc<dyn CacheBackend>, OpenError> {
         let (source, keyring) = match &self.key {
             KeyConfig::File(source) => {
-                let source = in_full(source);
+                let source = source.in_full();
                 let (loading, prefix) = (source.clone(), self.prefix.clone());
                 let loaded = run_blocking(move || key::load(&loading, &prefix))
                     .await

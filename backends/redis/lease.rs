@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kms_agent_core::backend::BackendErrorKind;
 use kms_agent_core::fleet::Lease;
 use kms_agent_core::{BackendError, CacheEntry, SecretKey, SourceError, Timestamp};
-use kms_agent_sealed::seal::CannotSeal;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::journal::{Entry, Event};
@@ -55,7 +53,7 @@ impl LocalLease {
 impl Lease for LocalLease {
     async fn store(self: Box<Self>, entry: CacheEntry) -> Result<bool, BackendError> {
         let held = self.link.local().hold(&self.key, &entry, None, self.mark);
-        held.map_err(cannot_seal)
+        Ok(held?)
     }
 
     async fn refuse(
@@ -234,7 +232,7 @@ impl Lease for SharedLease {
             local.hold(&self.key, &entry, Some(on_server), self.mark)
         };
         self.is_over = true;
-        if held.map_err(cannot_seal)? {
+        if held? {
             let link = Arc::clone(&self.link);
             link.writes.spawn(async move {
                 if !self.store_for_all(&entry).await {
@@ -252,9 +250,7 @@ impl Lease for SharedLease {
             return Ok(false);
         }
         let mut local = self.link.local();
-        local
-            .hold(&self.key, &entry, Some(on_server), mark)
-            .map_err(cannot_seal)
+        Ok(local.hold(&self.key, &entry, Some(on_server), mark)?)
     }
 
     async fn refuse(
@@ -306,10 +302,6 @@ async fn finish(
         at: session.time().on_server(link.now()),
     };
     link.announce(&entry).await;
-}
-
-fn cannot_seal(error: CannotSeal) -> BackendError {
-    BackendError::new(BackendErrorKind::Unavailable, "sealing an entry").with_cause(error)
 }
 
 impl Drop for SharedLease {

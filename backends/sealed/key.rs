@@ -116,6 +116,15 @@ impl KeySource {
         }
     }
 
+    /// The same source with its path in full, so that an operator finds the file that messages name.
+    #[must_use]
+    pub fn in_full(&self) -> Self {
+        match self {
+            Self::File(path) => Self::File(private::in_full(path)),
+            Self::Credential(name) => Self::Credential(name.clone()),
+        }
+    }
+
     /// Path of the key. `None`: the service manager provides no credentials.
     pub fn path(&self) -> Option<PathBuf> {
         match self {

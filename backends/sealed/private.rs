@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use kms_agent_trust::folder_of as folder;
 use kms_agent_trust::{Kind, Verdict};
@@ -15,6 +15,11 @@ pub fn name(path: &Path) -> String {
         .unwrap_or(OsStr::new(""))
         .to_string_lossy()
         .into_owned()
+}
+
+/// Returns the absolute path of a file; the path as it is where the working directory was removed.
+pub fn in_full(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Creates the folder of `path` for this user alone; an existing folder stays as it is. Links that other users could

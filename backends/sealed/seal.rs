@@ -7,7 +7,8 @@ use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
-use kms_agent_core::SecretKey;
+use kms_agent_core::backend::BackendErrorKind;
+use kms_agent_core::{BackendError, SecretKey};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -52,6 +53,12 @@ pub struct Damaged;
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no random numbers to seal a record with")]
 pub struct CannotSeal;
+
+impl From<CannotSeal> for BackendError {
+    fn from(error: CannotSeal) -> Self {
+        Self::new(BackendErrorKind::Unavailable, "sealing an entry").with_cause(error)
+    }
+}
 
 /// Keys of one store, derived from its root key.
 pub struct Sealer {

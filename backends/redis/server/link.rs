@@ -69,8 +69,6 @@ struct LinkState {
     session: Option<Arc<Session>>,
     /// Boot time at which the last reading of the journal began.
     polled_at: Duration,
-    /// Number of the last entry that was applied.
-    sequence: u64,
     /// Epoch and number of the last entry that was applied, also of an earlier connection.
     last_head: Option<Head>,
     trouble: Option<Trouble>,
@@ -85,6 +83,14 @@ struct LinkState {
 pub(crate) enum OwnRemoval {
     Purge(Removal),
     Decision(SecretKey),
+}
+
+impl LinkState {
+    /// Returns the session while the last reading of the journal is recent at boot time `now`.
+    fn connected(&self, now: Duration) -> Option<&Arc<Session>> {
+        let is_recent = now <= self.polled_at + CONNECTED_FOR;
+        self.session.as_ref().filter(|_| is_recent)
+    }
 }
 
 impl Link {
@@ -164,8 +170,7 @@ impl Link {
     /// Returns the session while the agent is connected.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
         let state = lock(&self.state);
-        let is_recent = self.clock.boot() <= state.polled_at + CONNECTED_FOR;
-        state.session.clone().filter(|_| is_recent)
+        state.connected(self.clock.boot()).cloned()
     }
 
     /// The same, after waiting for the first connection as long as a reader waits for an answer.
@@ -215,8 +220,7 @@ impl Link {
     /// Returns a word for what is wrong.
     pub(crate) fn trouble(&self) -> Option<&'static str> {
         let state = lock(&self.state);
-        let is_connected =
-            state.session.is_some() && self.clock.boot() <= state.polled_at + CONNECTED_FOR;
+        let is_connected = state.connected(self.clock.boot()).is_some();
         let word = state.trouble.as_ref().map(|trouble| trouble.kind.word());
         word.or((!is_connected).then_some("connecting"))
     }
@@ -232,7 +236,8 @@ impl Link {
 
     /// Number of the last entry of the journal that is known.
     pub(crate) fn sequence(&self) -> u64 {
-        lock(&self.state).sequence
+        let state = lock(&self.state);
+        state.last_head.as_ref().map_or(0, |head| head.sequence)
     }
 
     pub(crate) fn confirm_clock(&self) {

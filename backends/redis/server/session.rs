@@ -96,8 +96,7 @@ impl Session {
     /// Tries to take the lease of `key` as `lease`, and reads what the server holds.
     pub(crate) async fn begin(&self, key: &SecretKey, lease: &Mark) -> Result<Looked, Trouble> {
         let keys = self.keyring.server_keys(&self.epoch, key);
-        let generation = random_mark()
-            .map_err(|error| Trouble::new(super::TroubleKind::Failing, error.to_string()))?;
+        let generation = random_mark()?;
         let mut pipeline = redis::pipe();
         pipeline
             .cmd("SET")
@@ -193,8 +192,7 @@ impl Session {
             secret: entry.secret.clone(),
             lifetime: self.time().lifetime_on_server(&entry.lifetime),
         };
-        let sealed = seal_entry(&self.keyring, &self.epoch, generation, key, &entry)
-            .map_err(|error| Trouble::new(super::TroubleKind::Failing, error.to_string()))?;
+        let sealed = seal_entry(&self.keyring, &self.epoch, generation, key, &entry)?;
         let mut command = eval(
             script::STORE,
             &[&keys.lease, &keys.generation, &keys.record, &keys.note],
@@ -250,8 +248,7 @@ impl Session {
 
     /// Begins a new generation of `name`.
     pub(crate) async fn purge(&self, name: &str) -> Result<(), Trouble> {
-        let generation = random_mark()
-            .map_err(|error| Trouble::new(super::TroubleKind::Failing, error.to_string()))?;
+        let generation = random_mark()?;
         let key = self.keyring.generation_key(&self.epoch, name);
         let mut command = eval(script::PURGE, &[&key]);
         command.arg(&generation).arg(millis(LONG));
@@ -261,8 +258,7 @@ impl Session {
 
     /// Begins a new epoch whose first entry is `entry`. Returns it, or `None` where another agent was faster.
     pub(crate) async fn purge_all(&self, at: Timestamp) -> Result<Option<Epoch>, Trouble> {
-        let epoch = Epoch::random()
-            .map_err(|error| Trouble::new(super::TroubleKind::Failing, error.to_string()))?;
+        let epoch = Epoch::random()?;
         let entry = Entry {
             event: crate::journal::Event::AllPurged,
             at,
@@ -376,8 +372,7 @@ pub(crate) async fn begin_journal(
     keyring: &Keyring,
     timeout: Duration,
 ) -> Result<(), Trouble> {
-    let epoch = Epoch::random()
-        .map_err(|error| Trouble::new(super::TroubleKind::Failing, error.to_string()))?;
+    let epoch = Epoch::random()?;
     let mut command = redis::cmd("SET");
     command
         .arg(keyring.journal())

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use kms_agent_sealed::seal::CannotSeal;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Failure of the server or of the way to it.
@@ -98,6 +99,12 @@ impl Trouble {
             TroubleKind::Failing,
             format!("unexpected answer to {answer}"),
         )
+    }
+}
+
+impl From<CannotSeal> for Trouble {
+    fn from(error: CannotSeal) -> Self {
+        Self::new(TroubleKind::Failing, error.to_string())
     }
 }
 

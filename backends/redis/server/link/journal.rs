@@ -132,7 +132,6 @@ impl Link {
             }
         }
         let mut state = lock(&self.state);
-        state.sequence = sequence;
         state.last_head = Some(Head {
             epoch: found.epoch.clone(),
             sequence,
