@@ -49,7 +49,7 @@ struct Item {
 }
 
 impl Folder {
-    /// Creates the folder if there is none, and indexes its files.
+    /// Creates the folder if it does not exist, and indexes its files.
     pub(crate) fn open(path: PathBuf, capacity: NonZeroUsize) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)

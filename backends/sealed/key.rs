@@ -179,7 +179,7 @@ impl KeySource {
         private::heed(private::judge_folder("key", path)).map_err(KeyError::from)
     }
 
-    /// Writes `key` durably where there is none yet, never over another key.
+    /// Writes `key` durably where the file does not exist yet, never over another key.
     pub fn make(&self, key: &RootKey) -> io::Result<()> {
         // A key that appeared meanwhile is not replaced.
         self.write(key, FilePlace::put_new)

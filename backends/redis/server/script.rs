@@ -71,7 +71,7 @@ return 1";
 /// Tells the server's time. Its key only chooses the server.
 pub(crate) const TIME: &str = "return redis.call('TIME')";
 
-/// Keeps a ciphertext where there is none, and returns the one in force. Keys: ciphertext. Arguments: ciphertext or
+/// Keeps a ciphertext where the key is absent, and returns the one in force. Keys: ciphertext. Arguments: ciphertext or
 /// nothing, milliseconds to live.
 pub(crate) const KEEP: &str = "\
 local held = redis.call('GET', KEYS[1])

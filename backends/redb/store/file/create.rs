@@ -45,7 +45,7 @@ impl StoreLocation {
         Ok(Some(Sealer::new(&key)))
     }
 
-    /// Creates a store where there is none.
+    /// Creates a store where the file does not exist.
     pub(super) fn create(&self, sealer: &Arc<Sealer>) -> Result<Opened, OpenFailure> {
         private::make_folder(&self.path).map_err(out_of_reach)?;
         private::heed(private::judge_folder("store", &self.path))?;
@@ -104,7 +104,7 @@ impl StoreLocation {
         }
     }
 
-    /// Returns the key for a new store, and creates it if there is none.
+    /// Returns the key for a new store, and creates it if it does not exist.
     pub(super) fn key_for_new(&self, keys: Keys<'_>) -> Result<Arc<Sealer>, OpenFailure> {
         match self.key.load() {
             Err(KeyError::Missing(_)) if self.key.is_ours() => match keys {

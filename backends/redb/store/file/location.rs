@@ -75,7 +75,7 @@ impl StoreLocation {
         Some((&metadata).into())
     }
 
-    /// Size of the file; 0 while there is none.
+    /// Size of the file; 0 while it does not exist.
     pub(crate) fn bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }

@@ -49,7 +49,7 @@ pub(crate) enum Keys<'a> {
 }
 
 impl StoreLocation {
-    /// Opens the store. Creates one where there is none, and in place of a damaged one, which is quarantined.
+    /// Opens the store. Creates one where the file does not exist, and in place of a damaged one, which is quarantined.
     pub(crate) fn open(&self, keys: Keys<'_>) -> Result<Opened, OpenFailure> {
         let Some(Existing {
             file,

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 /// Only a hang ever takes so long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// A redis-server of its own, or nothing where there is none on this machine.
+/// A redis-server of its own, or nothing where this machine does not have the program.
 pub(crate) struct Server {
     process: Option<Child>,
     pub(crate) port: u16,
